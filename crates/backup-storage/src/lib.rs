@@ -1,0 +1,1 @@
+//! Repositories on disk: images, exports, chains and manifests.

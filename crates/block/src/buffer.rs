@@ -1,0 +1,114 @@
+//! Aligned buffers that are used again: direct I/O wants the alignment, speed wants the reuse.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Direct I/O needs addresses on this boundary; it is the largest logical block in common use.
+const ALIGNMENT: usize = 4096;
+
+/// A pool of equal buffers; a buffer returns to it when its last owner drops it.
+///
+/// The pool never blocks: when it is empty it makes another buffer, so the caller bounds the memory by
+/// bounding its requests in flight.
+#[derive(Clone, Debug)]
+pub struct BufferPool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    buffer_len: usize,
+    keep: usize,
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+impl BufferPool {
+    /// A pool of buffers of `buffer_len` bytes that keeps at most `keep` idle ones.
+    pub fn new(buffer_len: usize, keep: usize) -> Self {
+        Self { shared: Arc::new(Shared { buffer_len, keep, idle: Mutex::new(Vec::new()) }) }
+    }
+
+    /// A buffer of `len` bytes with unspecified content; longer ones than the pool's are made for the occasion.
+    pub fn take(&self, len: usize) -> PooledBuffer {
+        let fits = len <= self.shared.buffer_len;
+        let reused = if fits { self.shared.idle.lock().pop() } else { None };
+        let memory = reused.unwrap_or_else(|| {
+            vec![0; len.max(if fits { self.shared.buffer_len } else { 0 }) + ALIGNMENT]
+        });
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        PooledBuffer { memory, start, len, home: fits.then(|| self.shared.clone()) }
+    }
+}
+
+/// A buffer on loan from a [`BufferPool`].
+#[derive(Debug)]
+pub struct PooledBuffer {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+    home: Option<Arc<Shared>>,
+}
+
+impl PooledBuffer {
+    /// Ends writing: the content can now be shared and sliced, and goes home with its last reader.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for PooledBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Deref for PooledBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for PooledBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl Drop for PooledBuffer {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            let mut idle = home.idle.lock();
+            if idle.len() < home.keep {
+                idle.push(std::mem::take(&mut self.memory));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_come_back() {
+        let pool = BufferPool::new(8192, 1);
+        let first = pool.take(100);
+        assert_eq!(first.as_ptr().addr() % ALIGNMENT, 0);
+        assert_eq!(first.len(), 100);
+        let address = first.as_ptr();
+        drop(first.freeze());
+        assert_eq!(pool.take(8192).as_ptr(), address);
+    }
+
+    #[test]
+    fn a_larger_buffer_is_made_and_not_kept() {
+        let pool = BufferPool::new(4096, 1);
+        drop(pool.take(10_000));
+        assert!(pool.shared.idle.lock().is_empty());
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+mod buffer;
+pub mod contract;
+mod device;
+mod error;
+mod extent;
+mod faulty;
+mod memory;
+mod raw_file;
+
+pub use buffer::{BufferPool, PooledBuffer};
+pub use device::{BlockDevice, check_range};
+pub use error::BlockError;
+pub use extent::{Extent, ExtentKind, merge_extents};
+pub use faulty::{FaultPlan, FaultyDevice};
+pub use memory::MemoryDevice;
+pub use raw_file::RawFile;

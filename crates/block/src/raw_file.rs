@@ -1,0 +1,197 @@
+//! A plain file as a device: what a raw image and a flat VMDK extent are.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use crate::{
+    BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents,
+};
+
+/// Reads up to this size share one pool of buffers.
+const POOLED_READ: usize = 1 << 20;
+
+/// A file whose bytes are the device's bytes.
+#[derive(Debug)]
+pub struct RawFile {
+    file: Arc<File>,
+    size: u64,
+    read_only: bool,
+    pool: BufferPool,
+}
+
+impl RawFile {
+    /// Opens a file for reading only.
+    pub fn open_read_only(path: &Path) -> Result<Self, BlockError> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self::over(file, size, true))
+    }
+
+    /// Opens an existing file for reading and writing.
+    pub fn open(path: &Path) -> Result<Self, BlockError> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self::over(file, size, false))
+    }
+
+    /// Creates a file of `size` zero bytes that must not exist yet; it takes no space until written.
+    pub fn create_new(path: &Path, size: u64) -> Result<Self, BlockError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        file.set_len(size)?;
+        Ok(Self::over(file, size, false))
+    }
+
+    fn over(file: File, size: u64, read_only: bool) -> Self {
+        Self { file: Arc::new(file), size, read_only, pool: BufferPool::new(POOLED_READ, 16) }
+    }
+
+    fn writable(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        if self.read_only {
+            return Err(BlockError::ReadOnly);
+        }
+        check_range(offset, len, self.size)
+    }
+
+    async fn on_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&File) -> Result<T, BlockError> + Send + 'static,
+    ) -> Result<T, BlockError> {
+        let file = self.file.clone();
+        tokio::task::spawn_blocking(move || work(&file))
+            .await
+            .map_err(|error| BlockError::Io(io::Error::other(error)))?
+    }
+}
+
+#[async_trait]
+impl BlockDevice for RawFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        check_range(offset, u64::from(len), self.size)?;
+        let mut buffer = self.pool.take(len as usize);
+        self.on_file(move |file| {
+            file.read_exact_at(&mut buffer, offset)?;
+            Ok(buffer.freeze())
+        })
+        .await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        self.writable(offset, data.len() as u64)?;
+        self.on_file(move |file| Ok(file.write_all_at(&data, offset)?)).await
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        self.writable(offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        self.on_file(move |file| zero_range(file, offset, len)).await
+    }
+
+    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+        check_range(offset, len, self.size)?;
+        self.on_file(move |file| data_and_holes(file, offset, len)).await
+    }
+
+    async fn flush(&self) -> Result<(), BlockError> {
+        self.on_file(|file| Ok(file.sync_data()?)).await
+    }
+}
+
+/// Punches a hole, or writes zeroes where the file system cannot.
+fn zero_range(file: &File, offset: u64, len: u64) -> Result<(), BlockError> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(file, flags, offset, len) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            let zeroes = vec![0; POOLED_READ];
+            let (mut at, end) = (offset, offset + len);
+            while at < end {
+                let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeroes.len());
+                file.write_all_at(&zeroes[..step], at)?;
+                at += step as u64;
+            }
+            Ok(())
+        }
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
+/// Asks the file system where data is; a file system that does not know says "everywhere".
+fn data_and_holes(file: &File, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+    let end = offset + len;
+    let mut found = Vec::new();
+    let mut at = offset;
+    while at < end {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(end),
+            Err(rustix::io::Errno::NXIO) => end,
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        if data > at {
+            found.push(Extent { offset: at, len: data - at, kind: ExtentKind::Zero });
+            at = data;
+            continue;
+        }
+        let hole = rustix::fs::seek(file, SeekFrom::Hole(at)).map_err(io::Error::from)?.min(end);
+        found.push(Extent { offset: at, len: hole - at, kind: ExtentKind::Data });
+        at = hole;
+    }
+    Ok(merge_extents(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn passes_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.raw");
+        crate::contract::writable(|size| {
+            let path = path.clone();
+            async move {
+                let _ = std::fs::remove_file(&path);
+                Ok(Arc::new(RawFile::create_new(&path, size)?) as Arc<dyn BlockDevice>)
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_existing_file_is_not_overwritten_by_create() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.raw");
+        std::fs::write(&path, b"precious").unwrap();
+        assert!(RawFile::create_new(&path, 4096).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn holes_are_called_zero() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RawFile::create_new(&folder.path().join("disk.raw"), 1 << 20).unwrap();
+        file.write_at(512 * 1024, Bytes::from(vec![7; 4096])).await.unwrap();
+        let extents = file.extents(0, 1 << 20).await.unwrap();
+        assert_eq!(extents[0].kind, ExtentKind::Zero);
+        assert!(extents.iter().any(|it| it.kind == ExtentKind::Data && it.offset == 512 * 1024));
+    }
+}

@@ -1,0 +1,1 @@
+//! The copy pipeline: extents, read, digest, write, and the manifest it leaves.

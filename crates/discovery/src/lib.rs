@@ -1,0 +1,1 @@
+//! Puts VMs under management with their disks, and keeps them true.

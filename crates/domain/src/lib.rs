@@ -1,0 +1,1 @@
+//! Values, typed ids, state machines and pure planners of Sendense Hub.

@@ -1,0 +1,1 @@
+//! The REST API of the hub, mountable in another actix application.

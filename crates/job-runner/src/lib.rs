@@ -1,0 +1,1 @@
+//! The supervisor of everything that runs in the background.

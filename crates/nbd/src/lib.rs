@@ -1,0 +1,1 @@
+//! NBD codec, client and server; a protocol library that knows no hub.

@@ -1,0 +1,1 @@
+//! Plain qcow2 images: create, open a chain, write, read and check.

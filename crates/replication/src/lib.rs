@@ -1,0 +1,1 @@
+//! Replication jobs: links the disk rows and keeps a replica current.

@@ -1,0 +1,1 @@
+//! Verification, restores and read-only exports of restore points.

@@ -1,0 +1,1 @@
+//! The SeaORM catalogue: every table, and the unit of work.

@@ -1,0 +1,1 @@
+//! Test doubles that pass the same contract suites as the real parts.

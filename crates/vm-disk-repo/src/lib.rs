@@ -1,0 +1,1 @@
+//! Entities and queries of VM contexts and their disks, over any connection.

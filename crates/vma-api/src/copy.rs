@@ -1,0 +1,167 @@
+//! Copy jobs: one VM, all asked disks at one instant, pushed to the hub's NBD targets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Credentials;
+
+/// Starts a copy of the disks of one VM at one instant.
+///
+/// The request is idempotent: the same `job_id` again answers the job that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRequest {
+    /// The hub's id of the job; also the name of a snapshot, where one is taken.
+    pub job_id: String,
+    /// Which VM ([`Vm::id`](crate::Vm::id)).
+    pub vm_id: String,
+    /// How to log in, for a source that wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+    /// The disks, each with its own target; at least one, and no two with one key or one target.
+    pub disks: Vec<CopyDisk>,
+}
+
+/// One disk of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyDisk {
+    /// The hypervisor's id ([`VmDisk::id`](crate::VmDisk::id)).
+    pub key: String,
+    /// The capacity that the hub prepared its target for; any other size is refused before a byte moves.
+    pub capacity_bytes: u64,
+    /// Where the bytes go.
+    pub target: NbdTarget,
+    /// What to send.
+    pub method: CopyMethod,
+    /// Bytes per digest, a power of two.
+    pub block_size: u32,
+    /// Digests of what the target holds already; needed by every method but [`CopyMethod::Full`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentManifest>,
+}
+
+/// An NBD export of the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NbdTarget {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Export name: unguessable, and dead when its job has ended.
+    pub export: String,
+}
+
+/// Which blocks of a disk are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum CopyMethod {
+    /// Everything that is not zero.
+    Full,
+    /// What the source says has changed since `change_id`; falls back to [`CopyMethod::ByDigest`] when in doubt.
+    ChangedSince {
+        /// The mark that an earlier job reported for this disk.
+        change_id: String,
+    },
+    /// Reads everything, sends the blocks whose digest is not the parent's.
+    ByDigest,
+}
+
+impl CopyMethod {
+    /// The word for it on the wire and in the catalogue.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ChangedSince { .. } => "changed_since",
+            Self::ByDigest => "by_digest",
+        }
+    }
+}
+
+/// A read-only NBD export that holds the digest table of the parent point: 32 bytes per block, in order,
+/// all zero for a block of zeroes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentManifest {
+    /// Where to read it.
+    pub target: NbdTarget,
+    /// Bytes per digest; equals [`CopyDisk::block_size`].
+    pub block_size: u32,
+    /// The parent's capacity; smaller than the disk's when the disk has grown.
+    pub capacity_bytes: u64,
+    /// Root digest of the table, to be checked after reading it.
+    pub root: String,
+}
+
+/// Where a job, or one disk of it, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyState {
+    /// Accepted, not started.
+    Queued,
+    /// Bytes move.
+    Running,
+    /// Everything arrived and was flushed by the hub.
+    Succeeded,
+    /// Ended by a fault.
+    Failed,
+    /// Ended because it was asked to.
+    Cancelled,
+}
+
+impl CopyState {
+    /// Whether it will not change any more.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What is known about a job; terminal when `state` is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// The hub's id of the job.
+    pub job_id: String,
+    /// Folded over the disks: succeeded only when all have.
+    pub state: CopyState,
+    /// One entry per asked disk, in the order asked.
+    pub disks: Vec<DiskReport>,
+    /// Why the job failed, when the cause is not one disk's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Fault>,
+}
+
+/// Progress and proof of one disk; numbers never go back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// The hypervisor's id.
+    pub key: String,
+    /// Where it stands.
+    pub state: CopyState,
+    /// The method really used, by [`CopyMethod::name`].
+    pub method: String,
+    /// Why this method, in a sentence; always given where it is not the one asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method_reason: Option<String>,
+    /// Bytes that have to be looked at.
+    pub bytes_total: u64,
+    /// Of those, looked at.
+    pub bytes_done: u64,
+    /// Bytes read from the source; holes are not read.
+    pub bytes_read: u64,
+    /// Bytes of data sent to the hub.
+    pub bytes_sent: u64,
+    /// Mark for a later [`CopyMethod::ChangedSince`], where the source has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
+    /// Root digest over the whole disk as the source held it: the proof at the VMA's end. Set when succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_root: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Fault>,
+}
+
+/// A cause of failure: a stable code for programs, a sentence for people that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Stable, with a slash (`source/vm-running-without-snapshot`).
+    pub code: String,
+    /// A sentence; never a secret.
+    pub detail: String,
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod copy;
+mod identity;
+mod inventory;
+mod problem;
+
+pub use copy::{
+    CopyDisk, CopyMethod, CopyReport, CopyRequest, CopyState, DiskReport, Fault, NbdTarget,
+    ParentManifest,
+};
+pub use identity::{Health, Identity, PROOF_CONTEXT};
+pub use inventory::{
+    Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Vm, VmDisk, VmNetwork,
+    Warning,
+};
+pub use problem::Problem;

@@ -1,0 +1,52 @@
+//! The wire contract, held still: what the mission prints must parse, and secrets must not print.
+
+use hub_vma_api::{CopyMethod, Credentials, DiscoverRequest, Inventory};
+
+const ANSWER: &str = r#"{"vcenter":{"host":"vc.example.local","datacenter":"DC1"},
+ "vms":[{"id":"4205784a-0000","name":"pgtest1","path":"/DC1/vm/pgtest1","power_state":"poweredOn","guest_os":"ubuntu64Guest",
+   "num_cpu":4,"memory_mb":8192,"vmx_version":"vmx-15","something_new":{"a":1},
+   "disks":[{"id":"disk-2000","label":"Hard disk 1","path":"[datastore1] pgtest1/pgtest1.vmdk","size_gb":102,"capacity_bytes":109521666048,
+             "datastore":"datastore1","provisioning_type":"thin","unit_number":0}],
+   "networks":[{"label":"Network adapter 1","network_name":"VM Network","mac_address":"00:50:56:85:bf:a2","adapter_type":"vmxnet3"}]}]}"#;
+
+#[test]
+fn the_answer_of_the_contract_parses_and_unknown_fields_are_ignored() {
+    let inventory: Inventory = serde_json::from_str(ANSWER).unwrap();
+    assert_eq!(inventory.vms[0].disks[0].capacity_bytes, 109_521_666_048);
+    assert!(inventory.warnings.is_empty());
+}
+
+#[test]
+fn absent_optional_fields_are_tolerated() {
+    let bare = r#"{"vcenter":{"host":"h"},"vms":[{"id":"1","name":"a","disks":[{"id":"disk-0","capacity_bytes":512}]}]}"#;
+    let inventory: Inventory = serde_json::from_str(bare).unwrap();
+    assert_eq!(inventory.vms[0].num_cpu, None);
+}
+
+#[test]
+fn discovery_credentials_lie_flat_beside_the_filter() {
+    let body = r#"{"vcenter":"vc","username":"u","password":"p","datacenter":"DC1","filter":{"names":["a"]}}"#;
+    let request: DiscoverRequest = serde_json::from_str(body).unwrap();
+    assert_eq!(request.credentials.unwrap().username, "u");
+    assert_eq!(request.filter.unwrap().names, ["a"]);
+    let empty: DiscoverRequest = serde_json::from_str("{}").unwrap();
+    assert_eq!(empty.credentials, None);
+}
+
+#[test]
+fn a_password_is_not_printed() {
+    let secret = Credentials {
+        vcenter: "vc".to_owned(),
+        username: "u".to_owned(),
+        password: "hunter2".to_owned(),
+    };
+    assert!(!format!("{secret:?}").contains("hunter2"));
+}
+
+#[test]
+fn methods_are_tagged_by_their_kind() {
+    let method = CopyMethod::ChangedSince { change_id: "x".to_owned() };
+    let json = serde_json::to_string(&method).unwrap();
+    assert_eq!(json, r#"{"kind":"changed_since","change_id":"x"}"#);
+    assert_eq!(method.name(), "changed_since");
+}

@@ -1,0 +1,1 @@
+//! The catalogue schema, forwards and backwards, on SQLite, MariaDB and PostgreSQL.
