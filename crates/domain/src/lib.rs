@@ -1,1 +1,19 @@
-//! Values, typed ids, state machines and pure planners of Sendense Hub.
+#![doc = include_str!("../README.md")]
+
+pub mod access;
+pub mod backup;
+pub mod capacity;
+pub mod chain;
+pub mod disk;
+pub mod fault;
+pub mod ids;
+pub mod inventory;
+pub mod job;
+pub mod replication;
+pub mod repository;
+pub mod restore;
+pub mod selector;
+pub mod source;
+pub mod text;
+pub mod time;
+pub mod vm;

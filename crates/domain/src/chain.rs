@@ -1,0 +1,151 @@
+//! Chains: which point stands on which, what the next backup stands on, and what may be deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backup::{BackupJob, BackupType};
+use crate::disk::VmDisk;
+use crate::ids::{BackupJobId, RepositoryId, VmContextId};
+use crate::source::CopyMethod;
+
+/// Longest chain that an incremental may extend; a longer one is slow to open and fragile to keep.
+pub const MAX_CHAIN_LENGTH: usize = 64;
+
+/// What keeps a chain apart from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainKey {
+    /// The VM.
+    pub vm: VmContextId,
+    /// The disk's ordinal.
+    pub ordinal: u32,
+    /// The repository.
+    pub repository: RepositoryId,
+}
+
+/// One row per chain key: its current full, its latest point, and what both and all between take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupChain {
+    /// Which chain.
+    pub key: ChainKey,
+    /// The full that the latest point stands on.
+    pub full: BackupJobId,
+    /// The newest completed point.
+    pub latest: BackupJobId,
+    /// Points from the full to the latest.
+    pub count: u32,
+    /// Bytes they take in the repository.
+    pub stored_bytes: u64,
+}
+
+/// How one disk will be backed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// What it becomes.
+    pub backup_type: BackupType,
+    /// The point it stands on; always given for an incremental.
+    pub parent: Option<BackupJobId>,
+    /// How the blocks are found.
+    pub method: CopyMethod,
+    /// Why it is a full where an incremental was asked for, or why this method.
+    pub reason: Option<String>,
+}
+
+/// Plans the backup of one disk from the points that exist under its chain key.
+///
+/// An incremental stands only on a completed point of the very same disk row in the very same repository
+/// (traps D9, D13, C2, C3); where there is none, the disk is read in full and the plan says why.
+pub fn plan_disk_backup(asked: BackupType, disk: &VmDisk, points: &[BackupJob]) -> DiskPlan {
+    if asked == BackupType::Full {
+        return full(None);
+    }
+    let Some(parent) = latest_point(points) else {
+        return full(Some("no completed backup of this disk in this repository"));
+    };
+    if parent.disk != Some(disk.id) {
+        return full(Some("the latest backup under this ordinal is of another disk"));
+    }
+    if parent.capacity > disk.facts.capacity {
+        return full(Some("the disk is smaller than at its latest backup"));
+    }
+    match chain_to(points, parent.id) {
+        None => full(Some("the chain of the latest backup is incomplete")),
+        Some(chain) if chain.len() >= MAX_CHAIN_LENGTH => {
+            full(Some("the chain has reached its greatest length"))
+        }
+        Some(_) => incremental(parent, disk),
+    }
+}
+
+fn full(reason: Option<&str>) -> DiskPlan {
+    DiskPlan {
+        backup_type: BackupType::Full,
+        parent: None,
+        method: CopyMethod::Full,
+        reason: reason.map(ToOwned::to_owned),
+    }
+}
+
+fn incremental(parent: &BackupJob, disk: &VmDisk) -> DiskPlan {
+    let grown = parent.capacity < disk.facts.capacity;
+    let (method, reason) = match &parent.change_id {
+        Some(_) if grown => {
+            (CopyMethod::ByDigest, Some("the disk has grown since its latest backup"))
+        }
+        Some(id) => (CopyMethod::ChangedSince { change_id: id.clone() }, None),
+        None => (CopyMethod::ByDigest, Some("the source gave no change mark at the latest backup")),
+    };
+    DiskPlan {
+        backup_type: BackupType::Incremental,
+        parent: Some(parent.id),
+        method,
+        reason: reason.map(ToOwned::to_owned),
+    }
+}
+
+/// The newest restore point; ids grow with time, and a run's order is not a matter of clocks.
+pub fn latest_point(points: &[BackupJob]) -> Option<&BackupJob> {
+    points.iter().filter(|job| job.is_restore_point()).max_by_key(|job| (job.created_at, job.id))
+}
+
+/// The points from the full to the given one, in that order; `None` when a link is missing or not completed.
+pub fn chain_to(points: &[BackupJob], tip: BackupJobId) -> Option<Vec<&BackupJob>> {
+    let by_id: BTreeMap<BackupJobId, &BackupJob> =
+        points.iter().filter(|job| job.is_restore_point()).map(|job| (job.id, job)).collect();
+    let mut seen = BTreeSet::new();
+    let mut chain = Vec::new();
+    let mut next = Some(tip);
+    while let Some(id) = next {
+        if !seen.insert(id) {
+            return None;
+        }
+        let point = *by_id.get(&id)?;
+        next = point.parent;
+        chain.push(point);
+    }
+    chain.reverse();
+    chain.first().is_some_and(|first| first.backup_type == BackupType::Full).then_some(chain)
+}
+
+/// The jobs that stand on a point and forbid its deletion: restore points, and jobs still at work (promise P10).
+pub fn children_of(jobs: &[BackupJob], point: BackupJobId) -> Vec<BackupJobId> {
+    jobs.iter()
+        .filter(|job| job.parent == Some(point))
+        .filter(|job| job.is_restore_point() || !job.state.status().is_terminal())
+        .map(|job| job.id)
+        .collect()
+}
+
+/// The chain row for the points of one key; `None` when there is no restore point.
+pub fn summarise_chain(key: ChainKey, points: &[BackupJob]) -> Option<BackupChain> {
+    let latest = latest_point(points)?;
+    let chain = chain_to(points, latest.id)?;
+    Some(BackupChain {
+        key,
+        full: chain.first()?.id,
+        latest: latest.id,
+        count: u32::try_from(chain.len()).ok()?,
+        stored_bytes: chain.iter().map(|point| point.stored_bytes).sum(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The odd cases of planning, each a few lines.
+
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use super::*;
+use crate::capacity::Capacity;
+use crate::disk::{DiskFacts, DiskKey, Presence};
+use crate::ids::{BackupRunId, VmDiskId};
+use crate::job::JobState;
+use crate::source::CopyBytes;
+use crate::time::Timestamp;
+
+fn vm() -> VmContextId {
+    VmContextId::from_uuid(Uuid::from_u128(1))
+}
+
+fn repository() -> RepositoryId {
+    RepositoryId::from_uuid(Uuid::from_u128(2))
+}
+
+fn key() -> ChainKey {
+    ChainKey { vm: vm(), ordinal: 0, repository: repository() }
+}
+
+fn id(number: u128) -> BackupJobId {
+    BackupJobId::from_uuid(Uuid::from_u128(number))
+}
+
+fn disk(capacity: u64) -> VmDisk {
+    VmDisk {
+        id: VmDiskId::from_raw(7),
+        vm: vm(),
+        job: None,
+        ordinal: 0,
+        facts: DiskFacts {
+            key: DiskKey::new("disk-2000").unwrap(),
+            label: String::new(),
+            vmdk_path: String::new(),
+            datastore: String::new(),
+            capacity: Capacity::new(capacity).unwrap(),
+            provisioning_type: None,
+            bus: None,
+            unit_number: None,
+        },
+        presence: Presence::Present,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn point(number: u32, parent: Option<u32>) -> BackupJob {
+    let at = Timestamp::UNIX_EPOCH + TimeDelta::seconds(i64::from(number));
+    BackupJob {
+        id: id(u128::from(number)),
+        run: BackupRunId::from_uuid(Uuid::from_u128(u128::from(number))),
+        vm: vm(),
+        vm_name: "pgtest1".to_owned(),
+        ordinal: 0,
+        disk: Some(VmDiskId::from_raw(7)),
+        disk_key: DiskKey::new("disk-2000").unwrap(),
+        repository: repository(),
+        policy: None,
+        backup_type: if parent.is_some() { BackupType::Incremental } else { BackupType::Full },
+        capacity: Capacity::new(1024).unwrap(),
+        path: Some("x.qcow2".to_owned()),
+        parent: parent.map(|number| id(u128::from(number))),
+        change_id: Some(format!("mark-{number}")),
+        method: "full".to_owned(),
+        method_reason: None,
+        proof: None,
+        bytes: CopyBytes::default(),
+        stored_bytes: 10,
+        state: JobState::Succeeded { started: at, finished: at },
+        deleting_since: None,
+        version: 1,
+        created_at: at,
+    }
+}
+
+#[test]
+fn an_incremental_stands_on_the_latest_point_and_its_mark() {
+    let plan = plan_disk_backup(
+        BackupType::Incremental,
+        &disk(1024),
+        &[point(1, None), point(3, Some(2)), point(2, Some(1))],
+    );
+    assert_eq!(plan.parent, Some(id(3)));
+    assert_eq!(plan.method, CopyMethod::ChangedSince { change_id: "mark-3".to_owned() });
+}
+
+#[test]
+fn trap_d45_a_failed_full_is_no_parent() {
+    let mut failed = point(1, None);
+    failed.state = JobState::Queued;
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &[failed]);
+    assert_eq!(plan.backup_type, BackupType::Full);
+    assert!(plan.reason.is_some());
+}
+
+#[test]
+fn trap_d9_another_disk_under_the_same_ordinal_is_no_parent() {
+    let mut other = point(1, None);
+    other.disk = Some(VmDiskId::from_raw(8));
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &[other]);
+    assert_eq!(plan.backup_type, BackupType::Full);
+}
+
+#[test]
+fn trap_c22_a_grown_disk_stays_incremental_and_is_read_by_digest() {
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(2048), &[point(1, None)]);
+    assert_eq!(plan.backup_type, BackupType::Incremental);
+    assert_eq!(plan.method, CopyMethod::ByDigest);
+}
+
+#[test]
+fn a_shrunk_disk_and_a_missing_link_and_a_long_chain_start_anew() {
+    let shrunk = plan_disk_backup(BackupType::Incremental, &disk(512), &[point(1, None)]);
+    assert_eq!(shrunk.backup_type, BackupType::Full);
+    let broken = plan_disk_backup(BackupType::Incremental, &disk(1024), &[point(2, Some(1))]);
+    assert_eq!(broken.backup_type, BackupType::Full);
+    let mut long = vec![point(1, None)];
+    long.extend((2..=64).map(|number| point(number, Some(number - 1))));
+    let full = plan_disk_backup(BackupType::Incremental, &disk(1024), &long);
+    assert_eq!(full.backup_type, BackupType::Full);
+    let short = plan_disk_backup(BackupType::Incremental, &disk(1024), &long[..63]);
+    assert_eq!(short.backup_type, BackupType::Incremental);
+}
+
+#[test]
+fn a_cycle_is_no_chain() {
+    assert_eq!(chain_to(&[point(1, Some(2)), point(2, Some(1))], id(2)), None);
+}
+
+#[test]
+fn p10_a_point_with_children_is_needed() {
+    let mut running = point(3, Some(2));
+    running.state = JobState::Running { started: Timestamp::UNIX_EPOCH };
+    let jobs = [point(1, None), point(2, Some(1)), running];
+    assert_eq!(children_of(&jobs, id(1)), [id(2)]);
+    assert_eq!(children_of(&jobs, id(2)), [id(3)]);
+    assert!(children_of(&jobs, id(3)).is_empty());
+}
+
+#[test]
+fn trap_d17_the_row_counts_the_current_chain() {
+    let points = [point(1, None), point(2, Some(1)), point(3, None), point(4, Some(3))];
+    let row = summarise_chain(key(), &points).unwrap();
+    assert_eq!((row.full, row.latest, row.count, row.stored_bytes), (id(3), id(4), 2, 20));
+    assert_eq!(summarise_chain(key(), &[]), None);
+}

@@ -1,0 +1,17 @@
+//! Why a job ended badly: a code for programs, a sentence for people.
+
+/// A cause of failure as a job stores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Stable, with a slash (`backup/proof-mismatch`); each has a page under `docs/problems`.
+    pub code: String,
+    /// What happened and what to do; never a secret.
+    pub detail: String,
+}
+
+impl Fault {
+    /// Makes a fault from its parts.
+    pub fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: detail.into() }
+    }
+}

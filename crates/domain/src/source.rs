@@ -1,0 +1,159 @@
+//! Copies as the hub orders them from a VMA, and what it hears back.
+
+use crate::capacity::Capacity;
+use crate::disk::DiskKey;
+use crate::fault::Fault;
+
+/// How the blocks of a disk are found that have to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyMethod {
+    /// Everything that is not zero.
+    Full,
+    /// What the source says has changed since this mark.
+    ChangedSince {
+        /// The mark that an earlier point of the same chain stored.
+        change_id: String,
+    },
+    /// Everything is read; blocks whose digest differs from the parent's are sent.
+    ByDigest,
+}
+
+impl CopyMethod {
+    /// The word for it in the catalogue and on the wire.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ChangedSince { .. } => "changed_since",
+            Self::ByDigest => "by_digest",
+        }
+    }
+}
+
+/// Where a VMA sends bytes, or reads a digest table: one export on the hub's NBD port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NbdAddress {
+    /// Host name or address that the VMA can reach.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Export name: unguessable, and dead when its job has ended.
+    pub export: String,
+}
+
+/// The digest table of the parent point, for the VMA to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentTable {
+    /// The export that serves it.
+    pub address: NbdAddress,
+    /// The parent's capacity.
+    pub capacity: Capacity,
+    /// The table's root digest, hexadecimal.
+    pub root: String,
+}
+
+/// An image that is ready to be written; only a repository or a replica store makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedTarget {
+    /// Where the bytes go; its export name is also the handle for sealing or abandoning.
+    pub address: NbdAddress,
+    /// Where the image lies, relative to its root.
+    pub path: String,
+    /// Bytes per digest.
+    pub block_size: u32,
+    /// Digests of what the target holds already; without them only a full copy is right.
+    pub parent: Option<ParentTable>,
+    /// Why there is no parent where one was expected.
+    pub no_parent_reason: Option<String>,
+}
+
+/// One disk of a copy order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderedDisk {
+    /// The hypervisor's id.
+    pub key: DiskKey,
+    /// The capacity that the target was prepared for.
+    pub capacity: Capacity,
+    /// What to send.
+    pub method: CopyMethod,
+    /// Where to.
+    pub target: PreparedTarget,
+}
+
+/// Where a copy, or one disk of it, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CopyPhase {
+    /// Accepted.
+    Queued,
+    /// Bytes move.
+    Running,
+    /// Everything arrived and was flushed.
+    Succeeded,
+    /// Ended by a fault.
+    Failed,
+    /// Ended because it was asked to.
+    Cancelled,
+}
+
+impl CopyPhase {
+    /// Whether it will not change any more.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What a VMA reports about a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyStatus {
+    /// Folded over the disks.
+    pub phase: CopyPhase,
+    /// One entry per disk, in the order asked.
+    pub disks: Vec<DiskCopyStatus>,
+    /// Why it failed, when the cause is not one disk's.
+    pub fault: Option<Fault>,
+}
+
+/// Progress and proof of one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskCopyStatus {
+    /// The hypervisor's id.
+    pub key: DiskKey,
+    /// Where it stands.
+    pub phase: CopyPhase,
+    /// The method really used.
+    pub method: String,
+    /// Why this method.
+    pub method_reason: Option<String>,
+    /// How far it is.
+    pub bytes: CopyBytes,
+    /// Mark for a later [`CopyMethod::ChangedSince`].
+    pub change_id: Option<String>,
+    /// Root digest of what the VMA read; set when succeeded.
+    pub source_root: Option<String>,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+}
+
+/// Counters of a copy, in bytes; they never go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyBytes {
+    /// To be looked at.
+    pub total: u64,
+    /// Looked at.
+    pub done: u64,
+    /// Read from the source.
+    pub read: u64,
+    /// Sent as data.
+    pub sent: u64,
+}
+
+impl CopyBytes {
+    /// The later of two reports, per counter, since reports may overtake each other (trap D24).
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            total: self.total.max(other.total),
+            done: self.done.max(other.done),
+            read: self.read.max(other.read),
+            sent: self.sent.max(other.sent),
+        }
+    }
+}

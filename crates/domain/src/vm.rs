@@ -1,0 +1,92 @@
+//! VM contexts: VMs under management.
+
+use crate::ids::{CredentialId, VmContextId, VmaNodeId};
+use crate::time::Timestamp;
+
+/// A VM under management.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmContext {
+    /// Ours; it survives renames and moves.
+    pub id: VmContextId,
+    /// What the source said last.
+    pub facts: VmFacts,
+    /// Where it stands.
+    pub status: ContextStatus,
+    /// The login that its source wants; a datastore folder wants none.
+    pub credential: Option<CredentialId>,
+    /// The VMA that reaches it.
+    pub vma_node: Option<VmaNodeId>,
+    /// When it was put under management.
+    pub created_at: Timestamp,
+    /// When anything of it changed last; a refresh that finds no change does not touch it.
+    pub updated_at: Timestamp,
+}
+
+/// What a source says about a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmFacts {
+    /// Display name: a label, not an identity.
+    pub name: String,
+    /// The source's own id; unique with `vcenter_host`.
+    pub vmware_vm_id: String,
+    /// Inventory path.
+    pub path: String,
+    /// Which source.
+    pub vcenter_host: String,
+    /// Datacenter, or empty.
+    pub datacenter: String,
+    /// Virtual processors.
+    pub cpu_count: Option<u32>,
+    /// Memory in MiB.
+    pub memory_mb: Option<u32>,
+    /// Guest identifier.
+    pub os_type: Option<String>,
+    /// `poweredOn`, `poweredOff`, `suspended`.
+    pub power_state: Option<String>,
+}
+
+/// Where a VM stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContextStatus {
+    /// Known with its disks; nothing copied yet.
+    Discovered,
+    /// A replication is copying.
+    Replicating,
+    /// A replica of every disk is complete.
+    ReadyForFailover,
+}
+
+impl ContextStatus {
+    /// All of them, for tables and checks.
+    pub const ALL: [Self; 3] = [Self::Discovered, Self::Replicating, Self::ReadyForFailover];
+
+    /// The word for it in the catalogue and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Replicating => "replicating",
+            Self::ReadyForFailover => "ready_for_failover",
+        }
+    }
+
+    /// The status of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.word() == word)
+    }
+}
+
+/// How a request names a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmAddress {
+    /// By our id.
+    Id(VmContextId),
+    /// By display name, which may fit several VMs.
+    Name(String),
+}
+
+impl VmAddress {
+    /// A text that is an id addresses by id; anything else is a name.
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Name(text.trim().to_owned()), Self::Id)
+    }
+}
