@@ -1,1 +1,21 @@
-//! The traits through which engines see the catalogue, the VMAs and the repositories.
+#![doc = include_str!("../README.md")]
+
+mod clock;
+mod error;
+mod progress;
+mod retry;
+mod source_node;
+mod storage;
+pub mod store;
+
+pub use clock::{Clock, IdGen};
+pub use error::{Classify, ErrorClass, StoreError};
+pub use progress::{NoProgress, ProgressSink};
+pub use retry::{RetryConflicts, retry_conflicts};
+pub use source_node::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
+pub use storage::{
+    BackupStorage, ExportedPoint, ParentImage, PointIdentity, PointLocation, PrepareImage,
+    PrepareReplica, ReplicaStorage, RepositoryProbe, RestoreOutput, RestoredFile, SealImage,
+    SealedImage, StorageError,
+};
+pub use store::{Catalogue, Store, UnitOfWork};

@@ -1,0 +1,170 @@
+//! The VMA as engines see it: inventory, and copies that are started, watched and stopped.
+
+use async_trait::async_trait;
+use hub_domain::access::{Credential, VmaNode};
+use hub_domain::fault::Fault;
+use hub_domain::inventory::SeenInventory;
+use hub_domain::source::{CopyStatus, OrderedDisk};
+
+use crate::{Classify, ErrorClass};
+
+/// Reaches VMAs; each call names the node, so one adapter serves many.
+///
+/// Every call has a deadline of its own and may be dropped at any await; a copy once accepted runs on at the VMA
+/// until it ends or is cancelled there.
+#[async_trait]
+pub trait SourceNode: Send + Sync {
+    /// Lets a node prove that it knows its token, before the token is shown to it, and say what it is.
+    async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError>;
+
+    /// Lists VMs with their disks.
+    async fn inventory(
+        &self,
+        node: &VmaNode,
+        query: &InventoryQuery,
+    ) -> Result<SeenInventory, SourceError>;
+
+    /// Starts a copy; the same job id again is the same copy.
+    async fn start_copy(
+        &self,
+        node: &VmaNode,
+        order: &CopyOrder,
+    ) -> Result<CopyStatus, SourceError>;
+
+    /// Asks how far a copy is; [`SourceError::UnknownJob`] when the node has never heard of it, or forgot (trap D38).
+    async fn copy_status(&self, node: &VmaNode, job: &str) -> Result<CopyStatus, SourceError>;
+
+    /// Asks a copy to stop; it has stopped when its status is terminal.
+    async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError>;
+}
+
+/// What a node said about itself, after it proved to be the one that was registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// The name it was configured with.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `folder` or `vsphere`.
+    pub source_kind: String,
+}
+
+/// Which VMs to list.
+#[derive(Clone, Debug, Default)]
+pub struct InventoryQuery {
+    /// The login for a source that wants one.
+    pub credential: Option<Credential>,
+    /// Only VMs with these names; empty means all.
+    pub names: Vec<String>,
+    /// Only VMs with these ids of the source; empty means all.
+    pub ids: Vec<String>,
+}
+
+/// What a copy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyKind {
+    /// A backup run.
+    Backup,
+    /// A replication job.
+    Replication,
+}
+
+/// One copy: one VM, all asked disks at one instant (trap D6).
+#[derive(Clone, Debug)]
+pub struct CopyOrder {
+    /// What it is for.
+    pub kind: CopyKind,
+    /// The hub's id of the run or job.
+    pub job: String,
+    /// The source's id of the VM.
+    pub vm: String,
+    /// The login for a source that wants one.
+    pub credential: Option<Credential>,
+    /// The disks, each with a target of its own.
+    pub disks: Vec<OrderedDisk>,
+}
+
+/// What a VMA may answer instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Nobody answers at its address, or not in time.
+    #[error(
+        "the VMA at {url} cannot be reached: {detail}; check that it runs and that the hub can reach it"
+    )]
+    Unreachable {
+        /// Its base URL.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
+    /// Whoever answers does not know the shared token.
+    #[error("whatever answers at {url} is not the VMA that was registered; check its token")]
+    NotTheNode {
+        /// Its base URL.
+        url: String,
+    },
+    /// The VMA does not accept our token.
+    #[error(
+        "the VMA at {url} refuses the hub's token; register it again with the token it printed"
+    )]
+    TokenRefused {
+        /// Its base URL.
+        url: String,
+    },
+    /// The VMA has never heard of the job, or was restarted since.
+    #[error("the VMA knows no job {job}; it was probably restarted")]
+    UnknownJob {
+        /// The hub's id of the job.
+        job: String,
+    },
+    /// The VMA said no, and why.
+    #[error("the VMA refused: {}", .0.detail)]
+    Refused(Fault),
+    /// The answer is not one of this contract.
+    #[error("the VMA at {url} gave an answer that makes no sense: {detail}")]
+    Garbled {
+        /// Its base URL.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl SourceError {
+    /// The fault that a job stores for this error; a refusal keeps the VMA's own code.
+    pub fn to_fault(&self) -> Fault {
+        match self {
+            Self::Refused(fault) => fault.clone(),
+            Self::Unreachable { .. }
+            | Self::NotTheNode { .. }
+            | Self::TokenRefused { .. }
+            | Self::UnknownJob { .. }
+            | Self::Garbled { .. } => Fault::new(self.code(), self.to_string()),
+        }
+    }
+}
+
+impl Classify for SourceError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable { .. } => ErrorClass::Unavailable,
+            Self::Refused(_) => ErrorClass::Conflict,
+            Self::NotTheNode { .. }
+            | Self::TokenRefused { .. }
+            | Self::UnknownJob { .. }
+            | Self::Garbled { .. } => ErrorClass::Upstream,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "vma/unreachable",
+            Self::NotTheNode { .. } => "vma/not-the-node",
+            Self::TokenRefused { .. } => "vma/token-refused",
+            Self::UnknownJob { .. } => "vma/unknown-job",
+            Self::Refused(_) => "vma/refused",
+            Self::Garbled { .. } => "vma/garbled-answer",
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Backup runs, backup jobs and chains.
+
+use async_trait::async_trait;
+use hub_domain::backup::{BackupJob, BackupRun};
+use hub_domain::chain::{BackupChain, ChainKey};
+use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId, VmContextId};
+use hub_domain::job::JobStatus;
+
+use crate::StoreError;
+
+/// Narrows a list of backup jobs; absent fields match everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupFilter {
+    /// Only of this VM.
+    pub vm: Option<VmContextId>,
+    /// Only of the disk with this ordinal.
+    pub ordinal: Option<u32>,
+    /// Only in this repository.
+    pub repository: Option<RepositoryId>,
+    /// Only with this status.
+    pub status: Option<JobStatus>,
+    /// Only of this run.
+    pub run: Option<BackupRunId>,
+}
+
+/// Sums over all backup jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupStats {
+    /// All jobs.
+    pub jobs: u64,
+    /// Restore points.
+    pub points: u64,
+    /// Jobs that failed or were interrupted.
+    pub failed: u64,
+    /// Jobs still at work.
+    pub active: u64,
+    /// Bytes that the restore points take.
+    pub stored_bytes: u64,
+}
+
+/// Reads backups.
+#[async_trait]
+pub trait BackupReads: Send {
+    /// The run with this id.
+    async fn backup_run(&mut self, id: BackupRunId) -> Result<Option<BackupRun>, StoreError>;
+
+    /// The jobs of a run, by ordinal.
+    async fn backups_of_run(&mut self, run: BackupRunId) -> Result<Vec<BackupJob>, StoreError>;
+
+    /// The job with this id.
+    async fn backup(&mut self, id: BackupJobId) -> Result<Option<BackupJob>, StoreError>;
+
+    /// Up to `limit` jobs with an id after `after`, by id.
+    async fn backups_page(
+        &mut self,
+        filter: &BackupFilter,
+        after: Option<BackupJobId>,
+        limit: u32,
+    ) -> Result<Vec<BackupJob>, StoreError>;
+
+    /// All jobs under a chain key, by id, whatever their status.
+    async fn backups_of_chain(&mut self, key: ChainKey) -> Result<Vec<BackupJob>, StoreError>;
+
+    /// The jobs that are not in a terminal state; of one VM or of all.
+    async fn unfinished_backups(
+        &mut self,
+        vm: Option<VmContextId>,
+    ) -> Result<Vec<BackupJob>, StoreError>;
+
+    /// The points whose deletion has begun.
+    async fn deleting_backups(&mut self) -> Result<Vec<BackupJob>, StoreError>;
+
+    /// The chain row of a key.
+    async fn chain(&mut self, key: ChainKey) -> Result<Option<BackupChain>, StoreError>;
+
+    /// The chain rows of a VM, by ordinal and repository.
+    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<BackupChain>, StoreError>;
+
+    /// The VMs that have backup jobs under this name, including such whose VM context is gone.
+    async fn backed_up_vms_named(&mut self, name: &str) -> Result<Vec<VmContextId>, StoreError>;
+
+    /// Sums over everything.
+    async fn backup_stats(&mut self) -> Result<BackupStats, StoreError>;
+}
+
+/// Writes backups.
+#[async_trait]
+pub trait BackupWrites: Send {
+    /// Stores a new run with its jobs.
+    async fn insert_backup_run(
+        &mut self,
+        run: &BackupRun,
+        jobs: &[BackupJob],
+    ) -> Result<(), StoreError>;
+
+    /// Stores a job as given if it still has the given version, and counts that up; else [`StoreError::Conflict`].
+    async fn update_backup(&mut self, job: &mut BackupJob) -> Result<(), StoreError>;
+
+    /// Removes a job; [`StoreError::Refused`] while another stands on it.
+    async fn delete_backup(&mut self, id: BackupJobId) -> Result<(), StoreError>;
+
+    /// Stores the chain row of its key, new or changed.
+    async fn put_chain(&mut self, chain: &BackupChain) -> Result<(), StoreError>;
+
+    /// Removes the chain row of a key, if there is one.
+    async fn remove_chain(&mut self, key: ChainKey) -> Result<(), StoreError>;
+}

@@ -1,0 +1,56 @@
+//! The catalogue as engines see it: views for reading, units of work for writing.
+
+mod access;
+mod backups;
+mod jobs;
+mod vms;
+
+use async_trait::async_trait;
+
+use crate::StoreError;
+
+pub use access::{AccessReads, AccessWrites};
+pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
+pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
+pub use vms::{InventoryTotals, VmReads, VmWrites};
+
+/// The catalogue.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Begins one atomic piece of work; dropping it without [`UnitOfWork::commit`] undoes it.
+    ///
+    /// No network or disk work of the caller's may happen between this and the end: others wait.
+    /// The first write locks its aggregate root ([`VmWrites::lock_vm`]) wherever rows are read to be decided on.
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>, StoreError>;
+
+    /// Opens a view for reading; it sees only what is committed, and blocks nobody.
+    async fn view(&self) -> Result<Box<dyn Catalogue>, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Everything that can be read, in a view or inside a unit of work.
+///
+/// Lists are bounded by the caller: keyset paging by id, `limit` rows after `after`.
+pub trait Catalogue:
+    VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + Send
+{
+}
+
+impl<T: VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + Send> Catalogue
+    for T
+{
+}
+
+/// One atomic piece of work.
+///
+/// [`StoreError::Conflict`] may surface at any step; the whole unit is then run again
+/// ([`retry_conflicts`](crate::retry_conflicts)).
+#[async_trait]
+pub trait UnitOfWork:
+    Catalogue + VmWrites + ReplicationWrites + BackupWrites + RestoreWrites + AccessWrites
+{
+    /// Makes all of it visible and durable, or none.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
