@@ -1,1 +1,4 @@
-//! The node agent: sources, disk readers and the jobs that push disks to the hub.
+//! The node agent.
+
+pub mod vmdk;
+pub mod vmx;
