@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Context string of the key derivation for [`Identity::proof`]:
-/// `proof = blake3::keyed_hash(blake3::derive_key(PROOF_CONTEXT, token), nonce)`.
+/// `proof = blake3::keyed_hash(blake3::derive_key(PROOF_CONTEXT, token), nonce)`,
+/// over the 32 bytes of the nonce and not over their spelling.
 ///
 /// The hub checks the proof before it sends the token, so that a stranger on the VMA's address learns nothing.
 pub const PROOF_CONTEXT: &str = "sendense-hub 2026 vma identity proof v1";

@@ -1,1 +1,12 @@
-//! The VMA as the hub sees it: an HTTP adapter of the source-node port.
+#![doc = include_str!("../README.md")]
+
+mod client;
+mod copy;
+mod inventory;
+mod options;
+mod proof;
+mod transport;
+
+pub use client::VmaClient;
+pub use options::VmaClientOptions;
+pub use transport::ClientError;

@@ -1,0 +1,180 @@
+//! The adapter: identity first, then the call, then the check of what came back.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hub_domain::access::VmaNode;
+use hub_domain::inventory::SeenInventory;
+use hub_domain::source::CopyStatus;
+use hub_ports::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
+use hub_vma_api::{CopyReport, Identity};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+
+use crate::copy::{order_to_wire, status_from_wire};
+use crate::inventory::{inventory_from_wire, query_to_wire};
+use crate::options::VmaClientOptions;
+use crate::proof::{Challenge, Proofs};
+use crate::transport::{Call, ClientError, Transport, garbled, json, json_error, shortened};
+
+/// The version of the contract that this client speaks.
+const API_VERSION: u32 = 1;
+
+/// Reaches VMAs over HTTP.
+///
+/// One client serves any number of nodes and callers at once; dropping a call ends its connection.
+pub struct VmaClient {
+    options: VmaClientOptions,
+    transport: Transport,
+    proofs: Proofs,
+}
+
+impl VmaClient {
+    /// Makes a client; a TLS provider must be installed in the process.
+    pub fn new(options: VmaClientOptions) -> Result<Self, ClientError> {
+        let transport = Transport::new(options.connect)?;
+        let proofs = Proofs::new(options.proof_lifetime);
+        Ok(Self { options, transport, proofs })
+    }
+
+    /// Calls a node that has proved itself, showing it the token.
+    async fn call(&self, node: &VmaNode, call: Call<'_>) -> Result<Vec<u8>, SourceError> {
+        if !self.proofs.holds(node) {
+            self.identify(node).await?;
+        }
+        let answer = self.transport.call(node, call).await;
+        if answer.as_ref().is_err_and(|error| !is_from_the_node(error)) {
+            self.proofs.forget(node);
+        }
+        answer
+    }
+
+    fn quick<'a>(&self, path: &'a [&'a str], post: bool) -> Call<'a> {
+        self.request(path, post, None, self.options.quick, self.options.report_limit)
+    }
+
+    fn request<'a>(
+        &self,
+        path: &'a [&'a str],
+        post: bool,
+        body: Option<Vec<u8>>,
+        deadline: Duration,
+        limit: usize,
+    ) -> Call<'a> {
+        Call { path, query: &[], body, post, with_token: true, deadline, limit }
+    }
+}
+
+#[async_trait]
+impl SourceNode for VmaClient {
+    async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
+        let challenge = Challenge::new();
+        let nonce = challenge.nonce();
+        let call = Call {
+            path: &["api", "v1", "identity"],
+            query: &[("nonce", &nonce)],
+            body: None,
+            post: false,
+            with_token: false,
+            deadline: self.options.quick,
+            limit: self.options.answer_limit,
+        };
+        let identity: Identity = parsed(node, &self.transport.call(node, call).await?)?;
+        if !challenge.is_met(node.token.expose_secret(), &identity.proof) {
+            self.proofs.forget(node);
+            return Err(SourceError::NotTheNode { url: node.url.clone() });
+        }
+        if identity.api_version != API_VERSION {
+            let detail = format!(
+                "it speaks version {} of the contract, this hub version {API_VERSION}",
+                identity.api_version
+            );
+            return Err(garbled(node, detail));
+        }
+        self.proofs.remember(node);
+        Ok(NodeIdentity {
+            name: shortened(&identity.name),
+            version: shortened(&identity.version),
+            source_kind: shortened(&identity.source_kind),
+        })
+    }
+
+    async fn inventory(
+        &self,
+        node: &VmaNode,
+        query: &InventoryQuery,
+    ) -> Result<SeenInventory, SourceError> {
+        let body = json(node, &query_to_wire(query))?;
+        let call = self.request(
+            &["api", "v1", "discover"],
+            true,
+            Some(body),
+            self.options.discovery,
+            self.options.inventory_limit,
+        );
+        let answer = self.call(node, call).await?;
+        // A large inventory takes long enough to parse that other work of this thread would notice.
+        let parsed = tokio::task::spawn_blocking(move || inventory_from_wire(&answer)).await;
+        match parsed {
+            Ok(Ok(inventory)) => Ok(inventory),
+            Ok(Err(detail)) => Err(garbled(node, detail)),
+            Err(_) => Err(garbled(node, "the reading of its inventory was broken off")),
+        }
+    }
+
+    async fn start_copy(
+        &self,
+        node: &VmaNode,
+        order: &CopyOrder,
+    ) -> Result<CopyStatus, SourceError> {
+        let path: &[&str] = match order.kind {
+            CopyKind::Backup => &["api", "v1", "backup", "start"],
+            CopyKind::Replication => &["api", "v1", "replicate"],
+        };
+        let body = json(node, &order_to_wire(order))?;
+        let (deadline, limit) = (self.options.start, self.options.report_limit);
+        let answer = self.call(node, self.request(path, true, Some(body), deadline, limit)).await?;
+        report(node, &order.job, &answer)
+    }
+
+    async fn copy_status(&self, node: &VmaNode, job: &str) -> Result<CopyStatus, SourceError> {
+        let path = ["api", "v1", "progress", job];
+        let answer =
+            self.call(node, self.quick(&path, false)).await.map_err(|it| unknown(it, job))?;
+        report(node, job, &answer)
+    }
+
+    async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError> {
+        let path = ["api", "v1", "jobs", job, "cancel"];
+        self.call(node, self.quick(&path, true)).await.map_err(|it| unknown(it, job))?;
+        Ok(())
+    }
+}
+
+/// Whether an error was said by the node itself, so that its proof still counts.
+fn is_from_the_node(error: &SourceError) -> bool {
+    matches!(error, SourceError::Refused(_) | SourceError::UnknownJob { .. })
+}
+
+/// A node that forgot a job says so with one code; engines must tell that from all other refusals (trap D38).
+fn unknown(error: SourceError, job: &str) -> SourceError {
+    if matches!(&error, SourceError::Refused(fault) if fault.code == "job/not-found") {
+        return SourceError::UnknownJob { job: job.to_owned() };
+    }
+    error
+}
+
+fn report(node: &VmaNode, job: &str, answer: &[u8]) -> Result<CopyStatus, SourceError> {
+    let report: CopyReport = parsed(node, answer)?;
+    if report.job_id != job {
+        return Err(garbled(node, "it reports about another job than the one asked for"));
+    }
+    status_from_wire(report).map_err(|detail| garbled(node, detail))
+}
+
+fn parsed<T: DeserializeOwned>(node: &VmaNode, answer: &[u8]) -> Result<T, SourceError> {
+    serde_json::from_slice(answer).map_err(|error| garbled(node, json_error(&error)))
+}
+
+#[cfg(test)]
+mod tests;

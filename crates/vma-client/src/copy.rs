@@ -1,0 +1,203 @@
+//! Copy orders to the wire, copy reports from it; nothing of a report is believed that is out of bounds.
+
+use std::collections::BTreeSet;
+
+use hub_domain::disk::DiskKey;
+use hub_domain::fault::Fault;
+use hub_domain::source::{
+    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress,
+};
+use hub_ports::CopyOrder;
+use hub_vma_api as wire;
+
+use crate::inventory::credentials_to_wire;
+use crate::transport::shortened;
+
+/// Most disks that one report may name; vSphere allows a VM 256.
+const MAX_DISKS: usize = 1024;
+
+/// Largest counter that is believed, so that sums over a job stay inside a signed 64-bit integer.
+const MAX_COUNTER: u64 = 1 << 52;
+
+/// Longest change mark, in bytes.
+const MAX_CHANGE_ID: usize = 1024;
+
+/// A copy order as it travels.
+pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
+    let disks = order.disks.iter().map(|disk| wire::CopyDisk {
+        key: disk.key.as_str().to_owned(),
+        capacity_bytes: disk.capacity.bytes(),
+        target: target(&disk.target.address),
+        method: match &disk.method {
+            CopyMethod::Full => wire::CopyMethod::Full,
+            CopyMethod::ChangedSince { change_id } => {
+                wire::CopyMethod::ChangedSince { change_id: change_id.clone() }
+            }
+            CopyMethod::ByDigest => wire::CopyMethod::ByDigest,
+        },
+        block_size: disk.target.block_size,
+        parent: disk.target.parent.as_ref().map(|parent| wire::ParentManifest {
+            target: target(&parent.address),
+            block_size: disk.target.block_size,
+            capacity_bytes: parent.capacity.bytes(),
+            root: parent.root.clone(),
+        }),
+    });
+    wire::CopyRequest {
+        job_id: order.job.clone(),
+        vm_id: order.vm.clone(),
+        credentials: order.credential.as_ref().map(credentials_to_wire),
+        disks: disks.collect(),
+    }
+}
+
+/// A report as the hub believes it, or what is wrong with it.
+pub(crate) fn status_from_wire(report: wire::CopyReport) -> Result<CopyStatus, String> {
+    if report.disks.len() > MAX_DISKS {
+        return Err(format!("its report names more than {MAX_DISKS} disks"));
+    }
+    let mut keys = BTreeSet::new();
+    let mut disks = Vec::with_capacity(report.disks.len());
+    for disk in report.disks {
+        let disk = disk_from_wire(disk)?;
+        if !keys.insert(disk.key.clone()) {
+            return Err(format!("its report names disk {} twice", disk.key));
+        }
+        disks.push(disk);
+    }
+    Ok(CopyStatus { phase: phase(report.state), disks, fault: report.error.map(fault) })
+}
+
+fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
+    let key = DiskKey::new(&disk.key).map_err(|error| format!("its report: {error}"))?;
+    let counters = [disk.bytes_total, disk.bytes_done, disk.bytes_read, disk.bytes_sent];
+    if counters.into_iter().any(|counter| counter > MAX_COUNTER) {
+        return Err(format!("the counters of disk {key} are beyond reason"));
+    }
+    if disk.source_root.as_deref().is_some_and(|root| !is_digest(root)) {
+        return Err(format!("the root digest of disk {key} is no digest"));
+    }
+    if disk.change_id.as_ref().is_some_and(|id| id.len() > MAX_CHANGE_ID || id.contains('\0')) {
+        return Err(format!("the change mark of disk {key} is no plain text"));
+    }
+    if !["full", "changed_since", "by_digest"].contains(&disk.method.as_str()) {
+        return Err(format!("the method of disk {key} is unknown to this hub"));
+    }
+    let phase = phase(disk.state);
+    if phase == CopyPhase::Succeeded && disk.source_root.is_none() {
+        return Err(format!("disk {key} succeeded without a root digest"));
+    }
+    Ok(DiskCopyStatus {
+        key,
+        phase,
+        method: disk.method,
+        method_reason: disk.method_reason.as_deref().map(shortened),
+        bytes: CopyBytes {
+            total: disk.bytes_total,
+            done: disk.bytes_done,
+            read: disk.bytes_read,
+            sent: disk.bytes_sent,
+        },
+        change_id: disk.change_id,
+        source_root: disk.source_root,
+        fault: disk.error.map(fault),
+    })
+}
+
+fn phase(state: wire::CopyState) -> CopyPhase {
+    match state {
+        wire::CopyState::Queued => CopyPhase::Queued,
+        wire::CopyState::Running => CopyPhase::Running,
+        wire::CopyState::Succeeded => CopyPhase::Succeeded,
+        wire::CopyState::Failed => CopyPhase::Failed,
+        wire::CopyState::Cancelled => CopyPhase::Cancelled,
+    }
+}
+
+fn fault(fault: wire::Fault) -> Fault {
+    let code = shortened(&fault.code).chars().take(100).collect::<String>();
+    Fault::new(code, shortened(&fault.detail))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn target(address: &NbdAddress) -> wire::NbdTarget {
+    wire::NbdTarget {
+        host: address.host.clone(),
+        port: address.port,
+        export: address.export.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(change: impl FnOnce(&mut wire::DiskReport)) -> wire::CopyReport {
+        let mut disk = wire::DiskReport {
+            key: "disk-2000".to_owned(),
+            state: wire::CopyState::Succeeded,
+            method: "full".to_owned(),
+            method_reason: None,
+            bytes_total: 1024,
+            bytes_done: 1024,
+            bytes_read: 512,
+            bytes_sent: 512,
+            change_id: Some("mark".to_owned()),
+            source_root: Some("ab".repeat(32)),
+            error: None,
+        };
+        change(&mut disk);
+        let state = disk.state;
+        wire::CopyReport { job_id: "job".to_owned(), state, disks: vec![disk], error: None }
+    }
+
+    #[test]
+    fn a_good_report_is_taken_over() {
+        let status = status_from_wire(report(|_| ())).unwrap();
+        assert_eq!(status.phase, CopyPhase::Succeeded);
+        assert_eq!(status.disks[0].key.as_str(), "disk-2000");
+        assert_eq!(
+            status.disks[0].bytes,
+            CopyBytes { total: 1024, done: 1024, read: 512, sent: 512 }
+        );
+        assert_eq!(status.disks[0].change_id.as_deref(), Some("mark"));
+    }
+
+    type Break = (&'static str, fn(&mut wire::DiskReport));
+
+    #[test]
+    fn nothing_out_of_bounds_is_believed() {
+        let breaks: [Break; 7] = [
+            ("beyond reason", |disk| disk.bytes_read = u64::MAX),
+            ("no digest", |disk| disk.source_root = Some("x".repeat(64))),
+            ("without a root", |disk| disk.source_root = None),
+            ("plain text", |disk| disk.change_id = Some("a\0".to_owned())),
+            ("plain text", |disk| disk.change_id = Some("x".repeat(2000))),
+            ("unknown to this hub", |disk| disk.method = "magic".to_owned()),
+            ("empty", |disk| disk.key = " ".to_owned()),
+        ];
+        for (expected, change) in breaks {
+            let error = status_from_wire(report(change)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn trap_d11_a_report_names_each_disk_once() {
+        let mut twice = report(|_| ());
+        twice.disks.push(twice.disks[0].clone());
+        assert!(status_from_wire(twice).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_long_fault_is_cut() {
+        let mut failed = report(|disk| disk.state = wire::CopyState::Failed);
+        failed.error =
+            Some(wire::Fault { code: "source/x".to_owned(), detail: "y".repeat(100_000) });
+        let status = status_from_wire(failed).unwrap();
+        assert_eq!(status.fault.map(|fault| fault.detail.len()), Some(2000));
+    }
+}

@@ -1,0 +1,39 @@
+//! Deadlines and limits of the calls to a VMA.
+
+use std::time::Duration;
+
+/// How long a call may take and how much a VMA may answer.
+#[derive(Clone, Debug)]
+pub struct VmaClientOptions {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Identity, progress and cancel, from connect to the last byte.
+    pub quick: Duration,
+    /// The start of a copy: the VMA opens the disks before it answers.
+    pub start: Duration,
+    /// A discovery: a vCenter with thousands of VMs takes minutes.
+    pub discovery: Duration,
+    /// For how long a proof of identity counts.
+    pub proof_lifetime: Duration,
+    /// Largest inventory, in bytes.
+    pub inventory_limit: usize,
+    /// Largest copy report, in bytes.
+    pub report_limit: usize,
+    /// Largest of all other answers, in bytes.
+    pub answer_limit: usize,
+}
+
+impl Default for VmaClientOptions {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            quick: Duration::from_secs(10),
+            start: Duration::from_secs(60),
+            discovery: Duration::from_secs(600),
+            proof_lifetime: Duration::from_secs(60),
+            inventory_limit: 256 << 20,
+            report_limit: 8 << 20,
+            answer_limit: 1 << 20,
+        }
+    }
+}
