@@ -111,6 +111,16 @@ pub struct PrepareImage {
     pub parent: Option<ParentImage>,
 }
 
+impl PrepareImage {
+    /// Where the image will lie, relative to the repository.
+    ///
+    /// It is known before the image exists and stored first, so that whatever dies in between leaves nothing that nobody
+    /// knows of. It consists of ids only: names of VMs may hold anything (trap C23).
+    pub fn path(&self) -> String {
+        format!("{}/disk-{}/{}.qcow2", self.vm, self.disk, self.point)
+    }
+}
+
 /// The image that an incremental stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentImage {

@@ -1,1 +1,14 @@
-//! Test doubles that pass the same contract suites as the real parts.
+#![doc = include_str!("../README.md")]
+
+mod clock;
+mod fake_vma;
+pub mod fixtures;
+mod mem_storage;
+mod mem_store;
+mod steps;
+
+pub use clock::{FixedClock, SeqIds};
+pub use fake_vma::{CopyScript, FakeVma};
+pub use mem_storage::{Fault, MemBackupStorage, MemReplicaStorage};
+pub use mem_store::MemStore;
+pub use steps::{Break, Broken, Steps};
