@@ -1,1 +1,5 @@
-//! The supervisor of everything that runs in the background.
+#![doc = include_str!("../README.md")]
+
+mod supervisor;
+
+pub use supervisor::{Ending, JobKey, NotSpawned, Options, Stragglers, Supervisor};
