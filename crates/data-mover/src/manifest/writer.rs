@@ -1,0 +1,66 @@
+//! Writing a manifest: the table grows in the file, the header comes last.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::header::{Header, WRITTEN_LEN};
+use super::{ManifestError, ManifestIdentity};
+use crate::digest_table::table_bytes;
+use crate::{BlockSize, Digest, DigestTable};
+
+/// A manifest that is being written; dropped before it is sealed, it leaves a file that no reader accepts.
+///
+/// Its methods block on file I/O.
+#[derive(Debug)]
+pub struct ManifestWriter {
+    file: Arc<File>,
+    table: Arc<DigestTable>,
+}
+
+impl ManifestWriter {
+    /// Creates the file, which must not exist, with a table of zeroes for a disk.
+    ///
+    /// The path is a temporary name: who calls renames the sealed file, syncs its directory, and removes
+    /// a file that was not sealed.
+    pub fn create_new(
+        path: &Path,
+        capacity: u64,
+        block_size: BlockSize,
+    ) -> Result<Self, ManifestError> {
+        let len = u64::from(WRITTEN_LEN) + table_bytes(capacity, block_size)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        file.set_len(len)?;
+        let file = Arc::new(file);
+        let table = DigestTable::over(file.clone(), WRITTEN_LEN.into(), capacity, block_size)?;
+        Ok(Self { file, table: Arc::new(table) })
+    }
+
+    /// The table that lies in the file; it can be written until the manifest is sealed.
+    pub fn table(&self) -> Arc<DigestTable> {
+        self.table.clone()
+    }
+
+    /// Freezes the table, makes it durable, then writes the header and makes that durable.
+    ///
+    /// Fails, and seals nothing, when a block is unknown, when the identity disagrees with the table on
+    /// capacity or block size, or when its JSON takes more than 16,288 bytes.
+    pub fn seal(self, identity: ManifestIdentity) -> Result<Digest, ManifestError> {
+        self.table.freeze();
+        let root = self.table.root()?;
+        let header = Header {
+            len: WRITTEN_LEN,
+            block_size: self.table.block_size(),
+            capacity: self.table.capacity(),
+            root,
+            identity,
+        };
+        header.check_agreement()?;
+        let bytes = header.encode()?;
+        self.file.sync_all()?;
+        self.file.write_all_at(&bytes, 0)?;
+        self.file.sync_all()?;
+        Ok(root)
+    }
+}

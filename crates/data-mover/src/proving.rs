@@ -1,0 +1,284 @@
+//! The target's side of the proof: digests of what was stored, whoever wrote it and in whatever order.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+use crate::copy::read_run;
+use crate::digest::digests_off_thread;
+use crate::digest_table::{GROUP, usize_of};
+use crate::{Digest, DigestTable};
+
+/// Zeroes are passed on in steps of so many blocks, which bounds the digests that are set at once.
+const ZERO_STEP: u64 = 8 * GROUP;
+
+/// A device in front of an image that is being written, which keeps the digest table of its content.
+///
+/// A write that covers a block wholly sets its digest when it has returned. A block that was covered
+/// partly, by writes that overlapped in time, or by one that failed is [`Digest::UNKNOWN`] in the table
+/// until it is written again or [`settle`](Self::settle) reads it back.
+/// **Cancellation**: a write that has begun goes on when its future is dropped, so that one sent again
+/// on another connection can never be overtaken by it unnoticed.
+pub struct ProvingDevice {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    written: Arc<AtomicU64>,
+}
+
+struct Shared {
+    inner: Arc<dyn BlockDevice>,
+    table: Arc<DigestTable>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// The ranges of blocks that are being written or read back; as many as there are requests.
+#[derive(Default)]
+struct UnderWay {
+    next: u64,
+    claims: Vec<Claim>,
+}
+
+struct Claim {
+    id: u64,
+    blocks: Range<u64>,
+    overlapped: bool,
+}
+
+impl ProvingDevice {
+    /// Puts a table in front of an image; the table describes what the image holds now.
+    pub fn new(inner: Arc<dyn BlockDevice>, table: Arc<DigestTable>) -> Self {
+        let shared = Shared { inner, table, under_way: Mutex::default() };
+        let tasks = TaskTracker::new();
+        // A closed tracker still takes tasks; being closed is what lets a wait for none of them end.
+        tasks.close();
+        Self { shared: Arc::new(shared), tasks, written: Arc::default() }
+    }
+
+    /// Waits for writes that have begun, reads back every block that is unknown, and returns the root.
+    ///
+    /// Fails when a block cannot be read back or is written meanwhile. Flushes nothing:
+    /// whether the content is durable is a matter of [`flush`](BlockDevice::flush).
+    pub async fn settle(&self) -> Result<Digest, BlockError> {
+        self.tasks.wait().await;
+        let shared = &self.shared;
+        let mut at = 0;
+        while let Some((blocks, next)) = shared.on_table(move |it| unknown_after(it, at)).await? {
+            for block in blocks {
+                shared.read_back(block).await?;
+            }
+            at = next;
+        }
+        shared.on_table(DigestTable::root).await
+    }
+
+    /// Bytes of data that were written with success, again counted again; zeroes do not count.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Lets a write go on to its end, whatever becomes of the caller.
+    async fn to_the_end(
+        &self,
+        work: impl Future<Output = Result<(), BlockError>> + Send + 'static,
+    ) -> Result<(), BlockError> {
+        let done = self.tasks.spawn(work).await;
+        done.map_err(|error| BlockError::Io(io::Error::other(error)))?
+    }
+
+    fn check_writable(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        if self.read_only() {
+            return Err(BlockError::ReadOnly);
+        }
+        check_range(offset, len, self.size())
+    }
+}
+
+impl Shared {
+    /// Says that blocks are about to change: from now on the table does not claim to know them.
+    fn claim(&self, blocks: Range<u64>) -> Result<u64, BlockError> {
+        let mut under_way = self.under_way.lock();
+        let mut overlapped = false;
+        for other in &mut under_way.claims {
+            if other.blocks.start < blocks.end && blocks.start < other.blocks.end {
+                other.overlapped = true;
+                overlapped = true;
+            }
+        }
+        self.table.fill(blocks.clone(), Digest::UNKNOWN)?;
+        let id = under_way.next;
+        under_way.next += 1;
+        under_way.claims.push(Claim { id, blocks, overlapped });
+        Ok(id)
+    }
+
+    /// Ends a claim and, if nobody else touched its blocks meanwhile, lets `set` enter what they hold.
+    fn release(
+        &self,
+        id: u64,
+        set: impl FnOnce(&DigestTable) -> io::Result<()>,
+    ) -> Result<bool, BlockError> {
+        let mut under_way = self.under_way.lock();
+        let Some(index) = under_way.claims.iter().position(|claim| claim.id == id) else {
+            return Ok(false);
+        };
+        let claim = under_way.claims.swap_remove(index);
+        if !claim.overlapped {
+            set(&self.table)?;
+        }
+        Ok(!claim.overlapped)
+    }
+
+    async fn write(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        let size = self.table.block_size();
+        let end = offset + data.len() as u64;
+        let touched = offset / size.bytes()..end.div_ceil(size.bytes());
+        let id = self.claim(touched.clone())?;
+
+        let whole = whole_blocks(&self.table, offset..end);
+        let covered = self.table.bytes_of(whole.clone());
+        let part = usize_of(covered.start.saturating_sub(offset))
+            ..usize_of(covered.end.saturating_sub(offset));
+        let content = if whole.is_empty() { Bytes::new() } else { data.slice(part) };
+        let (written, digests) =
+            tokio::join!(self.inner.write_at(offset, data), digests_off_thread(content, size));
+
+        let digests = digests.map_err(|error| BlockError::Io(io::Error::other(error)));
+        let proven = written.and(digests);
+        self.release(id, |table| match &proven {
+            Ok(digests) if !whole.is_empty() => table.set_many(whole.start, digests),
+            Ok(_) | Err(_) => Ok(()),
+        })?;
+        proven.map(drop)
+    }
+
+    async fn zero(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        let size = self.table.block_size().bytes();
+        let end = offset + len;
+        let touched = offset / size..end.div_ceil(size);
+        let id = self.claim(touched)?;
+        let whole = whole_blocks(&self.table, offset..end);
+        let zeroed = self.inner.write_zeroes(offset, len).await;
+        self.release(
+            id,
+            |table| {
+                if zeroed.is_ok() { table.fill(whole, Digest::ZERO) } else { Ok(()) }
+            },
+        )?;
+        zeroed
+    }
+
+    async fn read_back(&self, block: u64) -> Result<(), BlockError> {
+        let blocks = block..block + 1;
+        let bytes = self.table.bytes_of(blocks.clone());
+        let run =
+            Extent { offset: bytes.start, len: bytes.end - bytes.start, kind: ExtentKind::Data };
+        let id = self.claim(blocks)?;
+        let digests = async {
+            let data = read_run(&*self.inner, run).await?;
+            let digests = digests_off_thread(data, self.table.block_size()).await;
+            digests.map_err(|error| BlockError::Io(io::Error::other(error)))
+        };
+        let digests = digests.await;
+        let alone = self.release(id, |table| match &digests {
+            Ok(digests) => table.set_many(block, digests),
+            Err(_) => Ok(()),
+        })?;
+        digests?;
+        if alone {
+            return Ok(());
+        }
+        let what = "the image was written while its digests were being settled";
+        Err(BlockError::Io(io::Error::other(what)))
+    }
+
+    async fn on_table<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DigestTable) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, BlockError> {
+        let table = self.table.clone();
+        let done = tokio::task::spawn_blocking(move || work(&table)).await;
+        Ok(done.map_err(io::Error::other)??)
+    }
+}
+
+/// The blocks that a range of bytes covers wholly; the disk's last one counts when its bytes are covered.
+fn whole_blocks(table: &DigestTable, bytes: Range<u64>) -> Range<u64> {
+    let size = table.block_size().bytes();
+    let first = bytes.start.div_ceil(size);
+    let to_the_end = bytes.end == table.capacity();
+    let end = if to_the_end { table.block_count() } else { bytes.end / size };
+    first..end.max(first)
+}
+
+/// The unknown blocks of the next group that has any digests, and the block to go on with.
+fn unknown_after(table: &DigestTable, block: u64) -> io::Result<Option<(Vec<u64>, u64)>> {
+    let Some(first) = table.next_stored(block)? else { return Ok(None) };
+    let count = (table.block_count() - first).min(GROUP);
+    let digests = table.get_many(first, usize_of(count))?;
+    let unknown = (first..).zip(digests).filter(|(_, digest)| *digest == Digest::UNKNOWN);
+    Ok(Some((unknown.map(|(block, _)| block).collect(), first + count)))
+}
+
+#[async_trait]
+impl BlockDevice for ProvingDevice {
+    fn size(&self) -> u64 {
+        self.shared.inner.size()
+    }
+
+    fn read_only(&self) -> bool {
+        self.shared.inner.read_only()
+    }
+
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        self.shared.inner.read_at(offset, len).await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        self.check_writable(offset, data.len() as u64)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (shared, written) = (self.shared.clone(), self.written.clone());
+        let len = data.len() as u64;
+        self.to_the_end(async move {
+            shared.write(offset, data).await?;
+            written.fetch_add(len, Ordering::AcqRel);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        self.check_writable(offset, len)?;
+        let shared = self.shared.clone();
+        let step = ZERO_STEP * shared.table.block_size().bytes();
+        self.to_the_end(async move {
+            let (mut at, end) = (offset, offset + len);
+            while at < end {
+                let stop = end.min((at / step + 1) * step);
+                shared.zero(at, stop - at).await?;
+                at = stop;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+        self.shared.inner.extents(offset, len).await
+    }
+
+    async fn flush(&self) -> Result<(), BlockError> {
+        self.shared.inner.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests;
