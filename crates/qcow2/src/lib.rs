@@ -1,1 +1,27 @@
-//! Plain qcow2 images: create, open a chain, write, read and check.
+#![doc = include_str!("../README.md")]
+
+mod body;
+mod check;
+mod cluster_lock;
+mod cluster_map;
+mod error;
+mod format;
+mod gate;
+mod header;
+mod layer;
+mod mapping;
+mod metadata;
+mod reader;
+mod run;
+mod store_file;
+mod table_cache;
+mod updater;
+mod used_clusters;
+mod writer;
+
+pub use check::{CheckReport, Finding, check_image};
+pub use error::{CreateError, OpenError};
+pub use gate::{BackingGate, Escapes, InsideDirectory};
+pub use reader::{ImageInfo, ImageReader, MAX_DEPTH};
+pub use updater::ImageUpdater;
+pub use writer::{Backing, CreateOptions, FinishedImage, ImageWriter};

@@ -1,0 +1,224 @@
+//! The growing body of an image: data clusters in the file, and the map of them in memory.
+//!
+//! The writer of new images and the updater of existing ones differ only in where a body comes from and
+//! how its metadata is written; everything in between is here.
+
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hub_block::{
+    BlockDevice, BlockError, BufferPool, Extent, ExtentKind, PooledBuffer, check_range,
+    merge_extents,
+};
+use parking_lot::RwLock;
+
+pub(crate) use self::write::Content;
+use crate::cluster_lock::{ClusterGuard, ClusterLocks};
+use crate::cluster_map::ClusterMap;
+use crate::format::{Geometry, index, words};
+use crate::run::{Run, RunKind, resolve, table_spans};
+use crate::store_file::{StoreFile, blocking};
+
+/// Reads up to this size share one pool of buffers.
+const POOLED_READ: usize = 1 << 20;
+
+/// What lies under clusters that the image itself does not have.
+pub(crate) enum Base {
+    /// Zeroes.
+    Nothing,
+    /// A backing chain of this size that the image names, but that nobody opened for it.
+    Unopened(u64),
+    /// A backing chain.
+    Device(Arc<dyn BlockDevice>),
+}
+
+/// Data clusters and their map; all writing goes to the end of the file or over clusters of its own.
+pub(crate) struct ImageBody {
+    pub(crate) file: StoreFile,
+    pub(crate) geometry: Geometry,
+    pub(crate) virtual_size: u64,
+    pub(crate) map: RwLock<ClusterMap>,
+    /// Number of the next host cluster to hand out; the one counter that orders the file.
+    pub(crate) next: AtomicU64,
+    base: Base,
+    locks: Arc<ClusterLocks>,
+    closed: AtomicBool,
+    pool: BufferPool,
+}
+
+impl ImageBody {
+    pub(crate) fn new(
+        file: StoreFile,
+        virtual_size: u64,
+        base: Base,
+        map: (Geometry, ClusterMap),
+        next: u64,
+    ) -> Self {
+        Self {
+            file,
+            geometry: map.0,
+            virtual_size,
+            map: RwLock::new(map.1),
+            next: AtomicU64::new(next),
+            base,
+            locks: Arc::default(),
+            closed: AtomicBool::new(false),
+            pool: BufferPool::new(POOLED_READ, 16),
+        }
+    }
+
+    /// Waits for all writes that were asked for earlier and holds back all later ones.
+    pub(crate) async fn stop_writes(&self) -> ClusterGuard {
+        self.locks.acquire(0..u64::MAX).await
+    }
+
+    /// Refuses all writes from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), BlockError> {
+        let body = self.clone();
+        blocking(move || body.file.sync()).await
+    }
+
+    pub(crate) async fn read(self: &Arc<Self>, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        check_range(offset, u64::from(len), self.virtual_size)?;
+        let body = self.clone();
+        let (mut buffer, absent) = blocking(move || body.read_own(offset, u64::from(len))).await?;
+        for run in absent {
+            let bytes = self.read_base(run.offset, run.len).await?;
+            let start = index(run.offset - offset);
+            buffer[start..start + bytes.len()].copy_from_slice(&bytes);
+        }
+        Ok(buffer.freeze())
+    }
+
+    /// Reads what the file has; the rest is zero, and the runs that are the base's to answer are returned.
+    fn read_own(&self, offset: u64, len: u64) -> Result<(PooledBuffer, Vec<Run>), BlockError> {
+        let mut buffer = self.pool.take(index(len));
+        let mut absent = Vec::new();
+        for run in self.runs(offset, len)? {
+            let start = index(run.offset - offset);
+            let target = &mut buffer[start..start + index(run.len)];
+            match run.kind {
+                RunKind::Data { host } => self.file.read_exact_at(target, host)?,
+                RunKind::Zero => target.fill(0),
+                RunKind::Absent => {
+                    target.fill(0);
+                    absent.push(run);
+                }
+            }
+        }
+        Ok((buffer, absent))
+    }
+
+    /// Reads from under the image as many bytes of a range as there are.
+    async fn read_base(&self, offset: u64, len: u64) -> Result<Bytes, BlockError> {
+        let len = len.min(self.base_size().saturating_sub(offset));
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        match &self.base {
+            Base::Nothing => Ok(Bytes::new()),
+            Base::Unopened(_) => Err(BlockError::Unsupported(format!(
+                "reading the backing chain of {}, which was created without a reader for it",
+                self.file.label()
+            ))),
+            Base::Device(device) => {
+                let len = u32::try_from(len).map_err(|_| BlockError::OutOfRange {
+                    offset,
+                    len,
+                    size: self.virtual_size,
+                })?;
+                device.read_at(offset, len).await
+            }
+        }
+    }
+
+    /// Bytes that are covered by something under the image.
+    fn base_size(&self) -> u64 {
+        match &self.base {
+            Base::Nothing => 0,
+            Base::Unopened(size) => *size,
+            Base::Device(device) => device.size(),
+        }
+    }
+
+    pub(crate) async fn extents(
+        self: &Arc<Self>,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<Extent>, BlockError> {
+        check_range(offset, len, self.virtual_size)?;
+        let body = self.clone();
+        let runs = blocking(move || body.runs(offset, len)).await?;
+        let mut found = Vec::with_capacity(runs.len());
+        for run in runs {
+            let of = |kind| Extent { offset: run.offset, len: run.len, kind };
+            match run.kind {
+                RunKind::Data { .. } => found.push(of(ExtentKind::Data)),
+                RunKind::Zero => found.push(of(ExtentKind::Zero)),
+                RunKind::Absent => found.extend(self.base_extents(run).await?),
+            }
+        }
+        Ok(merge_extents(found))
+    }
+
+    async fn base_extents(&self, run: Run) -> Result<Vec<Extent>, BlockError> {
+        let covered = run.len.min(self.base_size().saturating_sub(run.offset));
+        let mut found = match &self.base {
+            _ if covered == 0 => Vec::new(),
+            Base::Nothing | Base::Unopened(_) => {
+                vec![Extent { offset: run.offset, len: covered, kind: ExtentKind::Data }]
+            }
+            Base::Device(device) => device.extents(run.offset, covered).await?,
+        };
+        if covered < run.len {
+            let (offset, len) = (run.offset + covered, run.len - covered);
+            found.push(Extent { offset, len, kind: ExtentKind::Zero });
+        }
+        Ok(found)
+    }
+
+    /// What the map says about a range. Blocks where a table has to be read.
+    fn runs(&self, offset: u64, len: u64) -> Result<Vec<Run>, BlockError> {
+        self.load_tables(offset, len)?;
+        let map = self.map.read();
+        let file_end = self.file_end();
+        let mut runs = Vec::new();
+        for (table, at, len) in table_spans(self.geometry, offset, len) {
+            resolve(self.geometry, map.table(table), file_end, (at, len), &mut runs)
+                .map_err(|(place, fault)| fault.at(place, self.file.label()))?;
+        }
+        Ok(runs)
+    }
+
+    /// Brings the tables of a range into memory, where they stay.
+    fn load_tables(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        if len == 0 {
+            return Ok(());
+        }
+        let span = self.geometry.table_span();
+        let (first, last) = (offset / span, (offset + len - 1) / span);
+        let missing = self.map.read().stored_within(first, last);
+        for (table, place) in missing {
+            let mut bytes = vec![0; self.geometry.cluster_len()];
+            self.file.read_exact_at(&mut bytes, place)?;
+            self.map.write().insert_loaded(table, place, words(&bytes));
+        }
+        Ok(())
+    }
+
+    /// The byte after the last host cluster that was handed out.
+    fn file_end(&self) -> u64 {
+        self.next.load(Ordering::Acquire) * self.geometry.cluster_size()
+    }
+}

@@ -1,0 +1,300 @@
+//! Writing: each touched cluster gets a step, steps that need room get neighbouring host clusters, and the
+//! map learns of them only after their bytes are in the file.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hub_block::{BlockError, check_range};
+
+use super::{Base, ImageBody};
+use crate::format::{Part, index, is_zero};
+use crate::mapping::Mapping;
+use crate::run::table_spans;
+use crate::store_file::{StoreFile, blocking};
+
+/// What a range is to hold.
+pub(crate) enum Content {
+    /// These bytes.
+    Bytes(Bytes),
+    /// So many zeroes.
+    Zeroes(u64),
+}
+
+/// What the base holds of the clusters that a write covers only in part: cluster number and bytes.
+type Bases = Vec<(u64, Bytes)>;
+
+/// What has to happen to one cluster.
+enum Step {
+    /// Nothing but a new entry, if it is one.
+    Map(Mapping),
+    /// The data goes over bytes that are there.
+    InPlace { host: u64 },
+    /// The whole cluster is written, to a kept host cluster or to a new one.
+    Whole { host: Option<u64>, composed: Option<Vec<u8>> },
+}
+
+impl ImageBody {
+    /// Writes; the work goes on to its end even if the future is dropped.
+    pub(crate) async fn write(
+        self: &Arc<Self>,
+        offset: u64,
+        content: Content,
+    ) -> Result<(), BlockError> {
+        let len = match &content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Zeroes(len) => *len,
+        };
+        check_range(offset, len, self.virtual_size)?;
+        if self.is_closed() {
+            return Err(BlockError::ReadOnly);
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        let size = self.geometry.cluster_size();
+        let guard = self.locks.acquire(offset / size..(offset + len).div_ceil(size)).await;
+        if self.is_closed() {
+            return Err(BlockError::ReadOnly);
+        }
+        let bases = self.read_bases(offset, len).await?;
+        let body = self.clone();
+        blocking(move || {
+            let _held_to_the_end = guard;
+            match content {
+                Content::Bytes(bytes) => body.apply(offset, &bytes, &bases),
+                Content::Zeroes(len) => body.apply_zeroes(offset, len, &bases),
+            }
+        })
+        .await
+    }
+
+    /// Reads what a partial write has to keep; only a first or last cluster can be partial.
+    async fn read_bases(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bases, BlockError> {
+        if matches!(self.base, Base::Nothing) {
+            return Ok(Vec::new());
+        }
+        let body = self.clone();
+        let wanted = blocking(move || body.partial_on_base(offset, len)).await?;
+        let mut bases = Vec::with_capacity(wanted.len());
+        for cluster in wanted {
+            let start = cluster * self.geometry.cluster_size();
+            bases.push((cluster, self.read_base(start, self.geometry.cluster_size()).await?));
+        }
+        Ok(bases)
+    }
+
+    /// Clusters that a range covers in part and that only the base has.
+    fn partial_on_base(&self, offset: u64, len: u64) -> Result<Vec<u64>, BlockError> {
+        self.load_tables(offset, len)?;
+        let map = self.map.read();
+        let end = offset + len;
+        let last = offset.max((end - 1) & !(self.geometry.cluster_size() - 1));
+        let first = self.geometry.parts(offset, len).take(1);
+        let tail = self.geometry.parts(last, end - last).filter(|_| last != offset);
+        Ok(first
+            .chain(tail)
+            .filter(|part| !self.is_whole(part) && self.is_covered(part.cluster))
+            .filter(|part| map.entry(part.cluster) == Mapping::Absent.encode())
+            .map(|part| part.cluster)
+            .collect())
+    }
+
+    /// Whether a part is all that can be seen of its cluster; the last one may reach beyond the disk.
+    fn is_whole(&self, part: &Part) -> bool {
+        let size = self.geometry.cluster_size();
+        part.start == 0 && part.len == size.min(self.virtual_size - part.cluster * size)
+    }
+
+    /// Whether something under the image shows where it has no cluster.
+    fn is_covered(&self, cluster: u64) -> bool {
+        cluster * self.geometry.cluster_size() < self.base_size()
+    }
+
+    /// How a cluster without bytes reads as zeroes.
+    fn zero_mapping(&self, cluster: u64) -> Mapping {
+        if self.is_covered(cluster) { Mapping::Zero { host: None } } else { Mapping::Absent }
+    }
+
+    fn mapping(&self, raw: u64) -> Result<Mapping, BlockError> {
+        Mapping::decode(raw, self.geometry, self.file_end())
+            .map_err(|fault| fault.at(0, self.file.label()))
+    }
+
+    /// Writes bytes to locked clusters. Blocks.
+    fn apply(&self, offset: u64, data: &[u8], bases: &Bases) -> Result<(), BlockError> {
+        let len = data.len() as u64;
+        self.load_tables(offset, len)?;
+        let parts: Vec<Part> = self.geometry.parts(offset, len).collect();
+        let entries: Vec<u64> = {
+            let map = self.map.read();
+            parts.iter().map(|part| map.entry(part.cluster)).collect()
+        };
+        let mut steps = Vec::with_capacity(parts.len());
+        for (part, raw) in parts.iter().zip(entries) {
+            steps.push(self.plan(part, self.mapping(raw)?, data, bases));
+        }
+        let mapped = self.write_steps(&parts, steps, data)?;
+        let mut map = self.map.write();
+        for (part, mapping) in parts.iter().zip(mapped) {
+            if let Some(mapping) = mapping {
+                map.set(part.cluster, mapping.encode());
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, part: &Part, mapping: Mapping, data: &[u8], bases: &Bases) -> Step {
+        let bytes = &data[slice_of(part)];
+        let whole = self.is_whole(part);
+        match mapping {
+            Mapping::Data { host } if whole && is_zero(bytes) => {
+                Step::Map(Mapping::Zero { host: Some(host) })
+            }
+            Mapping::Data { host } => Step::InPlace { host: host + part.start },
+            Mapping::Zero { .. } if is_zero(bytes) => Step::Map(mapping),
+            Mapping::Zero { host } if part.len == self.geometry.cluster_size() => {
+                Step::Whole { host, composed: None }
+            }
+            Mapping::Zero { host } => {
+                Step::Whole { host, composed: Some(self.compose(part, bytes, &[])) }
+            }
+            Mapping::Absent if whole && is_zero(bytes) => {
+                Step::Map(self.zero_mapping(part.cluster))
+            }
+            Mapping::Absent if part.len == self.geometry.cluster_size() => {
+                Step::Whole { host: None, composed: None }
+            }
+            Mapping::Absent => {
+                let under = bases.iter().find(|(cluster, _)| *cluster == part.cluster);
+                let under = under.filter(|_| !whole).map_or(&[][..], |(_, bytes)| bytes);
+                let composed = self.compose(part, bytes, under);
+                if is_zero(&composed) {
+                    Step::Map(self.zero_mapping(part.cluster))
+                } else {
+                    Step::Whole { host: None, composed: Some(composed) }
+                }
+            }
+        }
+    }
+
+    /// A whole cluster: the new bytes over what lies under them, zero elsewhere.
+    fn compose(&self, part: &Part, bytes: &[u8], under: &[u8]) -> Vec<u8> {
+        let mut whole = vec![0; self.geometry.cluster_len()];
+        whole[..under.len()].copy_from_slice(under);
+        whole[index(part.start)..][..bytes.len()].copy_from_slice(bytes);
+        whole
+    }
+
+    /// Writes the bytes of all steps and returns what the map has to learn then.
+    fn write_steps(
+        &self,
+        parts: &[Part],
+        steps: Vec<Step>,
+        data: &[u8],
+    ) -> Result<Vec<Option<Mapping>>, BlockError> {
+        let size = self.geometry.cluster_size();
+        let fresh = steps.iter().filter(|it| matches!(it, Step::Whole { host: None, .. })).count();
+        let mut room = self.take_clusters(fresh as u64);
+        let mut writes = JoinedWrites { file: &self.file, data, pending: None };
+        let mut mapped = Vec::with_capacity(steps.len());
+        for (part, step) in parts.iter().zip(steps) {
+            mapped.push(match step {
+                Step::Map(mapping) => Some(mapping),
+                Step::InPlace { host } => {
+                    writes.push(host, slice_of(part))?;
+                    None
+                }
+                Step::Whole { host, composed } => {
+                    let host = host.unwrap_or_else(|| {
+                        room += size;
+                        room - size
+                    });
+                    match composed {
+                        None => writes.push(host, slice_of(part))?,
+                        Some(bytes) => self.file.write_all_at(&bytes, host)?,
+                    }
+                    Some(Mapping::Data { host })
+                }
+            });
+        }
+        writes.finish()?;
+        Ok(mapped)
+    }
+
+    /// Hands out neighbouring host clusters at the end of the file. Those of a write that fails stay
+    /// unused: refcounts are computed from the map, so they do not count as leaked.
+    fn take_clusters(&self, count: u64) -> u64 {
+        let size = self.geometry.cluster_size();
+        let first = self.next.fetch_add(count, Ordering::AcqRel);
+        if count > 0 {
+            self.file.reserve((first + count) * size);
+        }
+        first * size
+    }
+
+    /// Makes locked clusters read as zeroes. Blocks.
+    fn apply_zeroes(&self, offset: u64, len: u64, bases: &Bases) -> Result<(), BlockError> {
+        let size = self.geometry.cluster_size();
+        let end = offset + len;
+        let first = offset.next_multiple_of(size);
+        let last = if end == self.virtual_size { end } else { end / size * size };
+        if first >= last {
+            // No whole cluster, so the range is shorter than two.
+            return self.apply(offset, &vec![0; index(len)], bases);
+        }
+        self.apply(offset, &vec![0; index(first - offset)], bases)?;
+        self.apply(last, &vec![0; index(end - last)], bases)?;
+        for (table, at, len) in table_spans(self.geometry, first, last - first) {
+            self.load_tables(at, len)?;
+            let mut map = self.map.write();
+            if map.table(table).is_none() && !self.is_covered(at / size) {
+                continue;
+            }
+            for cluster in at / size..(at + len).div_ceil(size) {
+                let zero = match self.mapping(map.entry(cluster))? {
+                    Mapping::Absent => self.zero_mapping(cluster),
+                    Mapping::Zero { host } => Mapping::Zero { host },
+                    Mapping::Data { host } => Mapping::Zero { host: Some(host) },
+                };
+                map.set(cluster, zero.encode());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn slice_of(part: &Part) -> Range<usize> {
+    index(part.at)..index(part.at + part.len)
+}
+
+/// Joins writes whose bytes and places are neighbours into one.
+struct JoinedWrites<'a> {
+    file: &'a StoreFile,
+    data: &'a [u8],
+    pending: Option<(u64, Range<usize>)>,
+}
+
+impl JoinedWrites<'_> {
+    fn push(&mut self, host: u64, bytes: Range<usize>) -> Result<(), BlockError> {
+        if let Some((start, range)) = &mut self.pending
+            && *start + range.len() as u64 == host
+            && range.end == bytes.start
+        {
+            range.end = bytes.end;
+            return Ok(());
+        }
+        match self.pending.replace((host, bytes)) {
+            Some((start, range)) => self.file.write_all_at(&self.data[range], start),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self) -> Result<(), BlockError> {
+        match self.pending {
+            Some((start, range)) => self.file.write_all_at(&self.data[range], start),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The header of an image: parsed with every number bounded, and encoded for images of our own.
+
+use std::path::Path;
+
+use crate::error::OpenError;
+use crate::format::{
+    Geometry, MAGIC, MAX_BACKING_NAME, MAX_HOST_CLUSTERS, MAX_L1_BYTES, REFCOUNT_ORDER, index,
+};
+use crate::store_file::StoreFile;
+
+/// Bytes of a version 2 header.
+const V2_LEN: u64 = 72;
+/// Bytes of the smallest version 3 header.
+const V3_LEN: u64 = 104;
+/// Bytes of the header that this crate writes: version 3 with the compression type.
+const OUR_LEN: u32 = 112;
+/// The header extension that names the format of the backing file.
+const BACKING_FORMAT: u32 = 0xE279_2ACA;
+/// Header fields are written in whole sectors, the unit that a disk writes at once.
+const SECTOR: usize = 512;
+
+/// Incompatible features: the image was not closed, which concerns refcounts only.
+const DIRTY: u64 = 1;
+const MARKED_CORRUPT: u64 = 1 << 1;
+const EXTERNAL_DATA: u64 = 1 << 2;
+const COMPRESSION_TYPE: u64 = 1 << 3;
+const EXTENDED_L2: u64 = 1 << 4;
+
+/// The backing file as the header records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedBacking {
+    pub(crate) name: String,
+    pub(crate) format: String,
+}
+
+/// What the header says, as far as this crate uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) geometry: Geometry,
+    pub(crate) virtual_size: u64,
+    pub(crate) backing: Option<NamedBacking>,
+    pub(crate) l1_offset: u64,
+    pub(crate) l1_entries: u64,
+    pub(crate) refcount_table_offset: u64,
+    pub(crate) refcount_table_clusters: u64,
+    pub(crate) refcount_order: u32,
+    pub(crate) snapshots: u32,
+    pub(crate) dirty: bool,
+}
+
+/// The header cluster as read; fields beyond its end read as missing.
+struct Raw<'a> {
+    bytes: &'a [u8],
+    path: &'a Path,
+}
+
+impl Header {
+    /// Reads and checks the header of a file of `file_len` bytes.
+    pub(crate) fn read(file: &StoreFile, path: &Path, file_len: u64) -> Result<Self, OpenError> {
+        let mut bytes = vec![0; index(file_len.min(1 << 21))];
+        file.read_exact_at(&mut bytes, 0).map_err(OpenError::read(path))?;
+        Self::parse(&bytes, path, file_len)
+    }
+
+    /// Parses the first bytes of a file; `path` is for error texts only.
+    pub(crate) fn parse(bytes: &[u8], path: &Path, file_len: u64) -> Result<Self, OpenError> {
+        let raw = Raw { bytes, path };
+        if raw.try_u32(0) != Some(MAGIC) {
+            return Err(OpenError::NotQcow2(path.to_owned()));
+        }
+        let version = raw.u32(4)?;
+        if !(2..=3).contains(&version) {
+            return Err(OpenError::unsupported(path, format!("qcow2 version {version} is")));
+        }
+        let features = if version == 3 { raw.u64(72)? } else { 0 };
+        raw.check_features(features)?;
+        let Some(geometry) = Geometry::new(raw.u32(20)?) else {
+            return Err(raw.corrupt(20, "the cluster size is not possible"));
+        };
+        let header_len = if version == 3 { u64::from(raw.u32(100)?) } else { V2_LEN };
+        let header = Self {
+            geometry,
+            virtual_size: raw.u64(24)?,
+            backing: None,
+            l1_entries: u64::from(raw.u32(36)?),
+            l1_offset: raw.u64(40)?,
+            refcount_table_offset: raw.u64(48)?,
+            refcount_table_clusters: u64::from(raw.u32(56)?),
+            refcount_order: if version == 3 { raw.u32(96)? } else { REFCOUNT_ORDER },
+            snapshots: raw.u32(60)?,
+            dirty: features & DIRTY != 0,
+        };
+        header.check_bounds(&raw, file_len)?;
+        let least = if version == 3 { V3_LEN } else { V2_LEN };
+        if header_len < least || header_len > geometry.cluster_size() || header_len % 8 != 0 {
+            return Err(raw.corrupt(100, "the header length is not possible"));
+        }
+        let backing = raw.backing(geometry, header_len)?;
+        Ok(Self { backing, ..header })
+    }
+
+    fn check_bounds(&self, raw: &Raw<'_>, file_len: u64) -> Result<(), OpenError> {
+        let l1_bytes = self.l1_entries * 8;
+        if self.geometry.l1_entries(self.virtual_size) > self.l1_entries {
+            return Err(raw.corrupt(36, "the L1 table is too small for the virtual size"));
+        }
+        if l1_bytes > MAX_L1_BYTES {
+            return Err(raw.corrupt(36, "the L1 table is larger than any image needs"));
+        }
+        let fits = self.l1_offset.checked_add(l1_bytes).is_some_and(|end| end <= file_len);
+        if !self.geometry.is_aligned(self.l1_offset) || !fits {
+            return Err(raw.corrupt(40, "the L1 table does not lie within the file"));
+        }
+        if self.l1_entries > 0 && self.l1_offset == 0 {
+            return Err(raw.corrupt(40, "the L1 table lies on the header"));
+        }
+        if file_len / self.geometry.cluster_size() > MAX_HOST_CLUSTERS {
+            return Err(OpenError::unsupported(raw.path, "a file of so many clusters is"));
+        }
+        Ok(())
+    }
+
+    /// The bytes of the header, in whole sectors; nothing if they do not fit the first cluster.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(SECTOR);
+        let mut put32 = |value: u32| bytes.extend_from_slice(&value.to_be_bytes());
+        let high = |value: u64| u32::try_from(value >> 32).unwrap_or(0);
+        let low = |value: u64| u32::try_from(value & 0xFFFF_FFFF).unwrap_or(0);
+        let name = self.backing.as_ref().map_or("", |it| it.name.as_str());
+        let format = self.backing.as_ref().map_or("", |it| it.format.as_str());
+        let name_offset = self.name_offset();
+        let name_len = u32::try_from(name.len()).ok()?;
+        [MAGIC, 3, high(name_offset), low(name_offset), name_len].into_iter().for_each(&mut put32);
+        put32(self.geometry.cluster_bits());
+        [high(self.virtual_size), low(self.virtual_size), 0].into_iter().for_each(&mut put32);
+        put32(u32::try_from(self.l1_entries).ok()?);
+        for offset in [self.l1_offset, self.refcount_table_offset] {
+            [high(offset), low(offset)].into_iter().for_each(&mut put32);
+        }
+        put32(u32::try_from(self.refcount_table_clusters).ok()?);
+        // No snapshots, and no feature of any kind.
+        [0; 9].into_iter().for_each(&mut put32);
+        [REFCOUNT_ORDER, OUR_LEN, 0, 0].into_iter().for_each(&mut put32);
+        if !format.is_empty() {
+            [BACKING_FORMAT, u32::try_from(format.len()).ok()?].into_iter().for_each(&mut put32);
+            bytes.extend_from_slice(format.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
+        (bytes.len() <= self.geometry.cluster_len() && name.len() <= MAX_BACKING_NAME)
+            .then_some(bytes)
+    }
+
+    /// The name follows the header, the format extension and the end of extensions.
+    fn name_offset(&self) -> u64 {
+        match &self.backing {
+            None => 0,
+            Some(backing) if backing.format.is_empty() => u64::from(OUR_LEN) + 8,
+            Some(backing) => {
+                u64::from(OUR_LEN) + 8 + backing.format.len().next_multiple_of(8) as u64 + 8
+            }
+        }
+    }
+}
+
+impl Raw<'_> {
+    fn try_u32(&self, at: u64) -> Option<u32> {
+        let bytes = self.bytes.get(index(at)..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    fn u32(&self, at: u64) -> Result<u32, OpenError> {
+        self.try_u32(at).ok_or_else(|| self.corrupt(at, "the header is cut off"))
+    }
+
+    fn u64(&self, at: u64) -> Result<u64, OpenError> {
+        Ok(u64::from(self.u32(at)?) << 32 | u64::from(self.u32(at + 4)?))
+    }
+
+    fn text(&self, at: u64, len: u64) -> Result<String, OpenError> {
+        let bytes = self.bytes.get(index(at)..index(at + len));
+        let bytes = bytes.ok_or_else(|| self.corrupt(at, "the header is cut off"))?;
+        let text = std::str::from_utf8(bytes);
+        Ok(text.map_err(|_| self.corrupt(at, "a name is not text"))?.to_owned())
+    }
+
+    fn corrupt(&self, offset: u64, what: &str) -> OpenError {
+        OpenError::corrupt(self.path, offset, what)
+    }
+
+    fn check_features(&self, features: u64) -> Result<(), OpenError> {
+        if self.u32(32)? != 0 {
+            return Err(OpenError::unsupported(self.path, "encryption is"));
+        }
+        if features & MARKED_CORRUPT != 0 {
+            return Err(self.corrupt(72, "the image is marked as corrupt"));
+        }
+        if features & EXTERNAL_DATA != 0 {
+            return Err(OpenError::unsupported(self.path, "an external data file is"));
+        }
+        if features & EXTENDED_L2 != 0 {
+            return Err(OpenError::unsupported(self.path, "extended L2 entries are"));
+        }
+        let unknown = features & !(DIRTY | COMPRESSION_TYPE);
+        if unknown != 0 {
+            let what = format!("incompatible features {unknown:#x} are");
+            return Err(OpenError::unsupported(self.path, what));
+        }
+        Ok(())
+    }
+
+    fn backing(
+        &self,
+        geometry: Geometry,
+        header_len: u64,
+    ) -> Result<Option<NamedBacking>, OpenError> {
+        let (offset, len) = (self.u64(8)?, u64::from(self.u32(16)?));
+        if offset == 0 {
+            return Ok(None);
+        }
+        let end = offset.saturating_add(len);
+        let fits = offset >= header_len && end <= geometry.cluster_size();
+        if len == 0 || len > MAX_BACKING_NAME as u64 || !fits {
+            return Err(self.corrupt(8, "the backing name does not lie within the header"));
+        }
+        let name = self.text(offset, len)?;
+        let format = self.backing_format(header_len, offset)?.unwrap_or_default();
+        Ok(Some(NamedBacking { name, format }))
+    }
+
+    /// Walks the header extensions, which end before the backing name.
+    fn backing_format(&self, header_len: u64, end: u64) -> Result<Option<String>, OpenError> {
+        let mut at = header_len;
+        while at + 8 <= end {
+            let (kind, len) = (self.u32(at)?, u64::from(self.u32(at + 4)?));
+            if kind == 0 {
+                break;
+            }
+            if len > end - at - 8 {
+                return Err(self.corrupt(at, "a header extension leaves the header"));
+            }
+            if kind == BACKING_FORMAT {
+                return self.text(at + 8, len).map(Some);
+            }
+            at += 8 + len.next_multiple_of(8);
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay() -> Option<Header> {
+        Some(Header {
+            geometry: Geometry::new(16)?,
+            virtual_size: 109_521_666_048,
+            backing: Some(NamedBacking {
+                name: "full.qcow2".to_owned(),
+                format: "qcow2".to_owned(),
+            }),
+            l1_offset: 0x7_0000_0000,
+            l1_entries: 204,
+            refcount_table_offset: 0x7_0001_0000,
+            refcount_table_clusters: 2,
+            refcount_order: REFCOUNT_ORDER,
+            snapshots: 0,
+            dirty: false,
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Header, OpenError> {
+        Header::parse(bytes, Path::new("disk.qcow2"), 1 << 40)
+    }
+
+    #[test]
+    fn a_header_comes_back() {
+        let header = overlay().unwrap();
+        let bytes = header.encode().unwrap();
+        assert_eq!(bytes.len(), 512);
+        assert_eq!(parse(&bytes).unwrap(), header);
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_not_encoded() {
+        let mut header = overlay().unwrap();
+        header.backing.as_mut().unwrap().name = "x".repeat(1024);
+        assert_eq!(header.encode(), None);
+        header.backing.as_mut().unwrap().name = "x".repeat(400);
+        header.geometry = Geometry::new(9).unwrap();
+        assert_eq!(header.encode(), None);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_by_name() {
+        let bytes = overlay().unwrap().encode().unwrap();
+        let with = |at: usize, value: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            parse(&bytes).unwrap_err().to_string()
+        };
+        assert!(with(0, 0).contains("is not a qcow2 image"));
+        assert!(with(7, 4).contains("version 4"));
+        assert!(with(35, 1).contains("encryption"));
+        assert!(with(79, 2).contains("marked as corrupt"));
+        assert!(with(79, 4).contains("external data file"));
+        assert!(with(79, 16).contains("extended L2"));
+        assert!(with(72, 1).contains("incompatible features"));
+        assert!(with(23, 30).contains("cluster size"));
+        assert!(with(24, 0x70).contains("too small"));
+        assert!(with(36, 0x70).contains("larger than any"));
+        assert!(with(41, 0xFF).contains("within the file"));
+        assert!(with(18, 0xFF).contains("backing name"));
+        assert!(with(103, 1).contains("header length"));
+    }
+
+    #[test]
+    fn a_header_cut_anywhere_is_an_error() {
+        let bytes = overlay().unwrap().encode().unwrap();
+        for len in 0..138 {
+            assert!(parse(&bytes[..len]).is_err(), "{len}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The file under an image: every byte that an image reads or writes goes through here.
+//!
+//! All calls block; the asynchronous side hands them to threads that may.
+//! This is the one place to change for direct or ring I/O: offsets and lengths of cluster writes are
+//! already whole clusters in one piece wherever the caller's data is.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hub_block::BlockError;
+use parking_lot::Mutex;
+use rustix::fs::FallocateFlags;
+
+/// The first step in which space is reserved; later steps double.
+const FIRST_RESERVE: u64 = 4 << 20;
+/// The largest step in which space is reserved.
+const LARGEST_RESERVE: u64 = 512 << 20;
+
+/// A file that is read and written at offsets.
+#[derive(Debug)]
+pub(crate) struct StoreFile {
+    file: File,
+    label: String,
+    sync_failed: AtomicBool,
+    reserve: Mutex<Reserve>,
+}
+
+#[derive(Debug)]
+struct Reserve {
+    end: u64,
+    step: u64,
+    limit: u64,
+}
+
+impl StoreFile {
+    /// Creates a file that must not exist; space is reserved ahead of writing up to `limit` bytes.
+    pub(crate) fn create_new(path: &Path, limit: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Self::over(file, path, limit))
+    }
+
+    /// Opens a regular file for reading.
+    pub(crate) fn open_read(path: &Path) -> io::Result<Self> {
+        require_regular(path)?;
+        Ok(Self::over(File::open(path)?, path, 0))
+    }
+
+    /// Opens a regular file for reading and writing.
+    pub(crate) fn open_write(path: &Path) -> io::Result<Self> {
+        require_regular(path)?;
+        Ok(Self::over(OpenOptions::new().read(true).write(true).open(path)?, path, 0))
+    }
+
+    fn over(file: File, path: &Path, limit: u64) -> Self {
+        let reserve = Mutex::new(Reserve { end: 0, step: FIRST_RESERVE, limit });
+        let label = path.display().to_string();
+        Self { file, label, sync_failed: AtomicBool::new(false), reserve }
+    }
+
+    /// The path, for error texts.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// What tells this file from every other one on the machine, whatever its name.
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Fills `buffer`; a file that ends before is corrupt.
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| {
+            if error.kind() == ErrorKind::UnexpectedEof {
+                let what = format!("{} ends too early", self.label);
+                BlockError::Corrupt { offset, what }
+            } else {
+                BlockError::Io(error)
+            }
+        })
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.require_sound()?;
+        Ok(self.file.write_all_at(bytes, offset)?)
+    }
+
+    /// Sees to it that the file has space up to `end`, in big steps; where that is refused, writes find out.
+    pub(crate) fn reserve(&self, end: u64) {
+        let mut reserve = self.reserve.lock();
+        if end <= reserve.end || reserve.limit <= reserve.end {
+            return;
+        }
+        let target = (end + reserve.step).min(reserve.limit).max(end);
+        let start = reserve.end;
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), start, target - start) {
+            Ok(()) => {
+                reserve.end = target;
+                reserve.step = (reserve.step * 2).min(LARGEST_RESERVE);
+            }
+            // The file system is nearly full or cannot reserve; plain writes use what is there.
+            Err(_) => reserve.limit = 0,
+        }
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {
+        self.require_sound()?;
+        Ok(self.file.set_len(len)?)
+    }
+
+    /// Makes everything written durable. After one failure nothing more is believed: the kernel may have
+    /// dropped the pages that it could not write, and a second attempt would succeed without them.
+    pub(crate) fn sync(&self) -> Result<(), BlockError> {
+        self.require_sound()?;
+        self.file.sync_all().map_err(|error| {
+            self.sync_failed.store(true, Ordering::Release);
+            error.into()
+        })
+    }
+
+    fn require_sound(&self) -> Result<(), BlockError> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let error = io::Error::other("an earlier sync failed, the file cannot be trusted");
+            return Err(BlockError::Io(error));
+        }
+        Ok(())
+    }
+}
+
+/// Opening a pipe or a device could wait for ever or do something, so they are refused before.
+fn require_regular(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+/// Runs blocking work on a thread that may wait; the work ends even if nobody waits for it any more.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlockError> + Send + 'static,
+) -> Result<T, BlockError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| BlockError::Io(io::Error::other(error)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_is_reserved_up_to_the_limit_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StoreFile::create_new(&folder.path().join("a"), 6 << 20).unwrap();
+        file.reserve(512);
+        assert!(file.len().unwrap() <= 6 << 20);
+        file.reserve(6 << 20);
+        assert!(file.len().unwrap() <= 6 << 20);
+        file.set_len(512).unwrap();
+        assert_eq!(file.len().unwrap(), 512);
+    }
+
+    #[test]
+    fn a_pipe_or_folder_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(StoreFile::open_read(folder.path()).is_err());
+        assert!(StoreFile::open_read(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn a_short_file_is_corrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"abc").unwrap();
+        let read = StoreFile::open_read(&path).unwrap().read_exact_at(&mut [0; 8], 0);
+        assert!(matches!(read, Err(BlockError::Corrupt { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! Which host clusters of a file are in use; refcounts are computed from it.
+
+/// A set of host cluster numbers that grows as needed; the caller bounds the numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UsedClusters {
+    words: Vec<u64>,
+}
+
+impl UsedClusters {
+    /// Adds one; false if it was there already.
+    pub(crate) fn insert(&mut self, cluster: u64) -> bool {
+        let (word, bit) = place(cluster);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let fresh = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        fresh
+    }
+
+    pub(crate) fn remove(&mut self, cluster: u64) {
+        let (word, bit) = place(cluster);
+        if let Some(word) = self.words.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+
+    pub(crate) fn contains(&self, cluster: u64) -> bool {
+        let (word, bit) = place(cluster);
+        self.words.get(word).is_some_and(|it| it & bit != 0)
+    }
+
+    /// The number after the highest one.
+    pub(crate) fn end(&self) -> u64 {
+        let last = self.words.iter().rposition(|word| *word != 0);
+        last.map_or(0, |at| at as u64 * 64 + 64 - u64::from(self.words[at].leading_zeros()))
+    }
+
+    /// Adds all of another set.
+    pub(crate) fn insert_all(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            *mine |= theirs;
+        }
+    }
+
+    /// The first of `count` neighbouring numbers from `from` on that are not in the set.
+    pub(crate) fn free_run(&self, from: u64, count: u64) -> u64 {
+        let (mut start, mut at) = (from, from);
+        while at - start < count {
+            let (word, bit) = place(at);
+            match self.words.get(word) {
+                None => break,
+                Some(&u64::MAX) => {
+                    at = (word as u64 + 1) * 64;
+                    start = at;
+                }
+                Some(it) => {
+                    at += 1;
+                    if it & bit != 0 {
+                        start = at;
+                    }
+                }
+            }
+        }
+        start
+    }
+}
+
+fn place(cluster: u64) -> (usize, u64) {
+    (crate::format::index(cluster / 64), 1 << (cluster % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_in_and_out() {
+        let mut used = UsedClusters::default();
+        assert_eq!(used.end(), 0);
+        assert!(used.insert(70));
+        assert!(!used.insert(70));
+        assert!(used.contains(70) && !used.contains(71));
+        assert_eq!(used.end(), 71);
+        used.remove(70);
+        used.remove(10_000);
+        assert_eq!(used.end(), 0);
+    }
+
+    #[test]
+    fn the_first_gap_that_is_long_enough_is_found() {
+        let mut used = UsedClusters::default();
+        for it in 0..200 {
+            used.insert(it);
+        }
+        [10, 50, 51, 130].into_iter().for_each(|it| used.remove(it));
+        assert_eq!(used.free_run(0, 1), 10);
+        assert_eq!(used.free_run(0, 2), 50);
+        assert_eq!(used.free_run(0, 3), 200);
+        assert_eq!(used.free_run(52, 1), 130);
+        assert_eq!(used.free_run(500, 4), 500);
+    }
+
+    #[test]
+    fn sets_join() {
+        let (mut left, mut right) = (UsedClusters::default(), UsedClusters::default());
+        left.insert(1);
+        right.insert(900);
+        left.insert_all(&right);
+        assert!(left.contains(1) && left.contains(900));
+    }
+}

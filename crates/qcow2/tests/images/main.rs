@@ -1,0 +1,9 @@
+//! Images as a whole: against models, against `qemu-img`, and against damage.
+
+mod chains;
+mod contract;
+mod damage;
+mod model;
+mod qemu;
+mod updates;
+mod writes;
