@@ -1,1 +1,10 @@
-//! NBD codec, client and server; a protocol library that knows no hub.
+#![doc = include_str!("../README.md")]
+
+mod client;
+mod codec;
+mod errno;
+mod server;
+mod wire;
+
+pub use client::{ClientOptions, ConnectError, Endpoint, NbdClient, StatusExtent};
+pub use server::{AddExportError, Export, ExportHandle, Exports, Server, ServerOptions};

@@ -1,0 +1,16 @@
+//! The client: a block device whose bytes are on an NBD server.
+
+mod alignment;
+mod connection;
+mod coverage;
+mod device;
+mod endpoint;
+mod handshake;
+mod pending;
+mod pulse;
+mod reader;
+mod transfer;
+
+pub use device::{NbdClient, StatusExtent};
+pub use endpoint::{ClientOptions, Endpoint};
+pub use handshake::ConnectError;

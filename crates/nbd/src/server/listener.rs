@@ -1,0 +1,130 @@
+//! The listening port: accepts clients, bounds their number, and ends them all when told to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_block::BufferPool;
+use tokio::io::BufReader;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::exports::Exports;
+use super::handshake::negotiate;
+use super::options::ServerOptions;
+use super::session::serve;
+use crate::errno::timed_out;
+use crate::wire::READ_AHEAD;
+
+/// Payloads up to this size share one pool of buffers.
+const POOLED_PAYLOAD: usize = 2 << 20;
+/// Buffers kept for the next payload.
+const POOLED_BUFFERS: usize = 32;
+/// How long accepting rests after the system refused a connection, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An NBD server on one port.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    exports: Exports,
+    options: ServerOptions,
+    pool: BufferPool,
+}
+
+impl Server {
+    /// Listens on an address; clients can connect from now on and are served once [`run`](Self::run) is polled.
+    pub async fn bind(
+        addr: SocketAddr,
+        exports: Exports,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let address = listener.local_addr()?;
+        let pool = BufferPool::new(POOLED_PAYLOAD, POOLED_BUFFERS);
+        Ok(Self { listener, address, shared: Arc::new(Shared { exports, options, pool }) })
+    }
+
+    /// The address that clients connect to, with the real port where 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is cancelled, then ends all sessions and returns when none is left.
+    ///
+    /// Requests in flight are finished within the drain timeout.
+    /// Dropping the future instead aborts the sessions.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut sessions = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = sessions.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "nbd session died");
+                    }
+                }
+                accepted = self.listener.accept() => match accepted {
+                    Ok((_, peer)) if sessions.len() >= self.shared.options.max_sessions => {
+                        tracing::warn!(%peer, "nbd connection closed, all sessions are in use");
+                    }
+                    Ok((stream, peer)) => {
+                        sessions.spawn(session(stream, peer, self.shared.clone(), stop.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "nbd connection not accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        while sessions.join_next().await.is_some() {}
+    }
+}
+
+async fn session(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    match converse(stream, &shared, &stop).await {
+        Ok(()) => tracing::debug!(%peer, "nbd session ended"),
+        Err(error) => {
+            let cause = std::error::Error::source(&*error).map(ToString::to_string);
+            tracing::info!(%peer, %error, cause, "nbd session ended early");
+        }
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
+    let options = &shared.options;
+    let handshake = negotiate(&mut reader, &mut writer, &shared.exports, options);
+    let agreed = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        agreed = timeout(options.handshake_timeout, handshake) => {
+            agreed.map_err(|_| timed_out("the handshake", options.handshake_timeout))??
+        }
+    };
+    if let Some(agreed) = agreed {
+        serve(&mut reader, writer, agreed, options, &shared.pool, stop).await?;
+    }
+    Ok(())
+}

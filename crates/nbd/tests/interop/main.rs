@@ -1,0 +1,9 @@
+//! The library against itself and against the tools that everybody uses, as clients and as servers.
+
+mod contract;
+mod lifecycle;
+mod peers_as_clients;
+mod peers_as_servers;
+mod raw_socket;
+mod served;
+mod tools;
