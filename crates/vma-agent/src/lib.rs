@@ -1,4 +1,13 @@
-//! The node agent.
+#![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod fixture;
+pub mod folder;
+pub mod http;
+pub mod jobs;
+mod qemu;
+pub mod source;
 pub mod vmdk;
 pub mod vmx;
+
+pub use qemu::QemuOptions;

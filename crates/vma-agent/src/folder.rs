@@ -1,0 +1,226 @@
+//! The datastore folder: VMs as files, laid out as on a VMware datastore.
+
+mod change_id;
+mod listing;
+mod machine;
+mod plan;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hub_vma_api::{DiscoverRequest, Inventory, Vcenter, Warning};
+
+use crate::qemu::QemuOptions;
+use crate::source::{OpenRequest, Snapshot, Source, SourceError};
+use crate::vmdk::Datastore;
+use machine::Machine;
+use plan::PlannedDisk;
+use snapshot::FolderSnapshot;
+
+/// How a folder source is set up.
+#[derive(Clone, Debug)]
+pub struct FolderOptions {
+    /// The name it answers with in place of a vCenter's.
+    pub name: String,
+    /// The datastores: directories whose subdirectories hold VMs.
+    pub datastores: Vec<PathBuf>,
+    /// How its disks are opened.
+    pub qemu: QemuOptions,
+}
+
+/// A source that reads .vmx and .vmdk files.
+#[derive(Clone, Debug)]
+pub struct FolderSource {
+    options: Arc<FolderOptions>,
+}
+
+/// Why a folder source cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// There would never be a VM.
+    #[error("no datastore is configured; name at least one directory")]
+    NoDatastore,
+    /// Paths of the two could not be told apart.
+    #[error("two datastores are named `{0}`; a datastore is named as its directory")]
+    SameName(String),
+}
+
+impl FolderSource {
+    /// A source over directories, which may be mounted later.
+    pub fn new(options: FolderOptions) -> Result<Self, FolderError> {
+        if options.datastores.is_empty() {
+            return Err(FolderError::NoDatastore);
+        }
+        for (index, path) in options.datastores.iter().enumerate() {
+            let others = options.datastores.iter().take(index);
+            if others.into_iter().any(|it| it.file_name() == path.file_name()) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                return Err(FolderError::SameName(name.into_owned()));
+            }
+        }
+        Ok(Self { options: Arc::new(options) })
+    }
+
+    /// All VMs that can be read, those with a doubtful id left out, and what was left out.
+    async fn machines(&self) -> Result<Found, SourceError> {
+        let options = self.options.clone();
+        let walked = blocking(move || {
+            let stores = open_datastores(&options.datastores)?;
+            let walked = walk::find(&stores);
+            Ok((stores, walked))
+        });
+        let (stores, walk::Walked { files, mut warnings }) = walked.await??;
+        let read = walk::in_parallel(files, |file| Machine::read(&file)).await?;
+        let mut machines = Vec::with_capacity(read.len());
+        for result in read {
+            match result {
+                Ok(machine) => machines.push(machine),
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        let (machines, doubles) = without_doubles(machines);
+        warnings.extend(doubles.iter().flat_map(Double::warnings));
+        Ok(Found { stores, machines, doubles, warnings })
+    }
+
+    /// The disks that a request means, and the layers to read.
+    async fn plan(&self, request: &OpenRequest) -> Result<Vec<PlannedDisk>, SourceError> {
+        let found = self.machines().await?;
+        let (stores, machine) = (found.stores.clone(), found.machine(&request.vm_id)?);
+        let asked = request.disks.clone();
+        blocking(move || plan::plan(&stores, &machine, &asked)).await?
+    }
+}
+
+#[async_trait]
+impl Source for FolderSource {
+    fn kind(&self) -> &'static str {
+        "folder"
+    }
+
+    async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError> {
+        let Found { stores, machines, mut warnings, .. } = self.machines().await?;
+        let filter = request.filter.clone().unwrap_or_default();
+        let everything = filter.names.is_empty() && filter.ids.is_empty();
+        let wanted = |it: &Machine| {
+            everything || filter.names.contains(&it.name) || filter.ids.contains(&it.id)
+        };
+        let wanted = machines.into_iter().filter(wanted).collect();
+        let source = self.options.name.clone();
+        let listed =
+            walk::in_parallel(wanted, move |it: Machine| listing::vm(&source, &stores, &it));
+        let mut vms = Vec::new();
+        for result in listed.await? {
+            match result {
+                Ok(vm) => vms.push(vm),
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        let vcenter = Vcenter { host: self.options.name.clone(), datacenter: String::new() };
+        Ok(Inventory { vcenter, vms, warnings })
+    }
+
+    async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
+        self.plan(request).await.map(drop)
+    }
+
+    async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
+        let planned = self.plan(request).await?;
+        Ok(Box::new(FolderSnapshot::open(&self.options.qemu, planned).await?))
+    }
+}
+
+/// What a scan found.
+struct Found {
+    stores: Arc<[Datastore]>,
+    machines: Vec<Machine>,
+    doubles: Vec<Double>,
+    warnings: Vec<Warning>,
+}
+
+impl Found {
+    fn machine(self, id: &str) -> Result<Machine, SourceError> {
+        if let Some(double) = self.doubles.into_iter().find(|it| it.id == id) {
+            let Double { id, first, second } = double;
+            return Err(SourceError::VmAmbiguous { id, first, second });
+        }
+        let found = self.machines.into_iter().find(|it| it.id == id);
+        found.ok_or_else(|| SourceError::VmNotFound(id.chars().take(200).collect()))
+    }
+}
+
+/// An id that two VMs have: copied folders, mostly.
+struct Double {
+    id: String,
+    first: String,
+    second: String,
+}
+
+impl Double {
+    fn warnings(&self) -> [Warning; 2] {
+        let warn = |subject: &str, other: &str| Warning {
+            subject: subject.to_owned(),
+            detail: format!(
+                "it has the id {} as `{other}` does, so neither is listed; give one of them another uuid.bios",
+                self.id
+            ),
+        };
+        [warn(&self.first, &self.second), warn(&self.second, &self.first)]
+    }
+}
+
+/// Leaves out every VM whose id another one has too: guessing could send one VM's bytes to the other's images.
+fn without_doubles(machines: Vec<Machine>) -> (Vec<Machine>, Vec<Double>) {
+    let mut by_id: HashMap<String, usize> = HashMap::with_capacity(machines.len());
+    let mut doubles = Vec::new();
+    let mut twice = vec![false; machines.len()];
+    for (index, machine) in machines.iter().enumerate() {
+        match by_id.get(&machine.id).copied() {
+            None => {
+                by_id.insert(machine.id.clone(), index);
+            }
+            Some(first) => {
+                for it in [first, index] {
+                    if let Some(mark) = twice.get_mut(it) {
+                        *mark = true;
+                    }
+                }
+                doubles.push(Double {
+                    id: machine.id.clone(),
+                    first: machines.get(first).map(Machine::label).unwrap_or_default(),
+                    second: machine.label(),
+                });
+            }
+        }
+    }
+    let kept = machines.into_iter().zip(twice).filter(|(_, twice)| !twice);
+    (kept.map(|(machine, _)| machine).collect(), doubles)
+}
+
+/// A missing datastore is an error and not an empty one: an empty list would retire every VM on it.
+fn open_datastores(roots: &[PathBuf]) -> Result<Arc<[Datastore]>, SourceError> {
+    let open = |root: &PathBuf| {
+        let opened = Datastore::open(root);
+        opened.map_err(|error| unavailable(root, &error))
+    };
+    roots.iter().map(open).collect()
+}
+
+fn unavailable(root: &Path, error: &std::io::Error) -> SourceError {
+    SourceError::Unavailable { path: root.display().to_string(), reason: error.to_string() }
+}
+
+/// Runs file-system work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SourceError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| SourceError::Internal(error.to_string()))
+}

@@ -1,0 +1,94 @@
+//! Which layer of each disk is read, decided before anything is opened.
+
+use std::path::{Path, PathBuf};
+
+use super::machine::{Machine, Power};
+use super::walk::is_locked;
+use crate::source::{AskedDisk, SourceError};
+use crate::vmdk::{Chain, Datastore, VmdkError};
+use crate::vmx::VirtualDisk;
+
+/// A disk to open: the chain from the layer that is read down to the base.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedDisk {
+    pub(super) key: String,
+    pub(super) chain: Chain,
+    /// The directory that the chain lies in.
+    pub(super) directory: PathBuf,
+    /// Directories that must stay without a lock; none where the layer is frozen by a snapshot.
+    pub(super) quiet: Vec<PathBuf>,
+}
+
+/// Plans all asked disks of a VM.
+///
+/// A VM that is off is read at the top of its chains.
+/// One that runs is read below the top, which is the state of its newest snapshot, for all disks the same one.
+pub(super) fn plan(
+    stores: &[Datastore],
+    machine: &Machine,
+    asked: &[AskedDisk],
+) -> Result<Vec<PlannedDisk>, SourceError> {
+    asked.iter().map(|asked| plan_disk(stores, machine, asked)).collect()
+}
+
+fn plan_disk(
+    stores: &[Datastore],
+    machine: &Machine,
+    asked: &AskedDisk,
+) -> Result<PlannedDisk, SourceError> {
+    let key = &asked.key;
+    let disk = machine.vmx.disks.iter().find(|it| it.slot.disk_id() == *key).ok_or_else(|| {
+        let key = key.chars().take(200).collect();
+        SourceError::DiskNotFound { vm: machine.name.clone(), key }
+    })?;
+    let (_, chain) = disk_chain(stores, machine, disk)?;
+    let directory = directory_of(&chain);
+    let locked = |at: &Path| {
+        let file = at.display().to_string();
+        is_locked(at).map_err(|it| SourceError::BadVm { vm: file, reason: it.to_string() })
+    };
+    let running = machine.power == Power::On
+        || locked(&machine.home)?
+        || (directory != machine.home && locked(&directory)?);
+    let (chain, quiet) = if running {
+        let frozen = chain.frozen().ok_or_else(|| SourceError::RunningWithoutSnapshot {
+            vm: machine.name.clone(),
+            key: key.clone(),
+        })?;
+        (frozen, Vec::new())
+    } else {
+        (chain, vec![machine.home.clone(), directory.clone()])
+    };
+    for layer in chain.layers() {
+        layer.check_extents().map_err(|it| SourceError::bad_disk(key, &layer.name, &it))?;
+    }
+    if chain.capacity() != asked.capacity_bytes {
+        return Err(SourceError::CapacityMismatch {
+            key: key.clone(),
+            expected: asked.capacity_bytes,
+            found: chain.capacity(),
+        });
+    }
+    Ok(PlannedDisk { key: key.clone(), chain, directory, quiet })
+}
+
+/// The whole chain of a disk, and the datastore that it lies on.
+pub(super) fn disk_chain(
+    stores: &[Datastore],
+    machine: &Machine,
+    disk: &VirtualDisk,
+) -> Result<(Datastore, Chain), SourceError> {
+    let key = disk.slot.disk_id();
+    let refuse = |error: VmdkError| SourceError::bad_disk(&key, &disk.file_name, &error);
+    let (store, path) =
+        Datastore::locate(stores, &machine.home, &disk.file_name).map_err(refuse)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+    let chain = Chain::read(directory, name).map_err(refuse)?;
+    Ok((store, chain))
+}
+
+fn directory_of(chain: &Chain) -> PathBuf {
+    let top = chain.top().and_then(|it| it.path.parent());
+    top.unwrap_or(Path::new("/")).to_owned()
+}

@@ -1,0 +1,115 @@
+//! The calls, one function each.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, Resource, web};
+use hub_vma_api::{CopyReport, CopyRequest, DiscoverRequest, Health, Identity, Inventory};
+use serde::Deserialize;
+
+use super::problem::ApiProblem;
+use super::{Api, auth};
+
+/// The version of the contract.
+const API_VERSION: u32 = 1;
+
+/// Everything below `/api/v1` asks for the token, but for the proof of identity, which comes before it.
+pub(super) fn add(config: &mut web::ServiceConfig) {
+    let guarded = web::scope("/api/v1")
+        .wrap(from_fn(auth::require_token))
+        .service(
+            resource("/discover", "GET, POST")
+                .route(web::get().to(discover_all))
+                .route(web::post().to(discover)),
+        )
+        .service(resource("/backup/start", "POST").route(web::post().to(start)))
+        .service(resource("/replicate", "POST").route(web::post().to(start)))
+        .service(resource("/progress/{job_id}", "GET").route(web::get().to(progress)))
+        .service(resource("/jobs/{job_id}/cancel", "POST").route(web::post().to(cancel)))
+        .default_service(web::to(unknown_path));
+    config
+        .service(resource("/health", "GET").route(web::get().to(health)))
+        .service(resource("/api/v1/identity", "GET").route(web::get().to(identity)))
+        .service(guarded)
+        .default_service(web::to(unknown_path));
+}
+
+/// A path that answers a wrong method with what it allows.
+fn resource(path: &str, allow: &'static str) -> Resource {
+    let refuse = move || async move {
+        Err::<HttpResponse, ApiProblem>(ApiProblem::method_not_allowed(allow))
+    };
+    web::resource(path).default_service(web::to(refuse))
+}
+
+async fn health(api: web::Data<Api>) -> web::Json<Health> {
+    web::Json(Health { status: "ok".to_owned(), version: api.version.clone() })
+}
+
+#[derive(Deserialize)]
+struct IdentityQuery {
+    nonce: String,
+}
+
+/// Proves that this VMA knows the token; the nonce is 32 bytes, and it is the bytes that are hashed.
+async fn identity(
+    api: web::Data<Api>,
+    query: web::Query<IdentityQuery>,
+) -> Result<web::Json<Identity>, ApiProblem> {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(&query.nonce, &mut nonce).map_err(|_| {
+        let detail = "the nonce is 64 hexadecimal digits";
+        ApiProblem::new(StatusCode::BAD_REQUEST, "request/invalid-nonce", detail)
+    })?;
+    Ok(web::Json(Identity {
+        name: api.name.clone(),
+        version: api.version.clone(),
+        api_version: API_VERSION,
+        source_kind: api.jobs.source().kind().to_owned(),
+        proof: api.token.proof(&nonce),
+    }))
+}
+
+async fn discover_all(api: web::Data<Api>) -> Result<web::Json<Inventory>, ApiProblem> {
+    Ok(web::Json(api.jobs.source().inventory(&DiscoverRequest::default()).await?))
+}
+
+async fn discover(
+    api: web::Data<Api>,
+    request: web::Json<DiscoverRequest>,
+) -> Result<web::Json<Inventory>, ApiProblem> {
+    Ok(web::Json(api.jobs.source().inventory(&request).await?))
+}
+
+/// A backup and a replication are the same work for a VMA; only the hub's targets differ.
+async fn start(
+    api: web::Data<Api>,
+    request: web::Json<CopyRequest>,
+) -> Result<HttpResponse, ApiProblem> {
+    Ok(accepted(&api.jobs.start(request.into_inner()).await?))
+}
+
+async fn progress(
+    api: web::Data<Api>,
+    job_id: web::Path<String>,
+) -> Result<web::Json<CopyReport>, ApiProblem> {
+    // Trap D38: an unknown job is an error, so that the hub learns that this VMA was restarted.
+    let report = api.jobs.report(&job_id).ok_or_else(|| ApiProblem::unknown_job(&job_id))?;
+    Ok(web::Json(report))
+}
+
+async fn cancel(
+    api: web::Data<Api>,
+    job_id: web::Path<String>,
+) -> Result<HttpResponse, ApiProblem> {
+    let report = api.jobs.cancel(&job_id).ok_or_else(|| ApiProblem::unknown_job(&job_id))?;
+    Ok(accepted(&report))
+}
+
+fn accepted(report: &CopyReport) -> HttpResponse {
+    let location = format!("/api/v1/progress/{}", report.job_id);
+    HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(report)
+}
+
+async fn unknown_path() -> Result<HttpResponse, ApiProblem> {
+    Err(ApiProblem::unknown_path())
+}

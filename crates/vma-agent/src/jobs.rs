@@ -1,0 +1,190 @@
+//! Copy jobs: accepted once, run by an owner, readable at any time, ended within seconds when asked.
+
+mod copying;
+mod fault;
+mod job;
+mod registry;
+mod request;
+
+pub use request::InvalidRequest;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_vma_api::{CopyReport, CopyRequest};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::source::{Source, SourceError};
+use job::Job;
+use registry::{Known, Registry};
+use request::ValidRequest;
+
+/// How jobs are run and remembered.
+#[derive(Clone, Debug)]
+pub struct JobsOptions {
+    /// Disks of one job that are copied at a time.
+    pub disks_at_once: usize,
+    /// Connections to the target of each disk.
+    pub connections: usize,
+    /// Jobs that may be under way at a time; one more is refused.
+    pub max_running: usize,
+    /// How long the report of an ended job is kept.
+    pub keep_for: Duration,
+    /// How many reports of ended jobs are kept.
+    pub keep_reports: usize,
+    /// Where digest tables lie while a disk is copied: 32 bytes per block that is not zero.
+    pub temp_dir: PathBuf,
+}
+
+impl Default for JobsOptions {
+    fn default() -> Self {
+        Self {
+            disks_at_once: 2,
+            connections: 2,
+            max_running: 64,
+            keep_for: Duration::from_secs(24 * 60 * 60),
+            keep_reports: 1000,
+            temp_dir: std::env::temp_dir(),
+        }
+    }
+}
+
+/// Why a job was not started; nothing has happened then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The request contradicts itself.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// The job id is taken by another request.
+    #[error("job `{0}` was started with another request; use a new job id")]
+    OtherRequest(String),
+    /// The source would refuse to open the disks.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// As many jobs as allowed are under way.
+    #[error(
+        "{0} jobs are under way, which is as many as this VMA runs; try again when one has ended"
+    )]
+    TooMany(usize),
+    /// The VMA is being stopped.
+    #[error("the VMA is being stopped; try again when it runs")]
+    Stopping,
+}
+
+/// The owner of all copy jobs; dropping it ends them.
+pub struct Jobs {
+    shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
+    runtime: Handle,
+    stop: CancellationToken,
+}
+
+/// What every job can reach.
+struct Shared {
+    source: Arc<dyn Source>,
+    options: JobsOptions,
+    registry: Mutex<Registry>,
+}
+
+impl Jobs {
+    /// An owner whose jobs run on the current runtime until `stop` is cancelled.
+    ///
+    /// Call it on the runtime that lives as long as the program: a reader process dies with the thread that made it.
+    pub fn new(source: Arc<dyn Source>, options: JobsOptions, stop: CancellationToken) -> Self {
+        let registry = Mutex::new(Registry::new(options.keep_for, options.keep_reports));
+        let shared = Arc::new(Shared { source, options, registry });
+        Self { shared, tasks: Mutex::new(JoinSet::new()), runtime: Handle::current(), stop }
+    }
+
+    /// The source that its jobs read.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.shared.source
+    }
+
+    /// Starts a job, or answers the one that runs or ran with the same id and the same request.
+    pub async fn start(&self, request: CopyRequest) -> Result<CopyReport, StartError> {
+        let request = ValidRequest::new(request)?;
+        if let Some(job) = self.known(&request)? {
+            return Ok(job.report());
+        }
+        self.shared.source.check(&request.to_open()).await?;
+        let job = {
+            let mut registry = self.shared.registry.lock();
+            match registry.find(&request) {
+                Known::Same(job) => return Ok(job.report()),
+                Known::Other => return Err(StartError::OtherRequest(request.job_id().to_owned())),
+                Known::New => (),
+            }
+            if self.stop.is_cancelled() {
+                return Err(StartError::Stopping);
+            }
+            let limit = self.shared.options.max_running;
+            if registry.running() >= limit {
+                return Err(StartError::TooMany(limit));
+            }
+            let job = Arc::new(Job::new(&request, self.stop.child_token()));
+            registry.insert(job.clone());
+            job
+        };
+        let report = job.report();
+        self.spawn(job, request);
+        Ok(report)
+    }
+
+    /// Where a job stands; nothing when the id is unknown or its report has expired.
+    pub fn report(&self, job_id: &str) -> Option<CopyReport> {
+        self.shared.registry.lock().get(job_id).map(|job| job.report())
+    }
+
+    /// Asks a job to end; one that has ended stays as it is.
+    pub fn cancel(&self, job_id: &str) -> Option<CopyReport> {
+        let job = self.shared.registry.lock().get(job_id)?;
+        job.cancel();
+        Some(job.report())
+    }
+
+    /// Cancels every job and waits until they have ended, at most for `grace`.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.stop.cancel();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tracing::warn!("jobs did not end in time and are dropped");
+        }
+    }
+
+    fn known(&self, request: &ValidRequest) -> Result<Option<Arc<Job>>, StartError> {
+        match self.shared.registry.lock().find(request) {
+            Known::New => Ok(None),
+            Known::Same(job) => Ok(Some(job)),
+            Known::Other => Err(StartError::OtherRequest(request.job_id().to_owned())),
+        }
+    }
+
+    fn spawn(&self, job: Arc<Job>, request: ValidRequest) {
+        let span = tracing::info_span!("job", job.id = request.job_id(), vm.id = request.vm_id());
+        let shared = self.shared.clone();
+        let mut tasks = self.tasks.lock();
+        // Ended tasks are collected here, so that the set stays as small as the jobs under way.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(supervise(shared, job, request).instrument(span), &self.runtime);
+    }
+}
+
+/// Runs a job behind a fence: a panic ends that job as failed and nothing else.
+async fn supervise(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest) {
+    let mut fence = JoinSet::new();
+    let running = copying::run(shared, job.clone(), request);
+    fence.spawn(running.in_current_span());
+    let ended = fence.join_next().await;
+    if let Some(Err(error)) = ended {
+        tracing::error!(error = %error, "a job ended unexpectedly");
+    }
+    job.finish();
+}

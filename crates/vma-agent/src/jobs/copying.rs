@@ -1,0 +1,209 @@
+//! The work of a job: open the source once, copy its disks, prove what was read.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hub_block::BlockDevice;
+use hub_data_mover::{BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, copy};
+use hub_nbd::{ClientOptions, Endpoint, NbdClient};
+use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::fault;
+use super::job::{DiskEnd, Job};
+use super::request::ValidRequest;
+use super::{JobsOptions, Shared};
+use crate::source::{Changed, OpenDisk, Snapshot};
+
+/// Runs a job to its end; every disk has an end when this returns.
+pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest) {
+    let asked = request.to_open();
+    let opened = tokio::select! {
+        biased;
+        () = job.cancelled().cancelled() => return job.cancel_rest(),
+        opened = shared.source.open(&asked) => opened,
+    };
+    let snapshot: Arc<Box<dyn Snapshot>> = match opened {
+        Ok(snapshot) => Arc::new(snapshot),
+        Err(error) => {
+            tracing::warn!(error = %error, "the source refused");
+            return job.fail(&fault::of_source(&error));
+        }
+    };
+    let turns = Arc::new(Semaphore::new(shared.options.disks_at_once.max(1)));
+    let mut running = JoinSet::new();
+    for (index, disk) in request.disks().iter().enumerate() {
+        let span = tracing::info_span!("copy", disk.id = disk.key);
+        let copying = DiskCopy {
+            index,
+            disk: disk.clone(),
+            job: job.clone(),
+            snapshot: snapshot.clone(),
+            options: shared.options.clone(),
+        };
+        running.spawn(copying.run(turns.clone()).instrument(span));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(error = %error, "the copy of a disk ended unexpectedly");
+        }
+    }
+    if let Some(snapshot) = Arc::into_inner(snapshot)
+        && let Err(error) = snapshot.close().await
+    {
+        tracing::warn!(error = %error, "the source could not be closed");
+    }
+}
+
+/// The copy of one disk.
+struct DiskCopy {
+    index: usize,
+    disk: CopyDisk,
+    job: Arc<Job>,
+    snapshot: Arc<Box<dyn Snapshot>>,
+    options: JobsOptions,
+}
+
+impl DiskCopy {
+    /// Waits for a turn, copies, and reports; being cancelled drops whatever is under way.
+    async fn run(self, turns: Arc<Semaphore>) {
+        let work = async {
+            let _turn = turns.acquire().await.map_err(|_| fault::internal())?;
+            self.job.disk_started(self.index);
+            self.copy().await
+        };
+        let end = tokio::select! {
+            biased;
+            () = self.job.cancelled().cancelled() => DiskEnd::Cancelled,
+            ended = work => ended.unwrap_or_else(DiskEnd::Failed),
+        };
+        if let DiskEnd::Failed(Fault { code, detail }) = &end {
+            tracing::warn!(code, detail, "a disk was not copied");
+        }
+        self.job.disk_ended(self.index, end);
+    }
+
+    async fn copy(&self) -> Result<DiskEnd, Fault> {
+        let source = self.snapshot.disks().get(self.index).ok_or_else(fault::internal)?;
+        let target = self.connect(&self.disk.target, self.options.connections).await?;
+        self.check_target(&target)?;
+        let plan = self.plan().await;
+        let table = self.table().await?;
+        let copied = copy(
+            source.device.clone(),
+            target.clone(),
+            plan,
+            table,
+            CopyOptions::default(),
+            self.job.progress(self.index),
+            self.job.cancelled().clone(),
+        );
+        let outcome = copied.await.map_err(|error| {
+            tracing::debug!(error = %fault::chain(&error), "the copy failed");
+            fault::of_copy(&error)
+        })?;
+        if let Some(target) = Arc::into_inner(target) {
+            target.close().await;
+        }
+        self.prove(source, outcome.root).await
+    }
+
+    /// What was read counts only if it did not change meanwhile.
+    async fn prove(&self, source: &OpenDisk, root: Digest) -> Result<DiskEnd, Fault> {
+        let unchanged = self.snapshot.check_unchanged(self.index).await;
+        unchanged.map_err(|error| fault::of_source(&error))?;
+        let (source_root, change_id) = (root.to_string(), source.change_id.clone());
+        Ok(DiskEnd::Succeeded { source_root, change_id })
+    }
+
+    async fn connect(
+        &self,
+        target: &NbdTarget,
+        connections: usize,
+    ) -> Result<Arc<NbdClient>, Fault> {
+        let endpoint = Endpoint::Tcp { host: target.host.clone(), port: target.port };
+        let options = ClientOptions { connections, ..ClientOptions::default() };
+        let connected = NbdClient::connect(&endpoint, &target.export, options).await;
+        connected.map(Arc::new).map_err(|error| fault::of_connect(&error))
+    }
+
+    /// Trap D7: a disk is never written to a target of another size.
+    fn check_target(&self, target: &NbdClient) -> Result<(), Fault> {
+        if target.read_only() {
+            return Err(fault::fault("target/read-only", "the target on the hub is read-only"));
+        }
+        if target.size() != self.disk.capacity_bytes {
+            let detail = format!(
+                "the target has {} bytes and the disk {}; run discovery, then start again",
+                target.size(),
+                self.disk.capacity_bytes
+            );
+            return Err(fault::fault("target/capacity-mismatch", detail));
+        }
+        Ok(())
+    }
+
+    /// Chooses the method; whatever is doubtful is read in full and compared.
+    async fn plan(&self) -> CopyPlan {
+        let (plan, reason) = match &self.disk.method {
+            CopyMethod::Full => (CopyPlan::Full, None),
+            CopyMethod::ByDigest => (CopyPlan::ByDigest, None),
+            CopyMethod::ChangedSince { .. } if self.has_grown() => (
+                CopyPlan::ByDigest,
+                Some("the disk has grown since its parent was made".to_owned()),
+            ),
+            CopyMethod::ChangedSince { change_id } => {
+                match self.snapshot.changed_since(self.index, change_id).await {
+                    Changed::Areas(areas) => (CopyPlan::Areas(areas), None),
+                    Changed::Unknown(reason) => (CopyPlan::ByDigest, Some(reason)),
+                }
+            }
+        };
+        let used = match &plan {
+            CopyPlan::Full => CopyMethod::Full.name(),
+            CopyPlan::ByDigest => CopyMethod::ByDigest.name(),
+            CopyPlan::Areas(_) => self.disk.method.name(),
+        };
+        self.job.disk_method(self.index, used, reason);
+        plan
+    }
+
+    fn has_grown(&self) -> bool {
+        let parent = self.disk.parent.as_ref();
+        parent.is_some_and(|it| it.capacity_bytes != self.disk.capacity_bytes)
+    }
+
+    /// The table that the copy compares with: the parent's digests, or none.
+    async fn table(&self) -> Result<Arc<DigestTable>, Fault> {
+        let table = self.new_table(self.disk.capacity_bytes)?;
+        let parent = match (&self.disk.method, &self.disk.parent) {
+            (CopyMethod::Full, _) | (_, None) => return Ok(table),
+            (_, Some(parent)) => self.parent_table(parent).await?,
+        };
+        let merged = tokio::task::spawn_blocking(move || table.copy_from(&parent).map(|()| table));
+        let merged = merged.await.map_err(|_| fault::internal())?;
+        merged.map_err(|error| fault::of_table(&error))
+    }
+
+    async fn parent_table(&self, parent: &ParentManifest) -> Result<Arc<DigestTable>, Fault> {
+        let table = self.new_table(parent.capacity_bytes)?;
+        let device = self.connect(&parent.target, 1).await?;
+        table.load(&*device).await.map_err(|error| fault::of_parent(&error))?;
+        let loaded = table.clone();
+        let root = tokio::task::spawn_blocking(move || loaded.root()).await;
+        let root = root.map_err(|_| fault::internal())?.map_err(|it| fault::of_table(&it))?;
+        if Digest::from_str(&parent.root).ok() != Some(root) {
+            let detail = "the parent's digests do not have the root that was promised; verify the parent, or start a full copy";
+            return Err(fault::fault("copy/parent-manifest-mismatch", detail));
+        }
+        Ok(table)
+    }
+
+    fn new_table(&self, capacity: u64) -> Result<Arc<DigestTable>, Fault> {
+        let size = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
+        let table = DigestTable::temporary_in(&self.options.temp_dir, capacity, size);
+        table.map(Arc::new).map_err(|error| fault::of_table(&error))
+    }
+}

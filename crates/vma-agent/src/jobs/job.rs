@@ -1,0 +1,237 @@
+//! One job as it is remembered: its states only go forward, its numbers never fall.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hub_data_mover::Progress;
+use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::fault;
+use super::request::ValidRequest;
+
+/// A job and the state of its disks.
+pub(super) struct Job {
+    id: String,
+    fingerprint: blake3::Hash,
+    cancel: CancellationToken,
+    disks: Vec<JobDisk>,
+    end: Mutex<JobEnd>,
+}
+
+#[derive(Default)]
+struct JobEnd {
+    /// Set once, when nothing of the job is left.
+    at: Option<Instant>,
+    error: Option<Fault>,
+}
+
+/// One disk of a job.
+struct JobDisk {
+    key: String,
+    progress: Arc<Progress>,
+    run: Mutex<DiskRun>,
+}
+
+/// What a disk's task has reported.
+struct DiskRun {
+    state: CopyState,
+    method: &'static str,
+    method_reason: Option<String>,
+    change_id: Option<String>,
+    source_root: Option<String>,
+    error: Option<Fault>,
+}
+
+/// How a disk ended.
+pub(super) enum DiskEnd {
+    /// The target holds the disk and has flushed it; the proof and the mark for the next run.
+    Succeeded {
+        source_root: String,
+        change_id: Option<String>,
+    },
+    Failed(Fault),
+    Cancelled,
+}
+
+impl Job {
+    pub(super) fn new(request: &ValidRequest, cancel: CancellationToken) -> Self {
+        let disk = |it: &hub_vma_api::CopyDisk| JobDisk {
+            key: it.key.clone(),
+            progress: Arc::new(Progress::default()),
+            run: Mutex::new(DiskRun {
+                state: CopyState::Queued,
+                method: it.method.name(),
+                method_reason: None,
+                change_id: None,
+                source_root: None,
+                error: None,
+            }),
+        };
+        Self {
+            id: request.job_id().to_owned(),
+            fingerprint: request.fingerprint(),
+            cancel,
+            disks: request.disks().iter().map(disk).collect(),
+            end: Mutex::new(JobEnd::default()),
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn is_for(&self, request: &ValidRequest) -> bool {
+        self.fingerprint == request.fingerprint()
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    pub(super) fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// When it ended, if it has.
+    pub(super) fn ended_at(&self) -> Option<Instant> {
+        self.end.lock().at
+    }
+
+    pub(super) fn progress(&self, disk: usize) -> Arc<Progress> {
+        self.disks.get(disk).map(|it| it.progress.clone()).unwrap_or_default()
+    }
+
+    /// A disk's turn has come.
+    pub(super) fn disk_started(&self, disk: usize) {
+        self.change(disk, |run| run.state = CopyState::Running);
+    }
+
+    /// The method that is really used, and why.
+    pub(super) fn disk_method(&self, disk: usize, method: &'static str, reason: Option<String>) {
+        self.change(disk, |run| {
+            run.method = method;
+            run.method_reason = reason;
+        });
+    }
+
+    pub(super) fn disk_ended(&self, disk: usize, end: DiskEnd) {
+        self.change(disk, |run| match end {
+            DiskEnd::Succeeded { source_root, change_id } => {
+                run.state = CopyState::Succeeded;
+                run.source_root = Some(source_root);
+                run.change_id = change_id;
+            }
+            DiskEnd::Failed(fault) => {
+                run.state = CopyState::Failed;
+                run.error = Some(fault);
+            }
+            DiskEnd::Cancelled => run.state = CopyState::Cancelled,
+        });
+    }
+
+    /// Ends every disk that has not, for a cause that is not one disk's.
+    pub(super) fn fail(&self, fault: &Fault) {
+        for disk in 0..self.disks.len() {
+            self.disk_ended(disk, DiskEnd::Failed(fault.clone()));
+        }
+        let mut end = self.end.lock();
+        if end.at.is_none() {
+            end.error = Some(fault.clone());
+        }
+    }
+
+    pub(super) fn cancel_rest(&self) {
+        for disk in 0..self.disks.len() {
+            self.disk_ended(disk, DiskEnd::Cancelled);
+        }
+    }
+
+    /// Nothing of the job is left; a disk that reported nothing was lost to a defect.
+    pub(super) fn finish(&self) {
+        if self.disks.iter().any(|it| !it.run.lock().state.is_terminal()) {
+            self.fail(&fault::internal());
+        }
+        self.end.lock().at.get_or_insert_with(Instant::now);
+    }
+
+    /// The job at this moment.
+    pub(super) fn report(&self) -> CopyReport {
+        let (ended, error) = {
+            let end = self.end.lock();
+            (end.at.is_some(), end.error.clone())
+        };
+        let disks: Vec<_> = self.disks.iter().map(JobDisk::report).collect();
+        let state = folded(ended, disks.iter().map(|it| it.state));
+        CopyReport { job_id: self.id.clone(), state, disks, error }
+    }
+
+    /// Changes a disk that has not ended; what comes later is ignored.
+    fn change(&self, disk: usize, apply: impl FnOnce(&mut DiskRun)) {
+        let Some(disk) = self.disks.get(disk) else { return };
+        let mut run = disk.run.lock();
+        if !run.state.is_terminal() {
+            apply(&mut run);
+        }
+    }
+}
+
+impl JobDisk {
+    fn report(&self) -> DiskReport {
+        let run = self.run.lock();
+        let counted = self.progress.snapshot();
+        DiskReport {
+            key: self.key.clone(),
+            state: run.state,
+            method: run.method.to_owned(),
+            method_reason: run.method_reason.clone(),
+            bytes_total: counted.total,
+            bytes_done: counted.done.min(counted.total),
+            bytes_read: counted.read,
+            bytes_sent: counted.sent,
+            change_id: run.change_id.clone(),
+            source_root: run.source_root.clone(),
+            error: run.error.clone(),
+        }
+    }
+}
+
+/// The state of a job from those of its disks; terminal only when nothing of the job is left.
+fn folded(ended: bool, states: impl Iterator<Item = CopyState> + Clone) -> CopyState {
+    let any = |state| states.clone().any(|it| it == state);
+    if !ended {
+        let waiting = states.clone().all(|it| it == CopyState::Queued);
+        return if waiting { CopyState::Queued } else { CopyState::Running };
+    }
+    if any(CopyState::Failed) {
+        CopyState::Failed
+    } else if any(CopyState::Cancelled) {
+        CopyState::Cancelled
+    } else {
+        CopyState::Succeeded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_vma_api::CopyState::{Cancelled, Failed, Queued, Running, Succeeded};
+
+    use super::folded;
+
+    #[test]
+    fn a_job_is_as_good_as_its_worst_disk_and_over_only_when_all_is_trap_d26() {
+        let cases: [(bool, &[_], _); 7] = [
+            (false, &[Queued, Queued], Queued),
+            (false, &[Queued, Running], Running),
+            (false, &[Succeeded, Succeeded], Running),
+            (false, &[Failed, Running], Running),
+            (true, &[Succeeded, Succeeded], Succeeded),
+            (true, &[Succeeded, Cancelled], Cancelled),
+            (true, &[Cancelled, Failed], Failed),
+        ];
+        for (ended, states, expected) in cases {
+            assert_eq!(folded(ended, states.iter().copied()), expected, "{ended} {states:?}");
+        }
+    }
+}

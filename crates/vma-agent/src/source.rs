@@ -1,0 +1,90 @@
+//! What a VMA reads from, as the jobs and the API see it.
+
+mod error;
+
+pub use error::{FaultClass, SourceError};
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hub_block::BlockDevice;
+use hub_vma_api::{Credentials, DiscoverRequest, Inventory};
+
+/// A place with VMs: a datastore folder, or a vSphere endpoint.
+///
+/// Concurrency: all methods may be called at the same time.
+/// Cancellation: dropping a future ends what it began, child processes included; what cannot end by dropping alone
+/// (a snapshot at the hypervisor) an implementation records before it makes it.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The word for it on the wire: `folder` or `vsphere`.
+    fn kind(&self) -> &'static str;
+
+    /// Lists the VMs with their disks; a VM that cannot be listed becomes a warning, not an error.
+    async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError>;
+
+    /// Says what [`open`](Self::open) would refuse, without opening anything.
+    async fn check(&self, request: &OpenRequest) -> Result<(), SourceError>;
+
+    /// Opens all asked disks of a VM at one instant, for reading.
+    async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError>;
+}
+
+/// Which disks of which VM to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    /// The job: also the name of a snapshot, where one is taken.
+    pub job_id: String,
+    /// The source's own id of the VM.
+    pub vm_id: String,
+    /// How to log in, for a source that wants it; the others ignore it.
+    pub credentials: Option<Credentials>,
+    /// The disks in the order wanted.
+    pub disks: Vec<AskedDisk>,
+}
+
+/// A disk to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedDisk {
+    /// The hypervisor's id (`disk-2000`).
+    pub key: String,
+    /// The capacity that the caller expects; any other is refused.
+    pub capacity_bytes: u64,
+}
+
+/// Disks held open at one instant; dropping it ends what it holds, [`close`](Self::close) does so and waits.
+#[async_trait]
+pub trait Snapshot: Send + Sync {
+    /// The disks in the order asked.
+    fn disks(&self) -> &[OpenDisk];
+
+    /// What has changed on a disk since an earlier opening reported `change_id`.
+    async fn changed_since(&self, disk: usize, change_id: &str) -> Changed;
+
+    /// Whether what was read is still what was opened; an error makes the copy worthless.
+    async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError>;
+
+    /// Gives everything back and waits until it is gone.
+    async fn close(self: Box<Self>) -> Result<(), SourceError>;
+}
+
+/// One disk of a [`Snapshot`].
+#[derive(Clone)]
+pub struct OpenDisk {
+    /// The hypervisor's id.
+    pub key: String,
+    /// Its bytes, read-only.
+    pub device: Arc<dyn BlockDevice>,
+    /// The mark for a later [`Snapshot::changed_since`].
+    pub change_id: Option<String>,
+}
+
+/// What a source knows about changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These byte ranges may differ, nothing else does; in order, without overlaps, perhaps none.
+    Areas(Vec<Range<u64>>),
+    /// It cannot be said, and why; the disk has to be read.
+    Unknown(String),
+}
