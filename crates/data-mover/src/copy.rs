@@ -78,7 +78,7 @@ pub struct CopyOutcome {
 /// The source is read once, zero extents not at all; a block is compared with its digest in the table and
 /// sent when it differs; neighbours that changed leave as one write. A plan that finds nothing succeeds.
 /// **Memory**: `in_flight` requests and a bounded number of extents, whatever the size of the disk.
-/// **Cancellation**: `cancel` ends it at the next await; requests under way are dropped, so the target is
+/// **Cancellation**: once `cancel` is set no further request begins; those under way are dropped, so the target is
 /// undefined where the table says [`Digest::UNKNOWN`]. Dropping the future does the same.
 /// **After an error** the table still tells the truth about the target: a copy over the same table and
 /// target with [`CopyPlan::ByDigest`], or with the areas that are left, finishes the work.
@@ -181,6 +181,9 @@ impl Copy {
     }
 
     async fn move_run(&self, run: Extent) -> Result<(), CopyError> {
+        if self.cancel.is_cancelled() {
+            return Err(CopyError::Cancelled);
+        }
         match run.kind {
             ExtentKind::Data => self.move_data(run).await?,
             ExtentKind::Zero => self.move_zeroes(run).await?,

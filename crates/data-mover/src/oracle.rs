@@ -5,7 +5,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use hub_block::{BlockDevice, MemoryDevice};
+use bytes::Bytes;
+use hub_block::{BlockDevice, BlockError, Extent, MemoryDevice};
 
 use crate::digest::digests_of;
 use crate::{BlockSize, Digest, DigestTable};
@@ -78,6 +79,34 @@ pub(crate) fn first_lie(table: &DigestTable, content: &[u8]) -> io::Result<Optio
     Ok(pairs
         .find(|(_, (known, found))| **known != Digest::UNKNOWN && known != found)
         .map(|(block, _)| block))
+}
+
+/// A device that answers every read with a byte too little.
+pub(crate) struct ShortAnswers(pub(crate) MemoryDevice);
+
+#[async_trait::async_trait]
+impl BlockDevice for ShortAnswers {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_only(&self) -> bool {
+        true
+    }
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        Ok(self.0.read_at(offset, len).await?.slice(1..))
+    }
+    async fn write_at(&self, _offset: u64, _data: Bytes) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+    async fn write_zeroes(&self, _offset: u64, _len: u64) -> Result<(), BlockError> {
+        Err(BlockError::ReadOnly)
+    }
+    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+        self.0.extents(offset, len).await
+    }
+    async fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 /// A writable device in memory.

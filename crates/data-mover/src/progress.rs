@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The counters of one copy or verification, in bytes; none of them ever falls.
 ///
-/// Shared as an `Arc`: the copy counts, anybody takes a [`snapshot`](Self::snapshot).
+/// Made anew for each call and shared as an `Arc`: the copy counts, anybody takes a [`snapshot`](Self::snapshot).
 #[derive(Debug, Default)]
 pub struct Progress {
     total: AtomicU64,

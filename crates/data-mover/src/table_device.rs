@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
 
 use crate::DigestTable;
+use crate::copy::read_run;
 use crate::digest_table::{DIGEST_BYTES, GROUP, usize_of};
 
 /// Bytes of a table that are asked for at a time.
@@ -29,6 +30,7 @@ impl DigestTable {
     /// Replaces all digests by those of a device that another table's [`as_device`](Self::as_device) is behind.
     ///
     /// The device has to have exactly 32 bytes per block of this table, else it is refused as corrupt.
+    /// Whether they are the right ones is told by comparing [`root`](Self::root) with one that is trusted.
     /// The table of a parent that was smaller is loaded into a table of that capacity, which is then
     /// given to [`copy_from`](Self::copy_from). Holds at most 8 MiB at a time.
     pub async fn load(&self, device: &dyn BlockDevice) -> Result<(), BlockError> {
@@ -45,7 +47,9 @@ impl DigestTable {
             let pieces = data_pieces(device.extents(at, len).await?, at..at + len);
             stream::iter(pieces)
                 .map(|(offset, len)| async move {
-                    Ok::<_, BlockError>((offset, device.read_at(offset, len).await?))
+                    let len = u64::from(len);
+                    let run = Extent { offset, len, kind: ExtentKind::Data };
+                    Ok::<_, BlockError>((offset, read_run(device, run).await?))
                 })
                 .buffer_unordered(IN_FLIGHT)
                 .try_for_each(
@@ -152,6 +156,7 @@ mod tests {
     use hub_block::MemoryDevice;
 
     use super::*;
+    use crate::oracle::ShortAnswers;
     use crate::{BlockSize, Digest};
 
     fn some_table(capacity: u64) -> Arc<DigestTable> {
@@ -204,6 +209,14 @@ mod tests {
             extents.iter().filter(|it| it.kind == ExtentKind::Zero).map(|it| it.len).sum();
         assert!(zero > device.size() - 256 * 1024, "{extents:?}");
         assert!(device.extents(0, 0).await.unwrap().is_empty());
+    }
+
+    /// Digests that did not arrive would pass for zero, and a stale block for an unchanged one.
+    #[tokio::test]
+    async fn a_short_answer_is_refused() {
+        let table = DigestTable::temporary(10 * 4096, BlockSize::MIN).unwrap();
+        let device = ShortAnswers(MemoryDevice::new_read_only(vec![1; 320]));
+        assert!(matches!(table.load(&device).await, Err(BlockError::Corrupt { .. })));
     }
 
     #[tokio::test]

@@ -65,7 +65,8 @@ impl VerifyOutcome {
 /// Extents that the image calls zero are compared without reading. A block that cannot be read, because
 /// the image's own metadata is damaged or the file system refuses, is a mismatch like another and does not end the run;
 /// a connection that is lost or silent does, as [`CopyError::Source`].
-/// Holds at most `in_flight` requests in memory; `cancel` ends it at the next await.
+/// Holds at most `in_flight` requests in memory; once `cancel` is set no further
+/// request begins and those under way are dropped.
 /// Of `options`, the observer is told which ranges have been compared.
 pub async fn verify(
     device: Arc<dyn BlockDevice>,
@@ -88,12 +89,13 @@ pub async fn verify(
         table,
         options,
         progress,
+        cancel,
         wrong: Mutex::default(),
         read: AtomicU64::new(0),
     };
     tokio::select! {
         biased;
-        () = cancel.cancelled() => return Err(CopyError::Cancelled),
+        () = check.cancel.cancelled() => return Err(CopyError::Cancelled),
         done = check.run() => done?,
     }
     let wrong = check.wrong.into_inner();
@@ -116,6 +118,7 @@ struct Check<'a> {
     table: &'a DigestTable,
     options: CopyOptions,
     progress: Arc<Progress>,
+    cancel: CancellationToken,
     wrong: Mutex<Wrong>,
     read: AtomicU64,
 }
@@ -137,6 +140,9 @@ impl Check<'_> {
     }
 
     async fn check(&self, run: Extent) -> Result<(), CopyError> {
+        if self.cancel.is_cancelled() {
+            return Err(CopyError::Cancelled);
+        }
         match run.kind {
             ExtentKind::Zero => self.check_zeroes(run).await?,
             ExtentKind::Data => match self.check_data(run).await {

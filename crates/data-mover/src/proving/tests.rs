@@ -165,6 +165,19 @@ async fn a_failed_write_is_not_taken_for_content() {
 }
 
 #[tokio::test]
+async fn zeroes_that_failed_are_not_taken_for_zeroes() {
+    let image = memory(vec![0; 8_192]);
+    let faulty = Arc::new(FaultyDevice::new(seam(&image), FaultPlan::IoErrorAt(2)));
+    let table = Arc::new(DigestTable::temporary(8_192, BlockSize::MIN).unwrap());
+    let device = ProvingDevice::new(faulty, table.clone());
+    device.write_at(0, Bytes::from(vec![1; 8_192])).await.unwrap();
+    device.write_zeroes(0, 4_096).await.unwrap_err();
+    assert_eq!(table.get(0).unwrap(), Digest::UNKNOWN);
+    let naive = table_of(&image.snapshot(), BlockSize::MIN).unwrap().root().unwrap();
+    assert_eq!(device.settle().await.unwrap(), naive);
+}
+
+#[tokio::test]
 async fn a_block_that_cannot_be_read_back_leaves_no_root() {
     let image = memory(vec![0; 8_192]);
     let faulty = Arc::new(FaultyDevice::new(seam(&image), FaultPlan::IoErrorAt(2)));

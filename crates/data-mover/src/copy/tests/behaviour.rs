@@ -4,7 +4,7 @@ use hub_block::{FaultPlan, FaultyDevice, MemoryDevice, RawFile};
 use parking_lot::Mutex;
 
 use super::super::*;
-use crate::oracle::{Oracle, memory, seam, table_of};
+use crate::oracle::{Oracle, ShortAnswers, memory, seam, table_of};
 
 const MIB: usize = 1 << 20;
 
@@ -202,36 +202,9 @@ async fn an_empty_disk_of_eight_tebibytes_costs_next_to_nothing() {
 }
 
 /// A source that answers with too little is corrupt; its bytes are not taken for others.
-struct Short(MemoryDevice);
-
-#[async_trait::async_trait]
-impl BlockDevice for Short {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_only(&self) -> bool {
-        true
-    }
-    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
-        Ok(self.0.read_at(offset, len).await?.slice(1..))
-    }
-    async fn write_at(&self, _offset: u64, _data: Bytes) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-    async fn write_zeroes(&self, _offset: u64, _len: u64) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
-    }
-    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
-        self.0.extents(offset, len).await
-    }
-    async fn flush(&self) -> Result<(), BlockError> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_short_answer_is_an_error() {
-    let source = Arc::new(Short(MemoryDevice::new(vec![1; 8_192])));
+    let source = Arc::new(ShortAnswers(MemoryDevice::new(vec![1; 8_192])));
     let refused = plain(source, memory(vec![0; 8_192]), CopyPlan::Full, fresh(8_192)).await;
     let Err(CopyError::Source { offset: 0, error: BlockError::Corrupt { .. } }) = refused else {
         panic!("{refused:?}");

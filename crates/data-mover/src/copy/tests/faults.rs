@@ -112,6 +112,59 @@ async fn a_failed_write_leaves_no_root() {
     assert_eq!(table.root().unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }
 
+/// A target that tears one write: half of it arrives, then the disk fails.
+struct Torn {
+    inner: Arc<dyn BlockDevice>,
+    writes_left: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl BlockDevice for Torn {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        self.inner.read_at(offset, len).await
+    }
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        if self.writes_left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return self.inner.write_at(offset, data).await;
+        }
+        self.inner.write_at(offset, data.slice(..data.len() / 2)).await?;
+        Err(BlockError::Io(std::io::Error::other("torn")))
+    }
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        self.inner.write_zeroes(offset, len).await
+    }
+    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+        self.inner.extents(offset, len).await
+    }
+    async fn flush(&self) -> Result<(), BlockError> {
+        self.inner.flush().await
+    }
+}
+
+/// A write that arrived in part is neither the parent's content nor the new one, and is sent again.
+#[tokio::test]
+async fn a_torn_write_is_known_to_be_unknown() {
+    let Before { source, parent } = before();
+    for n in 1..=5 {
+        let image = memory(parent.clone());
+        let table = table_of(&parent, BlockSize::MIN).unwrap();
+        let table = Arc::new(table);
+        let writes_left = AtomicU64::new(n);
+        let torn = Arc::new(Torn { inner: seam(&image), writes_left });
+        let ended = attempt(memory(source.clone()), torn, CopyPlan::ByDigest, &table).await;
+        assert!(matches!(ended, Err(CopyError::Target { .. })));
+        assert_eq!(first_lie(&table, &image.snapshot()).unwrap(), None);
+        attempt(memory(source.clone()), seam(&image), CopyPlan::ByDigest, &table).await.unwrap();
+        assert_eq!(image.snapshot(), source);
+    }
+}
+
 /// A device that cancels its own copy at the n-th read and then answers no more.
 struct Silent {
     inner: Arc<dyn BlockDevice>,
