@@ -158,7 +158,7 @@ fn is_from_the_node(error: &SourceError) -> bool {
 
 /// A node that forgot a job says so with one code; engines must tell that from all other refusals (trap D38).
 fn unknown(error: SourceError, job: &str) -> SourceError {
-    if matches!(&error, SourceError::Refused(fault) if fault.code == "job/not-found") {
+    if matches!(&error, SourceError::Refused(fault) if fault.code == "copy/job-not-found") {
         return SourceError::UnknownJob { job: job.to_owned() };
     }
     error

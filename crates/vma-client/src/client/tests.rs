@@ -242,7 +242,7 @@ async fn refusals_keep_their_code_and_trap_d38_a_forgotten_job_is_told_apart() {
     let Err(SourceError::Refused(fault)) = asked else { panic!("{asked:?}") };
     assert_eq!(fault.code, "source/vm-running-without-snapshot");
     assert_eq!(fault.detail, "d");
-    let asked = status(Script::Answer(404, problem("job/not-found"))).await;
+    let asked = status(Script::Answer(404, problem("copy/job-not-found"))).await;
     assert!(matches!(&asked, Err(SourceError::UnknownJob { job }) if job == "job"), "{asked:?}");
     let asked = status(Script::Answer(401, problem("vma/unauthorized"))).await;
     assert!(matches!(asked, Err(SourceError::TokenRefused { .. })), "{asked:?}");
