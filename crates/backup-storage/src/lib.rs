@@ -1,1 +1,16 @@
-//! Repositories on disk: images, exports, chains and manifests.
+#![doc = include_str!("../README.md")]
+
+mod durable;
+mod export_name;
+mod failure;
+mod hub_storage;
+mod image;
+mod layout;
+mod point;
+mod progress;
+mod replica;
+mod reservation;
+mod restore_file;
+mod target;
+
+pub use hub_storage::{HubStorage, HubStorageOptions};

@@ -1,0 +1,86 @@
+//! Steps that survive a power cut: a name is durable only when its directory is synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+
+/// Creates a directory with its ancestors below `root`, each durable; `root` itself must exist.
+pub(crate) fn create_dirs(root: &Path, relative: &Path) -> io::Result<PathBuf> {
+    let mut at = root.to_owned();
+    for part in relative.components() {
+        let parent = at.clone();
+        at.push(part);
+        match fs::create_dir(&at) {
+            Ok(()) => sync_dir(&parent)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Gives a file its name without ever replacing another one; the directory is the caller's to sync.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            // This file system cannot rename without replacing; a link cannot replace either.
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        done => done.map_err(io::Error::from),
+    }
+}
+
+/// Removes files that may be gone already, then makes their absence durable.
+pub(crate) fn remove_files(dir: &Path, files: &[PathBuf]) -> io::Result<()> {
+    let mut removed = false;
+    for file in files {
+        match fs::remove_file(file) {
+            Ok(()) => removed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(error),
+        }
+    }
+    if removed { sync_dir(dir) } else { Ok(()) }
+}
+
+/// Creates a file that must not exist, with this content, durable but for its name.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_never_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        write_new(&new, b"new").unwrap();
+        write_new(&old, b"old").unwrap();
+        assert!(rename_new(&new, &old).is_err());
+        assert_eq!(fs::read(&old).unwrap(), b"old");
+        fs::remove_file(&old).unwrap();
+        rename_new(&new, &old).unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"new");
+    }
+
+    #[test]
+    fn removing_twice_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        write_new(&file, b"x").unwrap();
+        remove_files(folder.path(), std::slice::from_ref(&file)).unwrap();
+        remove_files(folder.path(), &[file]).unwrap();
+    }
+}

@@ -1,0 +1,321 @@
+//! Images of restore points: prepared, sealed, abandoned, deleted.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub_block::BlockDevice;
+use hub_data_mover::{
+    BlockSize, Digest, Manifest, ManifestIdentity, ManifestParent, ManifestWriter,
+};
+use hub_domain::capacity::Capacity;
+use hub_domain::repository::Repository;
+use hub_domain::source::PreparedTarget;
+use hub_ports::{
+    ParentImage, PointIdentity, PrepareImage, RepositoryProbe, SealImage, SealedImage, StorageError,
+};
+use hub_qcow2::{
+    Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError,
+};
+
+use crate::durable;
+use crate::export_name;
+use crate::failure::{block_at, blocking, io_at, manifest_at, told, unusable};
+use crate::hub_storage::HubStorage;
+use crate::layout::{self, ImageFiles};
+use crate::reservation::Reservation;
+use crate::target::{
+    self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
+};
+
+/// Clusters of 64 KiB: the size of a digest's block, and what stock tools use.
+const CLUSTER_BITS: u32 = 16;
+
+/// Really writes, syncs and removes a file.
+pub(crate) async fn probe(repository: &Repository) -> Result<RepositoryProbe, StorageError> {
+    let root = PathBuf::from(&repository.path);
+    blocking(&root.clone(), move || {
+        let root = usable_root(&root)?;
+        let name = export_name::unguessable().map_err(io_at(&root))?;
+        let file = root.join(format!(".probe-{name}"));
+        let trial = Unfinished::new(vec![file.clone()]);
+        durable::write_new(&file, &[0x5A; 4096]).map_err(io_at(&root))?;
+        drop(trial);
+        durable::sync_dir(&root).map_err(io_at(&root))?;
+        let space = rustix::fs::statvfs(&root).map_err(|error| io_at(&root)(error.into()))?;
+        Ok(RepositoryProbe {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        })
+    })
+    .await
+}
+
+/// Creates image and manifest under their partial names and offers them for writing.
+pub(crate) async fn prepare(
+    storage: &HubStorage,
+    order: &PrepareImage,
+) -> Result<PreparedTarget, StorageError> {
+    let relative = layout::point_path(order.vm, order.disk, order.point);
+    let place = PathBuf::from(&order.repository.path);
+    let files = ImageFiles::of_point(&place, &relative)?;
+    let reservation = storage.in_use.take(&files.image)?;
+    let (order, path) = (order.clone(), relative.clone());
+    let made = blocking(&place, move || create(&order, &path, reservation)).await?;
+    target::open(storage, made.target, relative, made.block_size, made.no_parent_reason)
+}
+
+struct Created {
+    target: NewTarget,
+    block_size: BlockSize,
+    no_parent_reason: Option<String>,
+}
+
+fn create(
+    order: &PrepareImage,
+    relative: &str,
+    reservation: Reservation,
+) -> Result<Created, StorageError> {
+    let root = usable_root(Path::new(&order.repository.path))?;
+    let files = ImageFiles::of_point(&root, relative)?;
+    if files.finished().iter().any(|file| file.exists()) {
+        return Err(StorageError::Exists { path: files.image.display().to_string() });
+    }
+    let below_root = Path::new(relative).parent().unwrap_or(Path::new(""));
+    durable::create_dirs(&root, below_root).map_err(io_at(&files.dir))?;
+
+    let block_size = BlockSize::for_capacity(order.capacity.bytes());
+    let opened =
+        order.parent.as_ref().map(|parent| open_parent(&root, parent, block_size, order.capacity));
+    let (parent, no_parent_reason) = match opened {
+        None => (None, None),
+        Some(Ok(parent)) => (Some(parent), None),
+        Some(Err(error)) => (None, Some(told(&error))),
+    };
+
+    let unfinished =
+        Unfinished::new(vec![files.partial_image.clone(), files.partial_manifest.clone()]);
+    let manifest =
+        ManifestWriter::create_new(&files.partial_manifest, order.capacity.bytes(), block_size)
+            .map_err(manifest_at(&files.partial_manifest))?;
+    if let Some((parent, _)) = &parent {
+        manifest.table().copy_from(&parent.table).map_err(io_at(&files.partial_manifest))?;
+    }
+    let backing = match (&parent, &order.parent) {
+        (Some((parent, _)), Some(named)) => Some(Backing {
+            name: layout::backing_name(relative, &named.path)?,
+            virtual_size: parent.capacity.bytes(),
+        }),
+        _ => None,
+    };
+    let options =
+        CreateOptions { virtual_size: order.capacity.bytes(), cluster_bits: CLUSTER_BITS, backing };
+    let (parent, chain) = parent.unzip();
+    let image = ImageWriter::create_new(&files.partial_image, options, chain)
+        .map_err(|error| not_created(&files.partial_image, error))?;
+    let image = TargetImage::Written(Arc::new(image));
+    let target = NewTarget { files, image, manifest, parent, unfinished, reservation };
+    Ok(Created { target, block_size, no_parent_reason })
+}
+
+/// The parent's digests and its chain, if both are whole; an overlay never stands on anything else.
+fn open_parent(
+    root: &Path,
+    parent: &ParentImage,
+    block_size: BlockSize,
+    capacity: Capacity,
+) -> Result<(Parent, Arc<dyn BlockDevice>), StorageError> {
+    let files = ImageFiles::of_point(root, &parent.path)?;
+    let manifest = open_manifest(&files)?;
+    manifest.check_table().map_err(|error| unusable(&files.manifest, told(&error)))?;
+    if manifest.identity().point_id != parent.point.to_string() {
+        return Err(unusable(&files.manifest, "it is the manifest of another point"));
+    }
+    let table = manifest.table();
+    if table.block_size() != block_size {
+        return Err(unusable(&files.manifest, "its blocks have another size than the disk's now"));
+    }
+    let parent_capacity = Capacity::new(table.capacity())
+        .ok()
+        .filter(|parent| *parent <= capacity)
+        .ok_or_else(|| unusable(&files.manifest, "its disk was larger than it is now"))?;
+    let chain = open_chain(root, &files.image)?;
+    if chain.size() != table.capacity() {
+        return Err(unusable(&files.image, "image and manifest are of different size"));
+    }
+    let parent = Parent { table, root: manifest.root(), capacity: parent_capacity };
+    Ok((parent, Arc::new(chain)))
+}
+
+/// Opens a manifest, or says which file is missing or damaged.
+pub(crate) fn open_manifest(files: &ImageFiles) -> Result<Manifest, StorageError> {
+    if !files.manifest.exists() {
+        return Err(StorageError::Missing { path: files.manifest.display().to_string() });
+    }
+    Manifest::open(&files.manifest).map_err(|error| StorageError::Damaged {
+        path: files.manifest.display().to_string(),
+        offset: 0,
+        detail: told(&error),
+    })
+}
+
+/// Opens an image with everything it stands on, inside its repository only.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other reason means that the chain cannot be trusted"
+)]
+pub(crate) fn open_chain(root: &Path, image: &Path) -> Result<ImageReader, StorageError> {
+    if !image.exists() {
+        return Err(StorageError::Missing { path: image.display().to_string() });
+    }
+    ImageReader::open_chain(&InsideDirectory::new(root), image).map_err(|error| match &error {
+        OpenError::BackingMissing { path, named } => {
+            StorageError::Missing { path: path.with_file_name(named).display().to_string() }
+        }
+        OpenError::Corrupt { path, offset, what } => StorageError::Damaged {
+            path: path.display().to_string(),
+            offset: *offset,
+            detail: what.clone(),
+        },
+        _ => StorageError::Damaged {
+            path: image.display().to_string(),
+            offset: 0,
+            detail: told(&error),
+        },
+    })
+}
+
+/// Compares both ends, finishes the image, seals the manifest, and gives both their names.
+pub(crate) async fn seal(
+    storage: &HubStorage,
+    order: &SealImage,
+) -> Result<SealedImage, StorageError> {
+    let target = storage.release(&order.target.address.export)?;
+    let settled = target.settle().await?;
+    compare_roots(&order.source_root, settled.root)?;
+    settled.image.finish().await.map_err(block_at(&settled.files.partial_image))?;
+    let order = order.clone();
+    let place = settled.files.image.clone();
+    blocking(&place, move || publish(settled, &order)).await
+}
+
+fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, StorageError> {
+    let SettledTarget { files, image, manifest, parent_root, unfinished, reservation, root } =
+        settled;
+    // The image is closed before it gets its name: nobody writes to a restore point.
+    drop(image);
+    let identity = manifest_identity(
+        &files,
+        &order.identity,
+        order.target.block_size,
+        &manifest,
+        parent_root,
+        root,
+    );
+    let sealed = manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
+    if sealed != root {
+        return Err(StorageError::ProofMismatch {
+            source_root: order.source_root.clone(),
+            stored_root: sealed.to_string(),
+        });
+    }
+    durable::rename_new(&files.partial_manifest, &files.manifest)
+        .map_err(io_at(&files.manifest))?;
+    durable::rename_new(&files.partial_image, &files.image).map_err(io_at(&files.image))?;
+    durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
+    unfinished.keep();
+    drop(reservation);
+    let stored_bytes = files
+        .finished()
+        .iter()
+        .map(|file| Ok(fs::metadata(file).map_err(io_at(file))?.blocks() * 512))
+        .sum::<Result<u64, StorageError>>()?;
+    Ok(SealedImage { stored_root: root.to_string(), stored_bytes })
+}
+
+fn manifest_identity(
+    files: &ImageFiles,
+    point: &PointIdentity,
+    block_size: u32,
+    manifest: &ManifestWriter,
+    parent_root: Option<Digest>,
+    root: Digest,
+) -> ManifestIdentity {
+    let image_file = files.image.file_name().map(|name| name.to_string_lossy().into_owned());
+    ManifestIdentity {
+        point_id: point.point.to_string(),
+        vm_context_id: point.vm.to_string(),
+        vm_name: point.vm_name.clone(),
+        vm_id: point.vmware_vm_id.clone(),
+        vcenter_host: point.vcenter_host.clone(),
+        disk_ordinal: point.ordinal,
+        disk_key: point.disk_key.to_string(),
+        capacity_bytes: manifest.table().capacity(),
+        block_size,
+        created_at: point.created_at.to_rfc3339(),
+        backup_type: point.backup_type.word().to_owned(),
+        method: point.method.clone(),
+        method_reason: point.method_reason.clone().unwrap_or_default(),
+        parent: point
+            .parent
+            .zip(parent_root)
+            .map(|(point, root)| ManifestParent { point_id: point.to_string(), root }),
+        image_file: image_file.unwrap_or_default(),
+        source_root: Some(root),
+        change_id: point.change_id.clone(),
+    }
+}
+
+/// Closes what is open of an image that never became a point, and removes what lies on disk of it.
+pub(crate) async fn abandon(
+    storage: &HubStorage,
+    repository: &Repository,
+    path: &str,
+) -> Result<(), StorageError> {
+    let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
+    if let Some(target) = storage.release_image(&files.image) {
+        target.discard().await;
+    }
+    remove(files, ImageFiles::all).await
+}
+
+/// Removes a restore point's files.
+pub(crate) async fn delete(repository: &Repository, path: &str) -> Result<(), StorageError> {
+    remove(ImageFiles::of_point(Path::new(&repository.path), path)?, ImageFiles::finished).await
+}
+
+async fn remove(
+    files: ImageFiles,
+    which: fn(&ImageFiles) -> Vec<PathBuf>,
+) -> Result<(), StorageError> {
+    let dir = files.dir.clone();
+    blocking(&dir, move || {
+        if !files.dir.is_dir() {
+            return Ok(());
+        }
+        durable::remove_files(&files.dir, &which(&files)).map_err(io_at(&files.image))
+    })
+    .await
+}
+
+/// The directory of a repository; it is never created by accident, since an unmounted one would be.
+fn usable_root(root: &Path) -> Result<PathBuf, StorageError> {
+    if !root.is_absolute() {
+        return Err(unusable(root, "a repository's path is absolute"));
+    }
+    match fs::metadata(root) {
+        Ok(found) if found.is_dir() => Ok(root.to_owned()),
+        Ok(_) => Err(unusable(root, "it is not a directory")),
+        Err(error) => Err(unusable(root, format!("{error}; create or mount it"))),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is told as it is")]
+pub(crate) fn not_created(path: &Path, error: CreateError) -> StorageError {
+    match error {
+        CreateError::Io { source, .. } => io_at(path)(source),
+        CreateError::Exists(path) => StorageError::Exists { path: path.display().to_string() },
+        other => unusable(path, told(&other)),
+    }
+}

@@ -1,0 +1,156 @@
+//! Restore points that are read: exported and verified.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub_block::BlockDevice;
+use hub_data_mover::{
+    CheckedReader, CopyError, CopyOptions, DigestTable, Found, Progress, VerifyOutcome,
+};
+use hub_domain::restore::{Mismatch, PointVerdict};
+use hub_nbd::Export;
+use hub_ports::{ExportedPoint, PointLocation, ProgressSink, StorageError};
+use hub_qcow2::{ImageReader, check_image};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{block_at, blocking, told, unusable};
+use crate::hub_storage::HubStorage;
+use crate::image::{open_chain, open_manifest};
+use crate::layout::ImageFiles;
+use crate::progress::reported;
+
+/// Connections that readers may open to one point: several tools at once.
+const READER_CONNECTIONS: usize = 16;
+
+/// An opened point: its chain and the digests that prove it.
+pub(crate) struct OpenPoint {
+    pub(crate) files: ImageFiles,
+    pub(crate) chain: Arc<ImageReader>,
+    pub(crate) table: Arc<DigestTable>,
+    pub(crate) root: hub_data_mover::Digest,
+}
+
+/// Opens a point; its manifest's table is checked too, since an unchecked one proves nothing.
+pub(crate) async fn open(location: &PointLocation) -> Result<OpenPoint, StorageError> {
+    let location = location.clone();
+    let root = PathBuf::from(&location.repository.path);
+    blocking(&root.clone(), move || {
+        let files = ImageFiles::of_point(&root, &location.path)?;
+        let manifest = open_manifest(&files)?;
+        let manifest_damaged = |detail: String| StorageError::Damaged {
+            path: files.manifest.display().to_string(),
+            offset: 0,
+            detail,
+        };
+        if manifest.identity().point_id != location.point.to_string() {
+            return Err(manifest_damaged("it is the manifest of another point".to_owned()));
+        }
+        manifest.check_table().map_err(|error| manifest_damaged(told(&error)))?;
+        let chain = Arc::new(open_chain(&root, &files.image)?);
+        let (table, root) = (manifest.table(), manifest.root());
+        Ok(OpenPoint { files, chain, table, root })
+    })
+    .await
+}
+
+/// Offers a point for reading; every block is compared with the manifest before it is served.
+pub(crate) async fn export(
+    storage: &HubStorage,
+    location: &PointLocation,
+) -> Result<ExportedPoint, StorageError> {
+    let point = open(location).await?;
+    let capacity = point.table.capacity();
+    let reader =
+        CheckedReader::new(point.chain, point.table).map_err(block_at(&point.files.image))?;
+    let (address, handle) = storage.offer(Export {
+        device: Arc::new(reader),
+        description: format!("restore point {}", location.point),
+        max_connections: READER_CONNECTIONS,
+    })?;
+    storage.keep_reader(handle);
+    Ok(ExportedPoint { address, capacity })
+}
+
+/// Reads a point through its chain and compares every block; damage is a verdict, not an error.
+pub(crate) async fn verify(
+    location: &PointLocation,
+    sink: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<PointVerdict, StorageError> {
+    let point = match open(location).await {
+        Ok(point) => point,
+        Err(error @ (StorageError::Damaged { .. } | StorageError::Missing { .. })) => {
+            return Ok(damaged(location, error.to_string()));
+        }
+        Err(other) => return Err(other),
+    };
+    if point.chain.size() != point.table.capacity() {
+        return Ok(damaged(location, "image and manifest are of different size".to_owned()));
+    }
+    let structure = structure(&point.files.image).await?;
+    let progress = Arc::new(Progress::default());
+    let work = hub_data_mover::verify(
+        point.chain,
+        &point.table,
+        CopyOptions::default(),
+        progress.clone(),
+        cancel.clone(),
+    );
+    let outcome = match reported(&progress, sink, work).await {
+        Ok(outcome) => outcome,
+        Err(CopyError::Cancelled) => return Err(StorageError::Cancelled),
+        Err(other) => return Err(unusable(&point.files.image, told(&other))),
+    };
+    Ok(verdict(location, &outcome, u64::from(point.table.block_size().get()), structure))
+}
+
+/// What is wrong with the image's own tables, if anything; a leak counts, since a sealed image has none.
+async fn structure(image: &Path) -> Result<Option<String>, StorageError> {
+    let path = image.to_owned();
+    blocking(image, move || {
+        Ok(match check_image(&path) {
+            Err(error) => Some(told(&error)),
+            Ok(report) => report.errors.iter().chain(&report.leaks).next().map(|finding| {
+                format!("{} at offset {} of {}", finding.what, finding.offset, path.display())
+            }),
+        })
+    })
+    .await
+}
+
+fn verdict(
+    location: &PointLocation,
+    outcome: &VerifyOutcome,
+    block: u64,
+    damage: Option<String>,
+) -> PointVerdict {
+    let mismatches = outcome.mismatches.iter().map(|wrong| Mismatch {
+        offset: wrong.offset,
+        len: block,
+        what: match &wrong.found {
+            Found::Digest(found) => {
+                format!("digest {found} instead of {}", wrong.expected)
+            }
+            Found::Unreadable(why) => format!("cannot be read: {why}"),
+        },
+    });
+    PointVerdict {
+        point: location.point,
+        ordinal: location.ordinal,
+        blocks_checked: outcome.blocks_checked,
+        bad_blocks: outcome.mismatch_count,
+        mismatches: mismatches.collect(),
+        damage,
+    }
+}
+
+fn damaged(location: &PointLocation, what: String) -> PointVerdict {
+    PointVerdict {
+        point: location.point,
+        ordinal: location.ordinal,
+        blocks_checked: 0,
+        bad_blocks: 0,
+        mismatches: Vec::new(),
+        damage: Some(what),
+    }
+}

@@ -1,0 +1,200 @@
+//! Replica images: written in place, and complete only while their manifest says so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub_block::RawFile;
+use hub_data_mover::{BlockSize, Manifest, ManifestIdentity, ManifestWriter};
+use hub_domain::capacity::Capacity;
+use hub_domain::replication::ReplicaFormat;
+use hub_domain::source::PreparedTarget;
+use hub_ports::{PrepareReplica, StorageError};
+use hub_qcow2::{CreateOptions, ImageUpdater, ImageWriter};
+
+use crate::durable;
+use crate::failure::{block_at, blocking, io_at, manifest_at, told, unusable};
+use crate::hub_storage::HubStorage;
+use crate::image::not_created;
+use crate::layout::{self, ImageFiles};
+use crate::reservation::Reservation;
+use crate::target::{self, NewTarget, Parent, TargetImage, Unfinished, compare_roots};
+
+/// Creates or opens a replica; its old manifest is gone before the first byte can be written.
+pub(crate) async fn prepare(
+    storage: &HubStorage,
+    order: &PrepareReplica,
+) -> Result<PreparedTarget, StorageError> {
+    let relative = layout::replica_path(order.vm, order.disk, order.format);
+    let root = storage.options.replica_dir.clone();
+    let files = ImageFiles::of_replica(&root, &relative)?;
+    let reservation = storage.in_use.take(&files.image)?;
+    let (order, path) = (order.clone(), relative.clone());
+    let block_size = BlockSize::for_capacity(order.capacity.bytes());
+    let (new, reason) = blocking(&root.clone(), move || {
+        fs::create_dir_all(&root).map_err(io_at(&root))?;
+        let below_root = Path::new(&path).parent().unwrap_or(Path::new(""));
+        durable::create_dirs(&root, below_root).map_err(io_at(&files.dir))?;
+        open(files, &order, block_size, reservation)
+    })
+    .await?;
+    target::open(storage, new, relative, block_size, reason)
+}
+
+fn open(
+    files: ImageFiles,
+    order: &PrepareReplica,
+    block_size: BlockSize,
+    reservation: Reservation,
+) -> Result<(NewTarget, Option<String>), StorageError> {
+    let (parent, reason) = match order.incremental.then(|| complete(&files, order, block_size)) {
+        None => (None, None),
+        Some(Ok(parent)) => (Some(parent), None),
+        Some(Err(reason)) => (None, Some(reason)),
+    };
+    // From here on the replica counts as incomplete; its table stays readable through the open file.
+    let stale = vec![files.manifest.clone(), files.partial_manifest.clone()];
+    durable::remove_files(&files.dir, &stale).map_err(io_at(&files.manifest))?;
+
+    let unfinished = Unfinished::new(vec![files.partial_manifest.clone()]);
+    let capacity = order.capacity.bytes();
+    let manifest = ManifestWriter::create_new(&files.partial_manifest, capacity, block_size)
+        .map_err(manifest_at(&files.partial_manifest))?;
+    let image = match &parent {
+        Some(parent) => {
+            manifest.table().copy_from(&parent.table).map_err(io_at(&files.partial_manifest))?;
+            reopen(&files.image, order)?
+        }
+        None => {
+            durable::remove_files(&files.dir, std::slice::from_ref(&files.image))
+                .map_err(io_at(&files.image))?;
+            create(&files.image, order)?
+        }
+    };
+    Ok((NewTarget { files, image, manifest, parent, unfinished, reservation }, reason))
+}
+
+/// The digests of a replica that is complete and fits, or the reason for writing it anew.
+fn complete(
+    files: &ImageFiles,
+    order: &PrepareReplica,
+    block_size: BlockSize,
+) -> Result<Parent, String> {
+    if !files.image.exists() || !files.manifest.exists() {
+        return Err("there is no complete replica of this disk".to_owned());
+    }
+    let manifest = Manifest::open(&files.manifest).map_err(|error| told(&error))?;
+    manifest.check_table().map_err(|error| told(&error))?;
+    let table = manifest.table();
+    let capacity = Capacity::new(table.capacity()).map_err(|error| error.to_string())?;
+    if capacity > order.capacity {
+        return Err("the disk is smaller than its replica".to_owned());
+    }
+    if capacity < order.capacity && order.format == ReplicaFormat::Qcow2 {
+        return Err("the disk has grown, and a qcow2 replica is not grown in place".to_owned());
+    }
+    if table.block_size() != block_size {
+        return Err("the disk's blocks have another size than its replica's".to_owned());
+    }
+    Ok(Parent { root: manifest.root(), table, capacity })
+}
+
+fn reopen(image: &Path, order: &PrepareReplica) -> Result<TargetImage, StorageError> {
+    match order.format {
+        ReplicaFormat::Raw => {
+            let file = fs::OpenOptions::new().write(true).open(image).map_err(io_at(image))?;
+            file.set_len(order.capacity.bytes()).map_err(io_at(image))?;
+            drop(file);
+            let file = RawFile::open(image).map_err(block_at(image))?;
+            Ok(TargetImage::Raw(Arc::new(file)))
+        }
+        ReplicaFormat::Qcow2 => {
+            let image_file =
+                ImageUpdater::open(image).map_err(|error| unusable(image, told(&error)))?;
+            Ok(TargetImage::Updated(Arc::new(image_file)))
+        }
+    }
+}
+
+fn create(image: &Path, order: &PrepareReplica) -> Result<TargetImage, StorageError> {
+    let size = order.capacity.bytes();
+    match order.format {
+        ReplicaFormat::Raw => {
+            let file = RawFile::create_new(image, size).map_err(block_at(image))?;
+            Ok(TargetImage::Raw(Arc::new(file)))
+        }
+        ReplicaFormat::Qcow2 => {
+            let options = CreateOptions { virtual_size: size, cluster_bits: 16, backing: None };
+            let file = ImageWriter::create_new(image, options, None)
+                .map_err(|error| not_created(image, error))?;
+            Ok(TargetImage::Written(Arc::new(file)))
+        }
+    }
+}
+
+/// Compares both ends and marks the replica complete.
+pub(crate) async fn seal(
+    storage: &HubStorage,
+    target: &PreparedTarget,
+    source_root: &str,
+) -> Result<String, StorageError> {
+    let settled = storage.release(&target.address.export)?.settle().await?;
+    compare_roots(source_root, settled.root)?;
+    settled.image.finish().await.map_err(block_at(&settled.files.image))?;
+    let (path, block_size) = (target.path.clone(), target.block_size);
+    let place: PathBuf = settled.files.image.clone();
+    blocking(&place, move || {
+        let files = settled.files;
+        drop(settled.image);
+        let identity = identity(&path, block_size, settled.manifest.table().capacity());
+        settled.manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
+        durable::rename_new(&files.partial_manifest, &files.manifest)
+            .map_err(io_at(&files.manifest))?;
+        durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
+        settled.unfinished.keep();
+        Ok(settled.root.to_string())
+    })
+    .await
+}
+
+/// A replica is no restore point; its manifest only says which image its digests are of.
+fn identity(path: &str, block_size: u32, capacity_bytes: u64) -> ManifestIdentity {
+    let path = Path::new(path);
+    let part = |text: Option<&std::ffi::OsStr>| {
+        text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    ManifestIdentity {
+        point_id: String::new(),
+        vm_context_id: part(path.parent().map(Path::as_os_str)),
+        vm_name: String::new(),
+        vm_id: String::new(),
+        vcenter_host: String::new(),
+        disk_ordinal: 0,
+        disk_key: String::new(),
+        capacity_bytes,
+        block_size,
+        created_at: String::new(),
+        backup_type: "replica".to_owned(),
+        method: String::new(),
+        method_reason: String::new(),
+        parent: None,
+        image_file: part(path.file_name()),
+        source_root: None,
+        change_id: None,
+    }
+}
+
+/// Lets a replica go whose run did not succeed.
+pub(crate) async fn release(
+    storage: &HubStorage,
+    target: &PreparedTarget,
+) -> Result<(), StorageError> {
+    match storage.release(&target.address.export) {
+        Ok(open) => {
+            open.discard().await;
+            Ok(())
+        }
+        // Released twice, or sealed meanwhile: there is nothing left to let go.
+        Err(_) => Ok(()),
+    }
+}

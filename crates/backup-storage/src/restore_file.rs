@@ -1,0 +1,217 @@
+//! Whole-disk restores to a file, which gets its name only after every byte is proven.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub_block::RawFile;
+use hub_data_mover::{CopyError, CopyOptions, CopyPlan, DigestTable, Progress, copy};
+use hub_domain::restore::RestoreFormat;
+use hub_ports::{PointLocation, ProgressSink, RestoreOutput, RestoredFile, StorageError};
+use hub_qcow2::{CreateOptions, ImageWriter};
+use tokio_util::sync::CancellationToken;
+
+use crate::durable;
+use crate::failure::{block_at, blocking, io_at, told, unusable};
+use crate::hub_storage::HubStorage;
+use crate::image::not_created;
+use crate::layout::{partial_of, plain_file_name};
+use crate::point::{self, OpenPoint};
+use crate::progress::reported;
+use crate::target::{TargetImage, Unfinished};
+
+/// The files of one restore.
+struct RestoreFiles {
+    dir: PathBuf,
+    /// What the user asked for.
+    named: PathBuf,
+    /// Where the disk's bytes go: the same, or the flat extent of a VMDK.
+    data: PathBuf,
+}
+
+impl RestoreFiles {
+    fn of(dir: &Path, output: &RestoreOutput) -> Result<Self, StorageError> {
+        let named = dir.join(plain_file_name(&output.file_name)?);
+        let data = match output.format {
+            RestoreFormat::Raw | RestoreFormat::Qcow2 => named.clone(),
+            RestoreFormat::Vmdk => {
+                let stem = named.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                dir.join(format!("{stem}-flat.vmdk"))
+            }
+        };
+        Ok(Self { dir: dir.to_owned(), named, data })
+    }
+
+    fn partials(&self) -> Vec<PathBuf> {
+        vec![partial_of(&self.named), partial_of(&self.data)]
+    }
+}
+
+/// Restores a point to a file below the restore directory.
+pub(crate) async fn restore(
+    storage: &HubStorage,
+    location: &PointLocation,
+    output: &RestoreOutput,
+    sink: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<RestoredFile, StorageError> {
+    let files = RestoreFiles::of(&storage.options.restore_dir, output)?;
+    let _reservation = storage.in_use.take(&files.named)?;
+    let point = point::open(location).await?;
+    let dir = files.dir.clone();
+    let taken = [files.named.clone(), files.data.clone()];
+    blocking(&dir.clone(), move || {
+        fs::create_dir_all(&dir).map_err(io_at(&dir))?;
+        match taken.iter().find(|file| file.exists()) {
+            Some(file) => Err(StorageError::Exists { path: file.display().to_string() }),
+            None => Ok(()),
+        }
+    })
+    .await?;
+    let unfinished = Unfinished::new(files.partials());
+    let bytes = point.table.capacity();
+    write_proven(&point, &files, output.format, sink, cancel).await?;
+    let format = output.format;
+    blocking(&files.dir.clone(), move || {
+        name_files(&files, format, bytes)?;
+        unfinished.keep();
+        Ok(RestoredFile { path: files.named.display().to_string(), bytes })
+    })
+    .await
+}
+
+/// Copies the point and compares what was written, as a whole, with the manifest.
+async fn write_proven(
+    point: &OpenPoint,
+    files: &RestoreFiles,
+    format: RestoreFormat,
+    sink: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<(), StorageError> {
+    let partial = partial_of(&files.data);
+    let size = point.table.capacity();
+    let image = create(&partial, format, size)?;
+    let table = DigestTable::temporary_in(&files.dir, size, point.table.block_size())
+        .map_err(io_at(&files.dir))?;
+    let table = Arc::new(table);
+    let progress = Arc::new(Progress::default());
+    let work = copy(
+        point.chain.clone(),
+        image.device(),
+        CopyPlan::Full,
+        table.clone(),
+        CopyOptions::default(),
+        progress.clone(),
+        cancel.clone(),
+    );
+    let outcome = reported(&progress, sink, work).await;
+    let outcome = outcome.map_err(|error| copy_failed(&point.files.image, &partial, error))?;
+    if outcome.root != point.root {
+        let (offset, image) = first_difference(&table, &point.table, &point.files.image).await?;
+        return Err(StorageError::Damaged {
+            path: image,
+            offset,
+            detail: "the disk's bytes are not what the manifest says".to_owned(),
+        });
+    }
+    image.finish().await.map_err(block_at(&partial))
+}
+
+fn create(partial: &Path, format: RestoreFormat, size: u64) -> Result<TargetImage, StorageError> {
+    Ok(match format {
+        RestoreFormat::Raw | RestoreFormat::Vmdk => {
+            let file = RawFile::create_new(partial, size).map_err(block_at(partial))?;
+            TargetImage::Raw(Arc::new(file))
+        }
+        RestoreFormat::Qcow2 => {
+            let options = CreateOptions { virtual_size: size, cluster_bits: 16, backing: None };
+            let image = ImageWriter::create_new(partial, options, None)
+                .map_err(|error| not_created(partial, error))?;
+            TargetImage::Written(Arc::new(image))
+        }
+    })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is told as it is")]
+fn copy_failed(image: &Path, partial: &Path, error: CopyError) -> StorageError {
+    match error {
+        CopyError::Cancelled => StorageError::Cancelled,
+        CopyError::Source { error, .. } => block_at(image)(error),
+        CopyError::Target { error, .. } => block_at(partial)(error),
+        CopyError::Table(error) => io_at(partial)(error),
+        other => unusable(image, told(&other)),
+    }
+}
+
+/// The place of the first block that differs, and the image's path.
+async fn first_difference(
+    found: &Arc<DigestTable>,
+    expected: &Arc<DigestTable>,
+    image: &Path,
+) -> Result<(u64, String), StorageError> {
+    let (found, expected) = (found.clone(), expected.clone());
+    let name = image.display().to_string();
+    let failed = io_at(image);
+    blocking(image, move || {
+        const STEP: usize = 4096;
+        let (count, mut first) = (expected.block_count(), 0);
+        while first < count {
+            let step = usize::try_from(count - first).unwrap_or(STEP).min(STEP);
+            let ours = found.get_many(first, step).map_err(&failed)?;
+            let theirs = expected.get_many(first, step).map_err(&failed)?;
+            if let Some(at) = ours.iter().zip(&theirs).position(|(one, other)| one != other) {
+                let block = first + at as u64;
+                return Ok((block * u64::from(expected.block_size().get()), name));
+            }
+            first += step as u64;
+        }
+        Ok((0, name))
+    })
+    .await
+}
+
+/// Gives the finished files their names: first the data, then what points to it.
+fn name_files(files: &RestoreFiles, format: RestoreFormat, bytes: u64) -> Result<(), StorageError> {
+    durable::rename_new(&partial_of(&files.data), &files.data).map_err(io_at(&files.data))?;
+    if format == RestoreFormat::Vmdk {
+        let partial = partial_of(&files.named);
+        let flat = files.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        durable::write_new(&partial, vmdk_descriptor(&flat, bytes).as_bytes())
+            .map_err(io_at(&partial))?;
+        durable::rename_new(&partial, &files.named).map_err(io_at(&files.named))?;
+    }
+    durable::sync_dir(&files.dir).map_err(io_at(&files.dir))
+}
+
+/// The descriptor of a disk with one flat extent, after VMware's "Virtual Disk Format 5.0".
+fn vmdk_descriptor(flat: &str, bytes: u64) -> String {
+    let sectors = bytes / 512;
+    let cylinders = (sectors / (255 * 63)).min(65_535);
+    format!(
+        "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n\
+         createType=\"monolithicFlat\"\n\n# Extent description\n\
+         RW {sectors} FLAT \"{flat}\" 0\n\n# The Disk Data Base\n#DDB\n\n\
+         ddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"{cylinders}\"\n\
+         ddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
+         ddb.adapterType = \"lsilogic\"\n"
+    )
+}
+
+/// Removes what an unfinished restore left; one that runs is not touched.
+pub(crate) async fn abandon(
+    storage: &HubStorage,
+    output: &RestoreOutput,
+) -> Result<(), StorageError> {
+    let files = RestoreFiles::of(&storage.options.restore_dir, output)?;
+    let Ok(reservation) = storage.in_use.take(&files.named) else { return Ok(()) };
+    let partials = files.partials();
+    blocking(&files.dir.clone(), move || {
+        if !files.dir.is_dir() {
+            return Ok(());
+        }
+        durable::remove_files(&files.dir, &partials).map_err(io_at(&files.dir))
+    })
+    .await?;
+    drop(reservation);
+    Ok(())
+}

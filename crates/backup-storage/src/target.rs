@@ -1,0 +1,214 @@
+//! An image that is being written: the image, its manifest, its exports, and what happens when it is let go.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub_block::{BlockDevice, BlockError, RawFile};
+use hub_data_mover::{BlockSize, Digest, DigestTable, ManifestWriter, ProvingDevice};
+use hub_domain::capacity::Capacity;
+use hub_domain::source::{NbdAddress, ParentTable, PreparedTarget};
+use hub_nbd::{Export, ExportHandle};
+use hub_ports::StorageError;
+use hub_qcow2::{ImageUpdater, ImageWriter};
+
+use crate::failure::block_at;
+use crate::hub_storage::HubStorage;
+use crate::layout::ImageFiles;
+use crate::reservation::Reservation;
+
+/// Connections that a VMA may open to one target: twice what it does by itself (trap D5).
+const TARGET_CONNECTIONS: usize = 8;
+
+/// The image behind a target.
+pub(crate) enum TargetImage {
+    /// A fresh qcow2, alone or over its parent.
+    Written(Arc<ImageWriter>),
+    /// A qcow2 replica, written in place.
+    Updated(Arc<ImageUpdater>),
+    /// A raw replica, written in place.
+    Raw(Arc<RawFile>),
+}
+
+impl TargetImage {
+    pub(crate) fn device(&self) -> Arc<dyn BlockDevice> {
+        match self {
+            Self::Written(image) => image.clone(),
+            Self::Updated(image) => image.clone(),
+            Self::Raw(image) => image.clone(),
+        }
+    }
+
+    /// Makes everything written durable, metadata included.
+    pub(crate) async fn finish(&self) -> Result<(), BlockError> {
+        match self {
+            Self::Written(image) => image.finish().await.map(drop),
+            Self::Updated(image) => image.finish().await.map(drop),
+            Self::Raw(image) => image.flush().await,
+        }
+    }
+}
+
+/// Files that vanish with their owner, unless they are kept.
+pub(crate) struct Unfinished {
+    files: Vec<PathBuf>,
+}
+
+impl Unfinished {
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
+        Self { files }
+    }
+
+    /// From here on somebody else owns the files.
+    pub(crate) fn keep(mut self) {
+        self.files.clear();
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for file in &self.files {
+            // A file that is gone already is as good as removed; whatever else stays is `.partial` and swept later.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// The digests that a target starts from.
+pub(crate) struct Parent {
+    pub(crate) table: Arc<DigestTable>,
+    pub(crate) root: Digest,
+    pub(crate) capacity: Capacity,
+}
+
+/// What a target is made of, before it is offered.
+pub(crate) struct NewTarget {
+    pub(crate) files: ImageFiles,
+    pub(crate) image: TargetImage,
+    pub(crate) manifest: ManifestWriter,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) unfinished: Unfinished,
+    pub(crate) reservation: Reservation,
+}
+
+/// A target on offer. Dropping it ends its exports and removes what is unfinished of it.
+pub(crate) struct OpenTarget {
+    pub(crate) files: ImageFiles,
+    pub(crate) image: TargetImage,
+    pub(crate) manifest: ManifestWriter,
+    pub(crate) parent_root: Option<Digest>,
+    pub(crate) unfinished: Unfinished,
+    reservation: Reservation,
+    proving: Arc<ProvingDevice>,
+    export: ExportHandle,
+    parent_export: Option<ExportHandle>,
+}
+
+/// A target whose writing has ended and whose digests are complete.
+pub(crate) struct SettledTarget {
+    pub(crate) files: ImageFiles,
+    pub(crate) image: TargetImage,
+    pub(crate) manifest: ManifestWriter,
+    pub(crate) parent_root: Option<Digest>,
+    pub(crate) unfinished: Unfinished,
+    pub(crate) reservation: Reservation,
+    pub(crate) root: Digest,
+}
+
+impl OpenTarget {
+    /// The image under its own name, which identifies a target.
+    pub(crate) fn image_path(&self) -> &Path {
+        &self.files.image
+    }
+
+    /// Ends all writing and completes the digests.
+    pub(crate) async fn settle(self) -> Result<SettledTarget, StorageError> {
+        self.export.close().await;
+        if let Some(parent) = self.parent_export {
+            parent.close().await;
+        }
+        let root = self.proving.settle().await.map_err(block_at(&self.files.image))?;
+        Ok(SettledTarget {
+            files: self.files,
+            image: self.image,
+            manifest: self.manifest,
+            parent_root: self.parent_root,
+            unfinished: self.unfinished,
+            reservation: self.reservation,
+            root,
+        })
+    }
+
+    /// Ends all writing and lets everything unfinished go.
+    pub(crate) async fn discard(self) {
+        self.export.close().await;
+        if let Some(parent) = self.parent_export {
+            parent.close().await;
+        }
+    }
+}
+
+/// The proof at both ends: what the VMA read is what the hub stored.
+pub(crate) fn compare_roots(source_root: &str, stored: Digest) -> Result<(), StorageError> {
+    if source_root.parse() == Ok(stored) {
+        return Ok(());
+    }
+    Err(StorageError::ProofMismatch {
+        source_root: source_root.to_owned(),
+        stored_root: stored.to_string(),
+    })
+}
+
+/// Offers a new target to the one VMA that will learn its name.
+pub(crate) fn open(
+    storage: &HubStorage,
+    new: NewTarget,
+    relative: String,
+    block_size: BlockSize,
+    no_parent_reason: Option<String>,
+) -> Result<PreparedTarget, StorageError> {
+    let proving = Arc::new(ProvingDevice::new(new.image.device(), new.manifest.table()));
+    let (address, export) = storage.offer(Export {
+        device: proving.clone(),
+        description: "an image that is being written".to_owned(),
+        max_connections: TARGET_CONNECTIONS,
+    })?;
+    let (parent, parent_export) = match &new.parent {
+        None => (None, None),
+        Some(parent) => {
+            let (address, handle) = offer_table(storage, parent)?;
+            (Some(address), Some(handle))
+        }
+    };
+    let target = OpenTarget {
+        files: new.files,
+        image: new.image,
+        manifest: new.manifest,
+        parent_root: new.parent.map(|parent| parent.root),
+        unfinished: new.unfinished,
+        reservation: new.reservation,
+        proving,
+        export,
+        parent_export,
+    };
+    storage.keep(address.export.clone(), target);
+    Ok(PreparedTarget {
+        address,
+        path: relative,
+        block_size: block_size.get(),
+        parent,
+        no_parent_reason,
+    })
+}
+
+fn offer_table(
+    storage: &HubStorage,
+    parent: &Parent,
+) -> Result<(ParentTable, ExportHandle), StorageError> {
+    let (address, handle): (NbdAddress, _) = storage.offer(Export {
+        device: parent.table.as_device(),
+        description: "the digest table of the parent".to_owned(),
+        max_connections: TARGET_CONNECTIONS,
+    })?;
+    let table = ParentTable { address, capacity: parent.capacity, root: parent.root.to_string() };
+    Ok((table, handle))
+}

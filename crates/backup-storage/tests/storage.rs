@@ -1,0 +1,9 @@
+//! The storage over real directories, real NBD and `qemu-img` as the judge.
+
+mod storage {
+    pub(crate) mod fixture;
+    mod images;
+    mod points;
+    mod replicas;
+    mod restores;
+}

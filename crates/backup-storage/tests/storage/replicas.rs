@@ -1,0 +1,91 @@
+//! Replicas: current after each run, and never taken for complete after a broken one.
+
+use anyhow::Result;
+use hub_domain::capacity::Capacity;
+use hub_domain::replication::ReplicaFormat;
+use hub_domain::source::PreparedTarget;
+use hub_ports::{PrepareReplica, ReplicaStorage, StorageError};
+
+use super::fixture::{DISK, Hub, SIZE, VM, judge, pattern, push};
+
+fn order(format: ReplicaFormat, size: usize, incremental: bool) -> Result<PrepareReplica> {
+    let capacity = Capacity::new(size as u64)?;
+    Ok(PrepareReplica { vm: VM, disk: DISK, capacity, format, incremental })
+}
+
+async fn run(
+    hub: &Hub,
+    format: ReplicaFormat,
+    disk: &[u8],
+    incremental: bool,
+) -> Result<PreparedTarget> {
+    let target = hub.storage.prepare_replica(&order(format, disk.len(), incremental)?).await?;
+    let root = push(disk, &target).await?;
+    assert_eq!(hub.storage.seal_replica(&target, &root).await?, root);
+    let image = hub.folder.path().join("replicas").join(&target.path);
+    judge(&image, format.word(), disk)?;
+    Ok(target)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_brought_up_to_date_in_place() -> Result<()> {
+    for format in [ReplicaFormat::Raw, ReplicaFormat::Qcow2] {
+        let hub = Hub::start().await?;
+        let mut disk = pattern(SIZE, 1);
+        disk[65_536..131_072].fill(0);
+        let first = run(&hub, format, &disk, true).await?;
+        assert!(first.parent.is_none() && first.no_parent_reason.is_some());
+        disk[65_600..66_000].fill(3);
+        disk[131_072..196_608].fill(0);
+        let second = run(&hub, format, &disk, true).await?;
+        assert!(second.parent.is_some(), "{:?}", second.no_parent_reason);
+        assert_eq!(first.path, second.path);
+        let third = run(&hub, format, &disk, false).await?;
+        assert!(third.parent.is_none());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_run_is_followed_by_a_whole_one() -> Result<()> {
+    for format in [ReplicaFormat::Raw, ReplicaFormat::Qcow2] {
+        let hub = Hub::start().await?;
+        let mut disk = pattern(SIZE, 1);
+        run(&hub, format, &disk, false).await?;
+        disk[0] ^= 1;
+        let target = hub.storage.prepare_replica(&order(format, SIZE, true)?).await?;
+        push(&disk, &target).await?;
+        hub.storage.release_replica(&target).await?;
+        hub.storage.release_replica(&target).await?;
+        let next = run(&hub, format, &disk, true).await?;
+        assert!(next.parent.is_none() && next.no_parent_reason.is_some());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grown_disk_grows_a_raw_replica_and_rewrites_a_qcow2_one() -> Result<()> {
+    for (format, in_place) in [(ReplicaFormat::Raw, true), (ReplicaFormat::Qcow2, false)] {
+        let hub = Hub::start().await?;
+        let mut disk = pattern(SIZE, 1);
+        run(&hub, format, &disk, false).await?;
+        disk.extend(pattern(70_000 / 512 * 512, 2));
+        let grown = run(&hub, format, &disk, true).await?;
+        assert_eq!(grown.parent.is_some(), in_place, "{:?}", grown.no_parent_reason);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_at_once_are_refused_and_disagreeing_ends_are_not_sealed() -> Result<()> {
+    let hub = Hub::start().await?;
+    let first = hub.storage.prepare_replica(&order(ReplicaFormat::Raw, SIZE, false)?).await?;
+    let second = hub.storage.prepare_replica(&order(ReplicaFormat::Raw, SIZE, false)?).await;
+    assert!(matches!(second, Err(StorageError::Exists { .. })), "{second:?}");
+    push(&pattern(SIZE, 1), &first).await?;
+    let refused = hub.storage.seal_replica(&first, &"00".repeat(32)).await;
+    assert!(matches!(refused, Err(StorageError::ProofMismatch { .. })), "{refused:?}");
+    let next = run(&hub, ReplicaFormat::Raw, &pattern(SIZE, 1), true).await?;
+    assert!(next.parent.is_none());
+    Ok(())
+}
