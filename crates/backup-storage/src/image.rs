@@ -57,7 +57,7 @@ pub(crate) async fn prepare(
     storage: &HubStorage,
     order: &PrepareImage,
 ) -> Result<PreparedTarget, StorageError> {
-    let relative = layout::point_path(order.vm, order.disk, order.point);
+    let relative = order.path();
     let place = PathBuf::from(&order.repository.path);
     let files = ImageFiles::of_point(&place, &relative)?;
     let reservation = storage.in_use.take(&files.image)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use hub_domain::ids::{BackupJobId, VmContextId, VmDiskId};
+use hub_domain::ids::{VmContextId, VmDiskId};
 use hub_domain::replication::ReplicaFormat;
 use hub_ports::StorageError;
 
@@ -64,16 +64,6 @@ impl ImageFiles {
     pub(crate) fn finished(&self) -> Vec<PathBuf> {
         vec![self.image.clone(), self.manifest.clone()]
     }
-}
-
-/// The directory of a disk, relative to its root.
-pub(crate) fn disk_dir(vm: VmContextId, disk: VmDiskId) -> String {
-    format!("{vm}/disk-{disk}")
-}
-
-/// The image of a point, relative to its repository.
-pub(crate) fn point_path(vm: VmContextId, disk: VmDiskId, point: BackupJobId) -> String {
-    format!("{}/{point}.qcow2", disk_dir(vm, disk))
 }
 
 /// The image of a replica, relative to the replica directory.
