@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clock;
+pub mod database;
 mod fake_vma;
 pub mod fixtures;
 mod mem_storage;
