@@ -75,6 +75,16 @@ impl Geometry {
         virtual_size.div_ceil(self.table_span())
     }
 
+    /// Whether tables of the format's largest sizes can describe a full disk of this size, and the file
+    /// that holds it: its own tables take less than an eighth more.
+    pub(crate) const fn allows(self, virtual_size: u64) -> bool {
+        let data = self.clusters(virtual_size);
+        let counted = MAX_REFCOUNT_TABLE_BYTES / 8 * self.refcounts_per_block();
+        let most = if counted < MAX_HOST_CLUSTERS { counted } else { MAX_HOST_CLUSTERS };
+        self.l1_entries(virtual_size) * 8 <= MAX_L1_BYTES
+            && data.saturating_add(data / 8).saturating_add(16) <= most
+    }
+
     /// Clusters that hold so many bytes.
     pub(crate) const fn clusters(self, bytes: u64) -> u64 {
         bytes.div_ceil(self.cluster_size())
@@ -151,6 +161,14 @@ mod tests {
             ]
         );
         assert_eq!(geometry.parts(7, 0).count(), 0);
+    }
+
+    #[test]
+    fn disks_that_tables_cannot_describe_are_known_before() {
+        let allows = |bits, size| Geometry::new(bits).unwrap().allows(size);
+        assert!(allows(16, 8 << 40) && allows(16, 64 << 40) && allows(12, 4 << 40));
+        assert!(!allows(16, 128 << 40) && !allows(12, 8 << 40) && !allows(16, u64::MAX));
+        assert!(allows(9, 100 << 30) && !allows(9, 128 << 30));
     }
 
     /// Trap C1: one byte anywhere makes a block data.

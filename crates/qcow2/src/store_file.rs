@@ -92,7 +92,8 @@ impl StoreFile {
         Ok(self.file.write_all_at(bytes, offset)?)
     }
 
-    /// Sees to it that the file has space up to `end`, in big steps; where that is refused, writes find out.
+    /// Sees to it that the file has space up to `end`, in big steps, where there is
+    /// plenty; where it is not, writes find out.
     pub(crate) fn reserve(&self, end: u64) {
         let mut reserve = self.reserve.lock();
         if end <= reserve.end || reserve.limit <= reserve.end {
@@ -100,14 +101,23 @@ impl StoreFile {
         }
         let target = (end + reserve.step).min(reserve.limit).max(end);
         let start = reserve.end;
+        if !self.has_plenty(target - start) {
+            return;
+        }
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), start, target - start) {
             Ok(()) => {
                 reserve.end = target;
                 reserve.step = (reserve.step * 2).min(LARGEST_RESERVE);
             }
-            // The file system is nearly full or cannot reserve; plain writes use what is there.
+            // The file system cannot reserve; plain writes do without.
             Err(_) => reserve.limit = 0,
         }
+    }
+
+    /// Whether reserving so much leaves most of the free space to others, who may need it before we do.
+    fn has_plenty(&self, bytes: u64) -> bool {
+        rustix::fs::fstatvfs(&self.file)
+            .is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) / 4 > bytes)
     }
 
     pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {

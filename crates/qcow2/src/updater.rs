@@ -161,3 +161,35 @@ impl BlockDevice for ImageUpdater {
         self.body.flush().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::{CreateOptions, ImageWriter};
+
+    /// Promise P2: one who dies after writing the new tables and before the header leaves the earlier image.
+    #[tokio::test]
+    async fn tables_in_use_are_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replica.qcow2");
+        let options = CreateOptions { virtual_size: 1 << 20, cluster_bits: 9, backing: None };
+        let writer = ImageWriter::create_new(&path, options, None).unwrap();
+        writer.write_at(0, Bytes::from(vec![1; 100_000])).await.unwrap();
+        writer.finish().await.unwrap();
+        let earlier = std::fs::read(&path).unwrap();
+
+        let updater = ImageUpdater::open(&path).unwrap();
+        updater.write_at(200_000, Bytes::from(vec![2; 50_000])).await.unwrap();
+        updater.write_zeroes(0, 8192).await.unwrap();
+        for _ in 0..2 {
+            let committed = updater.committed.lock();
+            let (used, _) = used_by_data(&updater.body, &committed);
+            write_metadata(&updater.body, used, &committed.used).unwrap();
+            let now = std::fs::read(&path).unwrap();
+            assert!(now.len() > earlier.len() && now[..earlier.len()] == earlier);
+        }
+        assert!(crate::check_image(&path).unwrap().is_clean());
+        updater.finish().await.unwrap();
+        assert!(crate::check_image(&path).unwrap().is_clean());
+    }
+}

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::body::{Base, Content, ImageBody};
 use crate::cluster_map::ClusterMap;
 use crate::error::CreateError;
-use crate::format::{Geometry, MAX_L1_BYTES, REFCOUNT_ORDER};
+use crate::format::{Geometry, REFCOUNT_ORDER};
 use crate::header::{Header, NamedBacking};
 use crate::metadata::{WrittenMetadata, insert_changed, publish, write_metadata};
 use crate::store_file::{StoreFile, blocking};
@@ -74,7 +74,7 @@ impl ImageWriter {
         let geometry = Geometry::new(options.cluster_bits)
             .ok_or(CreateError::ClusterBits(options.cluster_bits))?;
         let size = options.virtual_size;
-        if size == 0 || !size.is_multiple_of(512) || geometry.l1_entries(size) * 8 > MAX_L1_BYTES {
+        if size == 0 || !size.is_multiple_of(512) || !geometry.allows(size) {
             return Err(CreateError::VirtualSize(size));
         }
         let base = base(options.backing.as_ref(), backing)?;

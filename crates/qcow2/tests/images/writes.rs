@@ -51,6 +51,28 @@ proptest! {
     }
 }
 
+/// Large clusters make the time between looking at the map and changing it long enough to meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn partial_writes_to_one_cluster_all_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.qcow2");
+    let writer = ImageWriter::create_new(&path, standalone(16 << 21, 21), None).unwrap();
+    let writer = Arc::new(writer);
+    for cluster in 0..16_u64 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for part in 0..8_u64 {
+            let (writer, offset) = (writer.clone(), (cluster << 21) + part * 1000);
+            tasks.spawn(async move { writer.write_at(offset, Bytes::from(vec![3; 1000])).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap().unwrap();
+        }
+        let bytes = writer.read_at(cluster << 21, 8000).await.unwrap();
+        assert!(bytes.iter().all(|it| *it == 3), "a write to cluster {cluster} is lost");
+    }
+    assert_eq!(writer.allocated_bytes(), 16 << 21);
+}
+
 /// Trap D2 and C6: the size is exact, whatever it is; and nothing is taken for what was not written.
 #[tokio::test]
 async fn every_size_makes_a_clean_image() {
