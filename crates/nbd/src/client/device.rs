@@ -21,6 +21,9 @@ use crate::codec::request::Command;
 
 /// More extra contexts than this in the options are a mistake.
 const MAX_EXTRA_CONTEXTS: usize = 16;
+/// More connections or requests in flight help nobody.
+const MAX_CONNECTIONS: usize = 64;
+const MAX_IN_FLIGHT: usize = 1024;
 /// Block status is asked for at most this many bytes at once.
 const STATUS_STEP: u32 = 1 << 30;
 /// Buffers kept for the next read.
@@ -70,13 +73,13 @@ impl NbdClient {
         let (stream, agreed) = open(endpoint, export, &options, &contexts, 1).await?;
         let fate = Arc::new(Fate::new(endpoint.to_string()));
         let mut tasks = JoinSet::new();
-        let limits = (options.in_flight.max(1), options.io_timeout);
+        let limits = (options.in_flight.clamp(1, MAX_IN_FLIGHT), options.io_timeout);
         let start = |stream, tasks: &mut JoinSet<()>| {
             Connection::start(stream, agreed.structured, limits, fate.clone(), tasks)
         };
         let mut connections = vec![start(stream, &mut tasks)];
         let several = agreed.flags & flags::CAN_MULTI_CONN != 0;
-        for number in 2..=if several { options.connections } else { 1 } {
+        for number in 2..=if several { options.connections.min(MAX_CONNECTIONS) } else { 1 } {
             let (stream, same) = open(endpoint, export, &options, &contexts, number).await?;
             if same != agreed {
                 let reason = "its connections do not show the same export".to_owned();

@@ -37,9 +37,9 @@ impl fmt::Display for Endpoint {
 /// How a client uses a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Connections to open; only one is opened when the server does not allow several.
+    /// Connections to open, 1 to 64; only one is opened when the server does not allow several.
     pub connections: usize,
-    /// Requests in flight on each connection.
+    /// Requests in flight on each connection, 1 to 1024.
     pub in_flight: usize,
     /// Longest payload of one request, in bytes; longer reads and writes are split.
     pub max_request: u32,

@@ -137,15 +137,16 @@ where
     }
     let answer = u32::from(greeting.flags & (FIXED_NEWSTYLE | NO_ZEROES));
     writer.write_all(&answer.to_be_bytes()).await?;
-    let mut talk = Talk { reader, writer };
+    let mut talk = Talk { reader, writer, export };
     let structured = talk.ask(OptionCode::StructuredReply, &[]).await?.accepted()?;
-    let contexts = if structured { talk.contexts(export, contexts).await? } else { Vec::new() };
-    talk.go(export, structured, contexts).await
+    let contexts = if structured { talk.contexts(contexts).await? } else { Vec::new() };
+    talk.go(structured, contexts).await
 }
 
 struct Talk<'a, R, W> {
     reader: &'a mut R,
     writer: &'a mut W,
+    export: &'a str,
 }
 
 /// All replies to one option: the pieces, and how it ended.
@@ -186,15 +187,19 @@ where
             }
             if header.reply.is_error() {
                 let known = header.reply != OptionReply::Unsupported;
-                return Ok(Answer { pieces, end: Err(refusal(header.reply, &data)), known });
+                return Ok(Answer {
+                    pieces,
+                    end: Err(refusal(header.reply, &data, self.export)),
+                    known,
+                });
             }
             pieces.push((header.reply, data));
         }
         Err(Failure::Protocol("it answers an option without end"))
     }
 
-    async fn contexts(&mut self, export: &str, wanted: &[String]) -> Result<Vec<Context>, Failure> {
-        let request = ContextRequest { name: export.to_owned(), queries: wanted.to_vec() };
+    async fn contexts(&mut self, wanted: &[String]) -> Result<Vec<Context>, Failure> {
+        let request = ContextRequest { name: self.export.to_owned(), queries: wanted.to_vec() };
         let answer = self.ask(OptionCode::SetMetaContext, &request.encode()).await?;
         let mut contexts = Vec::new();
         for (reply, data) in &answer.pieces {
@@ -207,13 +212,8 @@ where
         Ok(if usable { contexts } else { Vec::new() })
     }
 
-    async fn go(
-        &mut self,
-        export: &str,
-        structured: bool,
-        contexts: Vec<Context>,
-    ) -> Result<Agreed, Failure> {
-        let request = ExportRequest { name: export.to_owned(), wanted: vec![BLOCK_SIZES] };
+    async fn go(&mut self, structured: bool, contexts: Vec<Context>) -> Result<Agreed, Failure> {
+        let request = ExportRequest { name: self.export.to_owned(), wanted: vec![BLOCK_SIZES] };
         let answer = self.ask(OptionCode::Go, &request.encode()).await?;
         let (mut export, mut sizes) = (None, BlockSizes::default());
         for (reply, data) in &answer.pieces {
@@ -243,11 +243,18 @@ fn checked(sizes: BlockSizes) -> Result<BlockSizes, Failure> {
     Ok(sizes)
 }
 
-fn refusal(reply: OptionReply, data: &[u8]) -> Failure {
-    let words: String =
+/// What a refusal means; a server that repeats the export's name does not get it into an error text.
+fn refusal(reply: OptionReply, data: &[u8], export: &str) -> Failure {
+    let mut words: String =
         String::from_utf8_lossy(data).chars().filter(|it| !it.is_control()).take(300).collect();
+    if !export.is_empty() {
+        words = words.replace(export, "(the export)");
+    }
     if reply == OptionReply::Unknown {
         return Failure::Unknown;
     }
     Failure::Refused(if words.is_empty() { format!("{reply:?}") } else { words })
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,3 +294,6 @@ where
         Ok(self.writer.write_all(&encode_option_reply(option, reply, data)).await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,7 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let address = listener.local_addr()?;
+        let options = options.bounded();
         let pool = BufferPool::new(POOLED_PAYLOAD, POOLED_BUFFERS);
         Ok(Self { listener, address, shared: Arc::new(Shared { exports, options, pool }) })
     }

@@ -93,20 +93,17 @@ struct Intake<'a, W> {
     pool: BufferPool,
     slots: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    byte_limit: u32,
     begun: JoinSet<()>,
 }
 
 impl<'a, W: AsyncWrite + Unpin + Send + 'static> Intake<'a, W> {
     fn new(replies: Arc<Replies<W>>, options: &'a ServerOptions, pool: BufferPool) -> Self {
-        let byte_limit = options.in_flight_bytes.max(options.max_payload);
         Self {
             replies,
             options,
             pool,
-            slots: Arc::new(Semaphore::new(options.in_flight.max(1))),
-            bytes: Arc::new(Semaphore::new(byte_limit as usize)),
-            byte_limit,
+            slots: Arc::new(Semaphore::new(options.in_flight)),
+            bytes: Arc::new(Semaphore::new(options.in_flight_bytes as usize)),
             begun: JoinSet::new(),
         }
     }
@@ -180,7 +177,7 @@ impl<'a, W: AsyncWrite + Unpin + Send + 'static> Intake<'a, W> {
             | Command::Other(_) => 0,
         };
         let slot = self.slots.clone().acquire_owned().await.ok()?;
-        let bytes = bytes.min(self.byte_limit);
+        let bytes = bytes.min(self.options.in_flight_bytes);
         Some([slot, self.bytes.clone().acquire_many_owned(bytes).await.ok()?])
     }
 

@@ -72,8 +72,12 @@ impl Raw {
     }
 
     async fn request(&mut self, command: u16, offset: u64, len: u32) -> Result<()> {
+        self.flagged(command, 0, offset, len).await
+    }
+
+    async fn flagged(&mut self, command: u16, flags: u16, offset: u64, len: u32) -> Result<()> {
         let mut frame = 0x2560_9513_u32.to_be_bytes().to_vec();
-        frame.extend([0, 0]);
+        frame.extend(flags.to_be_bytes());
         frame.extend(command.to_be_bytes());
         frame.extend(7_u64.to_be_bytes());
         frame.extend(offset.to_be_bytes());
@@ -276,6 +280,16 @@ async fn no_stream_of_bytes_harms_the_server() {
         };
         // The server may have hung up before it has read everything.
         let _ = raw.0.write_all(&bytes).await;
+        let _ = raw.0.shutdown().await;
+        raw.hung_up().await.unwrap();
+    }
+    let requests = vec((0..10_u16, 0..20_u16, 0..(2 * SIZE) as u64, 0..70_000_u32), 0..30);
+    for _ in 0..50 {
+        let mut raw = Raw::transmitting(&served).await.unwrap();
+        for (command, flags, offset, len) in requests.new_tree(&mut runner).unwrap().current() {
+            // As above; a write takes the following requests as its payload.
+            let _ = raw.flagged(command, flags, offset, len).await;
+        }
         let _ = raw.0.shutdown().await;
         raw.hung_up().await.unwrap();
     }
