@@ -119,7 +119,6 @@ pub(crate) fn qemu(program: &str, directory: &Path, arguments: &[&str]) -> Resul
 }
 
 /// Whether the tools are there; a missing one is said aloud, and fails the test where they are required.
-#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
 pub(crate) fn has_qemu() -> Result<bool> {
     for tool in ["qemu-img", "qemu-io", "qemu-nbd", "setpriv"] {
         if Command::new(tool).arg("--version").output().is_err() {

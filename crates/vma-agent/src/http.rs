@@ -3,6 +3,8 @@
 mod auth;
 mod problem;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::TcpListener;

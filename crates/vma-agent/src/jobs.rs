@@ -5,6 +5,8 @@ mod fault;
 mod job;
 mod registry;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use request::InvalidRequest;
 

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(test)]
+mod doubles;
+#[cfg(test)]
 mod fixture;
 pub mod folder;
 pub mod http;

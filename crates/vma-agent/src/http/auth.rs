@@ -4,7 +4,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, ResponseError, web};
 use hub_vma_api::PROOF_CONTEXT;
 
 use super::Api;
@@ -38,7 +38,7 @@ impl TokenCheck {
 /// Lets requests with the token pass, and nobody else.
 pub(super) async fn require_token(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
     let shown = shown.and_then(|it| {
@@ -47,7 +47,12 @@ pub(super) async fn require_token(
     });
     let api = request.app_data::<web::Data<Api>>();
     match (api, shown) {
-        (Some(api), Some(token)) if api.token.admits(token) => next.call(request).await,
-        _ => Err(ApiProblem::unauthorized().into()),
+        (Some(api), Some(token)) if api.token.admits(token) => {
+            next.call(request).await.map(ServiceResponse::map_into_left_body)
+        }
+        _ => {
+            let refusal = ApiProblem::unauthorized().error_response();
+            Ok(request.into_response(refusal).map_into_right_body())
+        }
     }
 }

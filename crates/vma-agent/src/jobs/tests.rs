@@ -1,0 +1,17 @@
+//! Whole jobs, against targets that work and targets that do not.
+
+mod acceptance;
+mod copies;
+mod faults;
+mod folder;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Jobs, JobsOptions};
+use crate::source::Source;
+
+fn jobs(source: impl Source + 'static) -> Jobs {
+    Jobs::new(Arc::new(source), JobsOptions::default(), CancellationToken::new())
+}

@@ -1,0 +1,121 @@
+//! Which requests become jobs, and how often.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hub_block::BlockDevice;
+use hub_vma_api::{CopyDisk, CopyMethod, CopyRequest, NbdTarget, ParentManifest};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::jobs;
+use crate::doubles::{BLOCK, GatedDevice, Hub, MemorySource, copying, ended, full_disk, memory};
+use crate::fixture::content;
+use crate::jobs::request::ValidRequest;
+use crate::jobs::{Jobs, JobsOptions, StartError};
+
+fn target(name: &str) -> NbdTarget {
+    NbdTarget { host: "127.0.0.1".to_owned(), port: 1, export: name.to_owned() }
+}
+
+fn code(request: CopyRequest) -> &'static str {
+    ValidRequest::new(request).map_or_else(|it| it.code, |_| "accepted")
+}
+
+fn parent(capacity_bytes: u64) -> ParentManifest {
+    let root = "00".repeat(32);
+    ParentManifest { target: target("m"), block_size: BLOCK, capacity_bytes, root }
+}
+
+#[test]
+fn requests_that_contradict_themselves_are_refused_traps_d2_and_d8() {
+    let good = full_disk("disk-2000", 4096, target("a"));
+    let one = |disk: CopyDisk| code(copying("job", vec![disk]));
+    assert_eq!(one(good.clone()), "accepted");
+    assert_eq!(code(copying("job", Vec::new())), "copy/invalid-disk-count");
+    for id in ["", "a/b", "a b", "ü", &"x".repeat(129)] {
+        assert_eq!(code(copying(id, vec![good.clone()])), "copy/invalid-job-id");
+    }
+    let twice = vec![good.clone(), full_disk("disk-2000", 4096, target("b"))];
+    assert_eq!(code(copying("job", twice)), "copy/duplicate-disk");
+    let same = vec![good.clone(), full_disk("disk-2001", 4096, target("a"))];
+    assert_eq!(code(copying("job", same)), "copy/duplicate-target");
+    assert_eq!(one(full_disk("disk-2000", 0, target("a"))), "copy/invalid-capacity");
+    assert_eq!(one(full_disk("disk-2000", 1 << 51, target("a"))), "copy/invalid-capacity");
+    assert_eq!(one(full_disk("disk-2000", 1, target(""))), "copy/invalid-target");
+    for block_size in [0, 1, 65_537, u32::MAX] {
+        assert_eq!(one(CopyDisk { block_size, ..good.clone() }), "copy/invalid-block-size");
+    }
+    let later = CopyDisk { method: CopyMethod::ByDigest, ..good };
+    assert_eq!(one(later.clone()), "copy/parent-required");
+    let with = |it: ParentManifest| CopyDisk { parent: Some(it), ..later.clone() };
+    assert_eq!(one(with(parent(4096))), "accepted");
+    assert_eq!(one(with(parent(4097))), "copy/parent-larger");
+    let other = ParentManifest { block_size: BLOCK * 2, ..parent(4096) };
+    assert_eq!(one(with(other)), "copy/parent-block-size");
+    let rubbish = ParentManifest { root: "no".to_owned(), ..parent(4096) };
+    assert_eq!(one(with(rubbish)), "copy/invalid-parent-root");
+}
+
+#[tokio::test]
+async fn a_vm_or_disk_that_is_unknown_is_refused_at_once_trap_c33() {
+    let jobs = jobs(MemorySource::with(vec![("disk-2000", memory(content(1)) as _)]));
+    let mut request = copying("job", vec![full_disk("disk-2001", 4096, target("a"))]);
+    let refused = jobs.start(request.clone()).await.unwrap_err();
+    assert!(matches!(refused, StartError::Source(it) if it.code() == "source/disk-not-found"));
+    request.vm_id = "other".to_owned();
+    let refused = jobs.start(request).await.unwrap_err();
+    assert!(matches!(refused, StartError::Source(it) if it.code() == "source/vm-not-found"));
+    assert_eq!(jobs.report("job"), None);
+}
+
+#[tokio::test]
+async fn fifty_equal_starts_at_once_make_one_job_promise_p8() {
+    let mut hub = Hub::start().await.unwrap();
+    let source = MemorySource::with(vec![("disk-2000", memory(content(1)) as _)]);
+    let opened = source.opened.clone();
+    let image = memory(vec![0; content(1).len()]);
+    let export = hub.offer("disk", image.clone()).unwrap();
+    let jobs = Arc::new(jobs(source));
+    let request = copying("job", vec![full_disk("disk-2000", content(1).len(), export)]);
+    let mut starts = JoinSet::new();
+    for _ in 0..50 {
+        let (jobs, request) = (jobs.clone(), request.clone());
+        starts.spawn(async move { jobs.start(request).await.map(|it| it.job_id) });
+    }
+    while let Some(started) = starts.join_next().await {
+        assert_eq!(started.unwrap().unwrap(), "job");
+    }
+    let report = ended(&jobs, "job").await.unwrap();
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+    assert_eq!(jobs.start(request.clone()).await.unwrap(), report, "an ended job is answered too");
+
+    let mut other = request;
+    other.disks[0].block_size *= 2;
+    let refused = jobs.start(other).await.unwrap_err();
+    assert!(matches!(refused, StartError::OtherRequest(_)));
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_jobs_under_way_and_to_reports() {
+    let mut hub = Hub::start().await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let stuck = GatedDevice { inner: memory(content(1)), gate: gate.clone() };
+    let source = MemorySource::with(vec![("disk-2000", Arc::new(stuck) as Arc<dyn BlockDevice>)]);
+    let options = JobsOptions { max_running: 1, keep_reports: 1, ..JobsOptions::default() };
+    let jobs = Jobs::new(Arc::new(source), options, CancellationToken::new());
+    let mut request = |id: &str| {
+        let export = hub.offer(id, memory(vec![0; content(1).len()])).unwrap();
+        copying(id, vec![full_disk("disk-2000", content(1).len(), export)])
+    };
+    jobs.start(request("one")).await.unwrap();
+    let refused = jobs.start(request("two")).await.unwrap_err();
+    assert!(matches!(refused, StartError::TooMany(1)));
+    gate.add_permits(10_000);
+    ended(&jobs, "one").await.unwrap();
+    jobs.start(request("three")).await.unwrap();
+    ended(&jobs, "three").await.unwrap();
+    assert_eq!(jobs.report("one"), None, "the older report is forgotten");
+    assert!(jobs.report("three").is_some());
+}
