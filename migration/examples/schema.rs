@@ -51,12 +51,12 @@ async fn print_table(db: &DatabaseConnection, table: &str) -> anyhow::Result<()>
         ))
     })?;
     let indexes = format!(
-        "SELECT l.name, CASE WHEN l.\"unique\" THEN 'unique ' ELSE '' END, \
+        "SELECT CASE WHEN l.\"unique\" THEN 'unique ' ELSE '' END, \
          (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) \
-         FROM pragma_index_list('{table}') AS l WHERE l.origin <> 'pk' ORDER BY l.name"
+         FROM pragma_index_list('{table}') AS l WHERE l.origin <> 'pk' ORDER BY 2, 1"
     );
     print_list("Indexes", &rows(db, &indexes).await?, |row| {
-        Ok(format!("{}(`{}`), `{}`", text(row, 1)?, text(row, 2)?, text(row, 0)?))
+        Ok(format!("{}(`{}`)", text(row, 0)?, text(row, 1)?))
     })
 }
 

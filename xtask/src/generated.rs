@@ -23,8 +23,10 @@ struct Document {
     arguments: &'static [&'static str],
 }
 
-const DOCUMENTS: [Document; 1] =
-    [Document { path: "docs/state-machines.md", program: "examples/transitions", arguments: &[] }];
+const DOCUMENTS: [Document; 2] = [
+    Document { path: "docs/schema.md", program: "examples/schema", arguments: &[] },
+    Document { path: "docs/state-machines.md", program: "examples/transitions", arguments: &[] },
+];
 
 /// Writes every document, or compares it with what is there.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<()> {

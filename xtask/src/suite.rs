@@ -34,19 +34,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     steps.run("tools", || {
         tools::ensure(tools::COMMON.iter().chain(arguments.db.tools()), !arguments.no_install)
     })?;
-    let selection = selection(&arguments.cargo);
-    steps.run("build", || {
-        if selection.is_empty() {
-            // The binaries too, which the end-to-end tests start.
-            return passes(workspace.cargo().args(["build", "--workspace", "--all-targets"]));
-        }
-        workspace.build_binaries([]).map(drop)
-    })?;
+    let selection = Selection::of(&arguments.cargo);
+    steps.run("build", || build(workspace, selection))?;
     let databases = steps.run("databases", || Databases::start(arguments.db))?;
     let tally = steps.run("tests", || {
         let mut cargo = workspace.cargo();
         cargo.args(["test", "--no-fail-fast"]);
-        if selection.is_empty() {
+        if selection == Selection::Everything {
             cargo.arg("--workspace");
         }
         cargo.args(&arguments.cargo);
@@ -63,17 +57,49 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let tally = tally?;
     print!("{}", tally.report());
     println!("times: {}", steps.summary());
-    ensure!(tally.passed(), "tests failed");
+    ensure!(tally.passed(), "not every test passed, or none ran");
     Ok(())
 }
 
-/// The packages that the caller named; none means all.
-fn selection(arguments: &[String]) -> Vec<&str> {
-    let before_filters = arguments.iter().take_while(|it| *it != "--");
-    before_filters
-        .map(String::as_str)
-        .filter(|it| it.starts_with("-p") || it.starts_with("--package") || *it == "--exclude")
-        .collect()
+/// How much of the workspace the caller's arguments ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selection {
+    /// No package is named.
+    Everything,
+    /// Some are, and the end-to-end tests are among them.
+    WithProcesses,
+    /// Some are.
+    Libraries,
+}
+
+impl Selection {
+    fn of(arguments: &[String]) -> Self {
+        let before_filters: Vec<_> =
+            arguments.iter().map(String::as_str).take_while(|it| *it != "--").collect();
+        if before_filters.contains(&"hub-tests") || before_filters.contains(&"--package=hub-tests")
+        {
+            Self::WithProcesses
+        } else if before_filters
+            .iter()
+            .any(|it| it.starts_with("-p") || it.starts_with("--package"))
+        {
+            Self::Libraries
+        } else {
+            Self::Everything
+        }
+    }
+}
+
+/// Compiles in a step of its own what the tests need, so that their time is theirs.
+fn build(workspace: &Workspace, selection: Selection) -> anyhow::Result<()> {
+    match selection {
+        Selection::Everything => {
+            passes(workspace.cargo().args(["build", "--workspace", "--all-targets"]))
+        }
+        // The end-to-end tests start the binaries, which `cargo test -p` would not build.
+        Selection::WithProcesses => workspace.build_binaries([]).map(drop),
+        Selection::Libraries => Ok(()),
+    }
 }
 
 /// Runs a command, shows its output as it comes, and counts what it says.
@@ -104,10 +130,11 @@ mod tests {
 
     #[test]
     fn a_named_package_narrows_the_run_and_a_filter_does_not() {
-        assert!(selection(&words("acceptance --lib")).is_empty());
-        assert!(selection(&words("name -- -p")).is_empty());
-        assert!(!selection(&words("-p hub-store")).is_empty());
-        assert!(!selection(&words("--package=hub-store")).is_empty());
+        assert_eq!(Selection::of(&words("acceptance --lib")), Selection::Everything);
+        assert_eq!(Selection::of(&words("name -- -p")), Selection::Everything);
+        assert_eq!(Selection::of(&words("-p hub-store")), Selection::Libraries);
+        assert_eq!(Selection::of(&words("--package=hub-store")), Selection::Libraries);
+        assert_eq!(Selection::of(&words("-p hub-store -p hub-tests")), Selection::WithProcesses);
     }
 
     #[test]
