@@ -79,7 +79,8 @@ impl JobState {
             (Self::Queued, JobEvent::CancelRequested) => {
                 Ok(Self::Cancelled { started: None, finished: at })
             }
-            (Self::Running { started }, JobEvent::Succeeded) => {
+            // Work that was finished before the wish to stop took hold is finished.
+            (Self::Running { started } | Self::Cancelling { started }, JobEvent::Succeeded) => {
                 Ok(Self::Succeeded { started, finished: at.max(started) })
             }
             (Self::Running { started }, JobEvent::CancelRequested) => {
