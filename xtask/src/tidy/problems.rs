@@ -1,7 +1,7 @@
 //! Problem codes and their pages: each code that the product can answer has a page, and no page is an orphan.
 //!
-//! The convention that makes this checkable: a code is a string literal of the shape `area/slug`
-//! inside the body of a function named `code`, and nowhere else.
+//! The convention that makes this checkable: in product code a whole string literal of the shape `area/slug`,
+//! two words of lower-case letters, digits and hyphens, is a problem code and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,9 @@ use super::source::{Source, line_of};
 use super::{Finding, Tree};
 
 const PAGES: &str = "docs/problems/";
+
+/// Media types have the same shape.
+const MEDIA: [&str; 4] = ["application", "image", "multipart", "text"];
 
 /// Codes without a page, and pages without a code.
 pub(crate) fn findings(tree: &Tree) -> Vec<Finding> {
@@ -25,7 +28,7 @@ pub(crate) fn findings(tree: &Tree) -> Vec<Finding> {
             && code != "README"
             && !codes.contains_key(code)
         {
-            all.push(Finding::in_file(path, "no `fn code` answers this code"));
+            all.push(Finding::in_file(path, "nothing answers this code"));
         }
     }
     all
@@ -42,15 +45,14 @@ fn codes(tree: &Tree) -> BTreeMap<String, (String, usize)> {
         (path.starts_with("crates/") || path.starts_with("bins/"))
             && !path.starts_with("crates/testkit/")
             && !path.contains("/tests/")
+            && !path.contains("/examples/")
             && !path.ends_with("/tests.rs")
     });
     for (path, text) in product {
         let source = Source::of(text).without_tests();
-        for body in source.bodies_after("fn code(") {
-            for literal in source.literals_in(&body).filter(|literal| is_code(&literal.text)) {
-                let place = (path.to_owned(), line_of(text, literal.at));
-                all.entry(literal.text.clone()).or_insert(place);
-            }
+        for literal in source.literals_in(&(0..text.len())).filter(|it| is_code(&it.text)) {
+            let place = (path.to_owned(), line_of(text, literal.at));
+            all.entry(literal.text.clone()).or_insert(place);
         }
     }
     all
@@ -62,7 +64,8 @@ fn is_code(text: &str) -> bool {
         part.starts_with(|it: char| it.is_ascii_lowercase())
             && part.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-')
     };
-    text.split_once('/').is_some_and(|(area, slug)| part(area) && part(slug))
+    text.split_once('/')
+        .is_some_and(|(area, slug)| part(area) && part(slug) && !MEDIA.contains(&area))
 }
 
 #[cfg(test)]
@@ -104,7 +107,7 @@ mod tests {
                 ("docs/problems/backup/gone.md", "# Gone"),
                 ("docs/problems/README.md", "# Pages")
             ]),
-            ["docs/problems/backup/gone.md: no `fn code` answers this code"]
+            ["docs/problems/backup/gone.md: nothing answers this code"]
         );
     }
 
@@ -120,7 +123,16 @@ mod tests {
         for good in ["backup/no-disks", "store/v2"] {
             assert!(is_code(good), "{good}");
         }
-        for bad in ["backup", "a/b/c", "Text/x", "/x", "x/", "{}/x", "application/problem+json"] {
+        for bad in [
+            "backup",
+            "a/b/c",
+            "Text/x",
+            "text/plain",
+            "/x",
+            "x/",
+            "{}/x",
+            "application/problem+json",
+        ] {
             assert!(!is_code(bad), "{bad}");
         }
     }
