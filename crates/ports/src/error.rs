@@ -2,6 +2,10 @@
 
 use std::error::Error;
 
+use hub_domain::ids::BackupJobId;
+
+use crate::store::VmCandidate;
+
 /// What kind of failure an error is, for the one edge that answers users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -30,6 +34,16 @@ pub trait Classify: Error + Send + Sync + 'static {
 
     /// Its stable code, with a slash; each has a page under `docs/problems`.
     fn code(&self) -> &'static str;
+
+    /// The VMs that a name fits, where it fits several.
+    fn candidates(&self) -> &[VmCandidate] {
+        &[]
+    }
+
+    /// The restore points that stand in the way.
+    fn children(&self) -> &[BackupJobId] {
+        &[]
+    }
 
     /// Whether the same request may succeed later without any change.
     fn is_transient(&self) -> bool {

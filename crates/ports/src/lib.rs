@@ -7,6 +7,7 @@ mod retry;
 mod source_node;
 mod storage;
 pub mod store;
+mod watch;
 
 pub use clock::{Clock, IdGen};
 pub use error::{Classify, ErrorClass, StoreError};
@@ -19,3 +20,4 @@ pub use storage::{
     SealedImage, StorageError,
 };
 pub use store::{Catalogue, Store, UnitOfWork};
+pub use watch::{CopyWatch, WatchOptions, stop_copy};

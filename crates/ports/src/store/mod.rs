@@ -2,6 +2,7 @@
 
 mod access;
 mod backups;
+mod find_vm;
 mod jobs;
 mod vms;
 
@@ -11,6 +12,7 @@ use crate::StoreError;
 
 pub use access::{AccessReads, AccessWrites};
 pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
+pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
 pub use vms::{InventoryTotals, VmReads, VmWrites};
 

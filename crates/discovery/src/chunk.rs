@@ -1,0 +1,112 @@
+//! Stores a batch of VMs with their disks in one unit of work, and writes nothing where nothing has changed.
+
+use hub_domain::ids::VmContextId;
+use hub_domain::inventory::SeenVm;
+use hub_ports::{Catalogue, StoreError, UnitOfWork, retry_conflicts};
+
+use crate::Discovery;
+use crate::plan::{Change, Known, Link, Stored, VmPlan, Writes, plan_vm};
+
+impl Discovery {
+    /// Stores VMs of one source; the answers stand in the order of the VMs.
+    pub(crate) async fn store_chunk(
+        &self,
+        vms: &[&SeenVm],
+        link: Link,
+    ) -> Result<Vec<Stored>, StoreError> {
+        retry_conflicts(|| self.try_chunk(vms, link)).await
+    }
+
+    async fn try_chunk(&self, vms: &[&SeenVm], link: Link) -> Result<Vec<Stored>, StoreError> {
+        let mut view = self.store.view().await?;
+        let known = known(view.as_mut(), vms).await?;
+        drop(view);
+        let first = self.plan(vms, &known, link);
+        let changed: Vec<&SeenVm> = vms
+            .iter()
+            .zip(&first)
+            .filter(|(_, plan)| plan.stored().change != Change::Unchanged)
+            .map(|(vm, _)| *vm)
+            .collect();
+        if changed.is_empty() {
+            return Ok(first.iter().map(VmPlan::stored).collect());
+        }
+        let mut work = self.store.begin().await?;
+        lock(work.as_mut(), &first).await?;
+        let known = self::known(work.as_mut(), &changed).await?;
+        let second = self.plan(&changed, &known, link);
+        write(work.as_mut(), &Writes::of(&second), self.clock.now()).await?;
+        work.commit().await?;
+        let mut written = second.iter().map(VmPlan::stored);
+        Ok(first
+            .iter()
+            .map(VmPlan::stored)
+            .map(|stored| match stored.change {
+                Change::Unchanged => stored,
+                Change::Added | Change::Updated => written.next().unwrap_or(stored),
+            })
+            .collect())
+    }
+
+    fn plan(&self, vms: &[&SeenVm], known: &Known, link: Link) -> Vec<VmPlan> {
+        let at = self.clock.now();
+        vms.iter()
+            .map(|vm| {
+                let known = known.get(&vm.facts.vmware_vm_id);
+                let fresh = || VmContextId::from_uuid(self.ids.new_id());
+                plan_vm(vm, known, link, fresh, at)
+            })
+            .collect()
+    }
+}
+
+/// Locks the stored VMs that will change, in the order of their ids, so that two batches never wait for each other.
+async fn lock(work: &mut dyn UnitOfWork, plans: &[VmPlan]) -> Result<(), StoreError> {
+    let changed = |plan: &&VmPlan| !plan.is_new && plan.stored().change != Change::Unchanged;
+    let mut ids: Vec<VmContextId> = plans.iter().filter(changed).map(|plan| plan.vm.id).collect();
+    ids.sort();
+    for id in ids {
+        match work.lock_vm(id).await {
+            // It was deleted since it was read: the batch is planned anew.
+            Err(StoreError::Missing(_)) => return Err(StoreError::Conflict),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// What is stored about these VMs.
+async fn known<C: Catalogue + ?Sized>(
+    catalogue: &mut C,
+    vms: &[&SeenVm],
+) -> Result<Known, StoreError> {
+    let Some(first) = vms.first() else {
+        return Ok(Known::default());
+    };
+    let ids: Vec<String> = vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
+    let stored = catalogue.vms_of_source(&first.facts.vcenter_host, &ids).await?;
+    let stored_ids: Vec<VmContextId> = stored.iter().map(|vm| vm.id).collect();
+    let disks =
+        if stored_ids.is_empty() { Vec::new() } else { catalogue.disks_of(&stored_ids).await? };
+    Ok(Known::new(stored, disks))
+}
+
+async fn write(
+    work: &mut dyn UnitOfWork,
+    writes: &Writes,
+    at: hub_domain::time::Timestamp,
+) -> Result<(), StoreError> {
+    if !writes.new_vms.is_empty() {
+        work.insert_vms(&writes.new_vms).await?;
+    }
+    for vm in &writes.changed_vms {
+        work.update_vm(vm).await?;
+    }
+    if !writes.new_disks.is_empty() {
+        work.insert_disks(&writes.new_disks, at).await?;
+    }
+    if !writes.changed_disks.is_empty() {
+        work.update_disks(&writes.changed_disks).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The discovery engine: asks sources what they have, and knows what of it is under management.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hub_domain::access::{Credential, VmaNode};
+use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
+use hub_domain::inventory::SeenInventory;
+use hub_domain::vm::{VmAddress, VmContext};
+use hub_ports::store::find_vm;
+use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
+
+use crate::DiscoveryError;
+use crate::plan::{Change, Known, Link, Stored};
+
+/// Finds VMs and keeps them under management; cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Discovery {
+    /// The catalogue.
+    pub store: Arc<dyn Store>,
+    /// Reaches the VMAs.
+    pub source: Arc<dyn SourceNode>,
+    /// Gives the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids to new VMs.
+    pub ids: Arc<dyn IdGen>,
+    /// How it works.
+    pub options: Options,
+}
+
+/// How a discovery works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many VMs are stored in one unit of work.
+    pub chunk: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { chunk: 500 }
+    }
+}
+
+/// Which source a request means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceChoice {
+    /// The VMA; may be left out while exactly one is registered.
+    pub vma_node: Option<VmaNodeId>,
+    /// The login, where the source wants one.
+    pub credential: Option<CredentialId>,
+}
+
+/// Asks what a source has.
+#[derive(Clone, Debug, Default)]
+pub struct DiscoverQuery {
+    /// Which source.
+    pub source: SourceChoice,
+    /// Only VMs with these names; empty means all.
+    pub names: Vec<String>,
+}
+
+/// What a source has, and what of it is managed.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    /// The VMA that answered.
+    pub vma_node: VmaNodeId,
+    /// Its answer.
+    pub inventory: SeenInventory,
+    /// The VMs of it that are under management, by the source's id.
+    pub managed: BTreeMap<String, VmContextId>,
+}
+
+impl Discovery {
+    /// Lists a source's VMs with their disks; stores nothing.
+    pub async fn discover(&self, query: &DiscoverQuery) -> Result<Discovered, DiscoveryError> {
+        let (node, credential) = self.source_of(&query.source).await?;
+        let asked = InventoryQuery { credential, names: query.names.clone(), ids: Vec::new() };
+        let inventory = self.source.inventory(&node, &asked).await?;
+        let ids: Vec<String> =
+            inventory.vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
+        let known = if ids.is_empty() {
+            Vec::new()
+        } else {
+            let mut view = self.store.view().await?;
+            view.vms_of_source(&inventory.vcenter_host, &ids).await?
+        };
+        let managed = known.into_iter().map(|vm| (vm.facts.vmware_vm_id, vm.id)).collect();
+        Ok(Discovered { vma_node: node.id, inventory, managed })
+    }
+
+    /// Brings one VM and its disks up to date with its source.
+    pub async fn refresh(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
+        let vm = find_vm(self.store.view().await?.as_mut(), vm).await?;
+        self.refresh_known(&vm).await
+    }
+
+    /// Sees to it that a VM has disks: asks its source once where none are stored, as for a VM of an older catalogue.
+    pub async fn ensure_disks(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
+        let mut view = self.store.view().await?;
+        let vm = find_vm(view.as_mut(), vm).await?;
+        let disks = view.disks_of(&[vm.id]).await?;
+        drop(view);
+        if Known::has_disks(&disks) {
+            return Ok(Stored { id: vm.id, change: Change::Unchanged, disks: disks.len() });
+        }
+        self.refresh_known(&vm).await
+    }
+
+    async fn refresh_known(&self, vm: &VmContext) -> Result<Stored, DiscoveryError> {
+        let choice = SourceChoice { vma_node: vm.vma_node, credential: vm.credential };
+        let (node, credential) = self.source_of(&choice).await?;
+        let link = Link { vma_node: node.id, credential: vm.credential };
+        let ids = vec![vm.facts.vmware_vm_id.clone()];
+        let query = InventoryQuery { credential, names: Vec::new(), ids };
+        let seen = self.source.inventory(&node, &query).await?;
+        let same = |other: &&hub_domain::inventory::SeenVm| {
+            other.facts.vmware_vm_id == vm.facts.vmware_vm_id
+                && other.facts.vcenter_host == vm.facts.vcenter_host
+        };
+        let name = vm.facts.name.clone();
+        let Some(found) = seen.vms.iter().find(same) else {
+            let subject = |it: &&hub_domain::inventory::RejectedVm| {
+                it.subject == vm.facts.name || it.subject == vm.facts.vmware_vm_id
+            };
+            return Err(match seen.rejected.iter().find(subject) {
+                Some(it) => DiscoveryError::VmRejected { name, detail: it.detail.clone() },
+                None => {
+                    let vmware_vm_id = vm.facts.vmware_vm_id.clone();
+                    DiscoveryError::VmGone { name, vmware_vm_id }
+                }
+            });
+        };
+        let stored = self.store_chunk(&[found], link).await?;
+        stored
+            .first()
+            .copied()
+            .ok_or_else(|| hub_ports::StoreError::Internal("nothing was stored".into()).into())
+    }
+
+    /// The VMA and the login that a request means.
+    pub(crate) async fn source_of(
+        &self,
+        choice: &SourceChoice,
+    ) -> Result<(VmaNode, Option<Credential>), DiscoveryError> {
+        let mut view = self.store.view().await?;
+        let node = match choice.vma_node {
+            Some(id) => view.vma_node(id).await?.ok_or(DiscoveryError::VmaNodeNotFound(id))?,
+            None => {
+                let mut all = view.vma_nodes().await?;
+                match all.len() {
+                    1 => all.remove(0),
+                    registered => return Err(DiscoveryError::VmaNodeNeeded { registered }),
+                }
+            }
+        };
+        let credential = match choice.credential {
+            Some(id) => {
+                Some(view.credential(id).await?.ok_or(DiscoveryError::CredentialNotFound(id))?)
+            }
+            // Asked before anything is done: a VM stored without its login could never be backed up (traps D3, C7).
+            None if node.source_kind == "vsphere" => {
+                return Err(DiscoveryError::CredentialNeeded { vma: node.name });
+            }
+            None => None,
+        };
+        Ok((node, credential))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Choosing a source, listing it, refreshing a VM.
+
+use hub_ports::{Classify, ErrorClass};
+use hub_testkit::fixtures;
+use uuid::Uuid;
+
+use super::*;
+use crate::add_vms::tests::Bench;
+
+fn named(name: &str) -> VmAddress {
+    VmAddress::Name(name.to_owned())
+}
+
+async fn bench() -> anyhow::Result<Bench> {
+    Bench::new(fixtures::inventory(vec![fixtures::pgtest1()?])).await
+}
+
+#[tokio::test]
+async fn a_listing_says_what_is_managed_and_stores_nothing() {
+    let bench = bench().await.unwrap();
+    let before = bench.discovery.discover(&DiscoverQuery::default()).await.unwrap();
+    assert_eq!(before.inventory.vms[0].disks.len(), 2);
+    assert!(before.managed.is_empty() && bench.stored().await.unwrap().is_empty());
+    let report = bench.add(&["pgtest1"]).await.unwrap();
+    let id = report.results[0].outcome.as_ref().unwrap().id;
+    let after = bench.discovery.discover(&DiscoverQuery::default()).await.unwrap();
+    assert_eq!(after.managed.get("vm-1"), Some(&id));
+}
+
+#[tokio::test]
+async fn the_vma_may_be_left_out_only_while_there_is_one() {
+    let bench = bench().await.unwrap();
+    let mut work = bench.discovery.store.begin().await.unwrap();
+    let mut vsphere = fixtures::vma_node(2, "vma2");
+    vsphere.source_kind = "vsphere".to_owned();
+    work.insert_vma_node(&vsphere).await.unwrap();
+    work.commit().await.unwrap();
+    let discovery = &bench.discovery;
+    let ask = |choice| async move { discovery.source_of(&choice).await.map(|_| ()) };
+    let error = ask(SourceChoice::default()).await.unwrap_err();
+    assert_eq!((error.code(), error.class()), ("discovery/vma-node-needed", ErrorClass::Invalid));
+    let unknown = VmaNodeId::from_uuid(Uuid::from_u128(9));
+    let choice = SourceChoice { vma_node: Some(unknown), credential: None };
+    assert_eq!(ask(choice).await.unwrap_err().code(), "vma/not-found");
+    let choice = SourceChoice { vma_node: Some(vsphere.id), credential: None };
+    assert_eq!(ask(choice).await.unwrap_err().code(), "discovery/credential-needed");
+    let id = CredentialId::from_uuid(Uuid::from_u128(9));
+    let choice = SourceChoice { vma_node: Some(vsphere.id), credential: Some(id) };
+    assert_eq!(ask(choice).await.unwrap_err().code(), "credential/not-found");
+}
+
+#[tokio::test]
+async fn a_refresh_follows_the_source_and_names_a_vm_that_is_gone() {
+    let bench = bench().await.unwrap();
+    bench.add(&["pgtest1"]).await.unwrap();
+    let mut seen = fixtures::pgtest1().unwrap();
+    seen.facts.name = "renamed".to_owned();
+    bench.vma.set_inventory(fixtures::inventory(vec![seen]));
+    let stored = bench.discovery.refresh(&named("pgtest1")).await.unwrap();
+    assert_eq!((stored.change, stored.disks), (Change::Updated, 2));
+    let again = bench.discovery.refresh(&named("renamed")).await.unwrap();
+    assert_eq!(again.change, Change::Unchanged);
+    bench.vma.set_inventory(fixtures::inventory(Vec::new()));
+    let gone = bench.discovery.refresh(&named("renamed")).await.unwrap_err();
+    assert_eq!(gone.code(), "discovery/vm-gone");
+    assert_eq!(bench.discovery.refresh(&named("x")).await.unwrap_err().code(), "vm/not-found");
+    assert_eq!(bench.stored().await.unwrap()[0].1.len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_that_fits_two_stored_vms_is_answered_with_both() {
+    let bench = bench().await.unwrap();
+    let twins = ["vm-7", "vm-8"].map(|id| fixtures::seen_vm("twin", id, Vec::new()));
+    bench.vma.set_inventory(fixtures::inventory(twins.to_vec()));
+    let wanted = crate::Wanted::All;
+    let request = crate::AddVms { source: SourceChoice::default(), wanted };
+    bench.discovery.add_vms(&request).await.unwrap();
+    let error = bench.discovery.refresh(&named("twin")).await.unwrap_err();
+    assert_eq!(error.code(), "vm/ambiguous-name");
+    assert_eq!(error.candidates().len(), 2);
+    let id = error.candidates()[1].id;
+    assert!(bench.discovery.refresh(&VmAddress::Id(id)).await.is_ok());
+}
+
+#[tokio::test]
+async fn story_5_a_vm_without_rows_gets_them_by_asking_once() {
+    let bench = bench().await.unwrap();
+    let facts = fixtures::pgtest1().unwrap().facts;
+    let node = fixtures::vma_node(1, "vma1").id;
+    let legacy = fixtures::vm_context(99, facts, Some(node));
+    let mut work = bench.discovery.store.begin().await.unwrap();
+    work.insert_vms(&[legacy]).await.unwrap();
+    work.commit().await.unwrap();
+    for _ in 0..2 {
+        let stored = bench.discovery.ensure_disks(&named("pgtest1")).await.unwrap();
+        assert_eq!(stored.disks, 2);
+    }
+    assert_eq!(bench.vma.inventory_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_vma_that_is_down_is_named_and_nothing_is_stored() {
+    let bench = bench().await.unwrap();
+    bench.vma.set_reachable(false);
+    let error = bench.add(&["pgtest1"]).await.unwrap_err();
+    let error = error.downcast::<DiscoveryError>().unwrap();
+    assert_eq!((error.code(), error.class()), ("vma/unreachable", ErrorClass::Unavailable));
+    assert!(bench.stored().await.unwrap().is_empty());
+}
