@@ -210,7 +210,16 @@ fn open_datastores(roots: &[PathBuf]) -> Result<Arc<[Datastore]>, SourceError> {
         let opened = Datastore::open(root);
         opened.map_err(|error| unavailable(root, &error))
     };
-    roots.iter().map(open).collect()
+    let stores = roots.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    for (index, inner) in stores.iter().enumerate() {
+        let mut others = stores.iter().enumerate().filter(|(other, _)| *other != index);
+        if others.any(|(_, outer)| inner.root().starts_with(outer.root())) {
+            let path = inner.root().display().to_string();
+            let reason = "it lies inside another configured datastore".to_owned();
+            return Err(SourceError::Unavailable { path, reason });
+        }
+    }
+    Ok(stores.into())
 }
 
 fn unavailable(root: &Path, error: &std::io::Error) -> SourceError {

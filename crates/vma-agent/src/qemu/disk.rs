@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hub_block::BlockDevice;
 use hub_nbd::{ClientOptions, Endpoint, NbdClient};
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::child::{Ended, QemuChild};
@@ -19,11 +18,10 @@ const LAYERS: &str = "qemu:allocation-depth";
 /// How often a starting reader is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A disk held open; dropping it ends its process and removes its socket.
+/// A disk held open; dropping it ends its process.
 pub(crate) struct QemuDisk {
     client: Arc<NbdClient>,
     child: QemuChild,
-    _directory: TempDir,
 }
 
 /// A run of bytes and the layer that they come from.
@@ -65,7 +63,9 @@ impl QemuDisk {
                 let endpoint = Endpoint::Unix(socket.clone());
                 match NbdClient::connect(&endpoint, "", client_options()).await {
                     Ok(client) => {
-                        return Ok(Self { client: Arc::new(client), child, _directory: directory });
+                        // The connections stay; without a path to it, nothing is left behind however this ends.
+                        drop(directory);
+                        return Ok(Self { client: Arc::new(client), child });
                     }
                     Err(error) if Instant::now() >= deadline => {
                         return Err(failed(format!("the reader does not answer: {error}")));

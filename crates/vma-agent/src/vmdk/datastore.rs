@@ -16,14 +16,14 @@ pub struct Datastore {
 }
 
 impl Datastore {
-    /// A datastore at an existing directory, named as its last component.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        let root = root.canonicalize()?;
+    /// A datastore at an existing directory, named as the last component of the path given.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let root = path.canonicalize()?;
         if !root.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "a datastore is a directory"));
         }
-        let name = root.file_name().and_then(|it| it.to_str()).unwrap_or("datastore").to_owned();
-        Ok(Self { name, root })
+        let name = path.file_name().or(root.file_name()).and_then(|it| it.to_str());
+        Ok(Self { name: name.unwrap_or("datastore").to_owned(), root })
     }
 
     /// The name in paths (`[datastore1] …`).

@@ -167,6 +167,23 @@ async fn a_missing_datastore_is_an_error_and_not_an_empty_list() {
 }
 
 #[tokio::test]
+async fn datastores_do_not_overlap() {
+    let fixture = Fixture::new().unwrap();
+    fixture.flat_vm("inner/vm", "vm", &[1]).unwrap();
+    symlink(fixture.path("inner"), fixture.root().with_file_name("other")).unwrap();
+    for second in [fixture.path("inner"), fixture.root().with_file_name("other")] {
+        let options = FolderOptions {
+            name: "x".to_owned(),
+            datastores: vec![fixture.root(), second],
+            qemu: crate::QemuOptions::default(),
+        };
+        let source = FolderSource::new(options).unwrap();
+        let refused = source.inventory(&DiscoverRequest::default()).await.unwrap_err();
+        assert!(refused.to_string().contains("inside another"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_source_is_set_up_with_datastores_that_can_be_told_apart() {
     let options = |datastores: &[&str]| FolderOptions {
         name: "x".to_owned(),

@@ -119,6 +119,53 @@ async fn a_chain_is_read_through_all_its_layers_and_tells_what_changed() {
     }
 }
 
+/// A delta as ESXi writes it on VMFS: header, grain directory, one grain table, and one grain of 512 bytes.
+///
+/// All numbers are little-endian and of 4 bytes; offsets and sizes are in sectors.
+fn cowd(byte: u8) -> Vec<u8> {
+    let sectors = u32::try_from(DISK / 512).unwrap_or(0);
+    let mut file = b"COWD".to_vec();
+    for field in [1, 3, sectors, 1, 4, sectors.div_ceil(4096), 41] {
+        file.extend(u32::to_le_bytes(field));
+    }
+    file.resize(4 * 512, 0);
+    file.extend(8_u32.to_le_bytes());
+    file.resize(8 * 512, 0);
+    file.extend([0; 4 * 6]);
+    file.extend(40_u32.to_le_bytes());
+    file.resize(40 * 512, 0);
+    file.extend([byte; 512]);
+    file
+}
+
+#[tokio::test]
+async fn a_running_vm_is_read_at_its_snapshot_and_later_at_what_it_wrote() {
+    if !has_qemu().unwrap() {
+        return;
+    }
+    let fixture = Fixture::new().unwrap();
+    let home = fixture.flat_vm("vm", "vm", &[5]).unwrap();
+    let delta = descriptor("vmfsSparse", &format!("RW {} VMFSSPARSE \"d-delta.vmdk\"", DISK / 512));
+    let parent = "parentCID=12345678\nparentFileNameHint=\"disk0.vmdk\"";
+    std::fs::write(home.join("d.vmdk"), delta.replace("parentCID=ffffffff", parent)).unwrap();
+    std::fs::write(home.join("d-delta.vmdk"), cowd(0x77)).unwrap();
+    std::fs::write(home.join("vm.vmx"), ONE_DISK).unwrap();
+    std::fs::create_dir(home.join("vm.vmx.lck")).unwrap();
+
+    let running = open(&fixture).await.unwrap();
+    assert!(bytes_of(&running.disks()[0].device).await.unwrap() == content(5), "the snapshot");
+    let mark = running.disks()[0].change_id.clone().unwrap();
+    running.close().await.unwrap();
+
+    std::fs::remove_dir(home.join("vm.vmx.lck")).unwrap();
+    let off = open(&fixture).await.unwrap();
+    let mut expected = content(5);
+    expected[6 * 512..7 * 512].fill(0x77);
+    assert!(bytes_of(&off.disks()[0].device).await.unwrap() == expected, "the delta");
+    let wrote = std::iter::once(6 * 512..7 * 512).collect();
+    assert_eq!(off.changed_since(0, &mark).await, Changed::Areas(wrote));
+}
+
 #[tokio::test]
 async fn a_layer_that_was_written_to_is_no_longer_the_marked_one() {
     if !has_qemu().unwrap() {

@@ -1,0 +1,175 @@
+//! The program from outside: what it says, whom it admits, and how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A running VMA; killed when the test ends.
+struct Vma {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+    token: Option<String>,
+}
+
+impl Vma {
+    fn start(folder: &Path, more: &[&str]) -> Result<Self> {
+        let store = folder.join("datastore1");
+        std::fs::create_dir_all(&store)?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vma"))
+            .args(["--listen", "127.0.0.1:0", "--name", "lab", "--state-dir"])
+            .arg(folder.join("state"))
+            .arg("--datastore")
+            .arg(store)
+            .args(more)
+            .env("VMA__AGENT__RUN_DIR", folder)
+            .env("VMA__LOG__FILTER", "warn")
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut token = None;
+        loop {
+            let mut line = String::new();
+            if stdout.read_line(&mut line)? == 0 {
+                bail!("the VMA ended with {}", child.wait()?);
+            }
+            let line = line.trim();
+            if let Some(said) = line.strip_prefix("VMA token: ") {
+                token = Some(said.to_owned());
+            }
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                return Ok(Self { address: address.to_owned(), child, stdout, token });
+            }
+        }
+    }
+
+    /// Sends a request and answers the whole response.
+    fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: vma\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        ensure!(Command::new("kill").args([name, &id]).status()?.success(), "kill failed");
+        Ok(())
+    }
+}
+
+impl Drop for Vma {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// How many reader processes have a socket below this folder.
+fn readers(folder: &Path) -> Result<usize> {
+    let socket = folder.join("vma-").display().to_string();
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let command = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        if command.contains("qemu-nbd") && command.contains(&socket) {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+#[test]
+fn it_makes_a_token_once_answers_and_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vma = Vma::start(folder.path(), &[]).unwrap();
+    let token = vma.token.clone().unwrap();
+    assert!(vma.ask("GET", "/health", "", "").unwrap().starts_with("HTTP/1.1 200"));
+    let discover = |vma: &Vma, token: &str| vma.ask("GET", "/api/v1/discover", token, "").unwrap();
+    assert!(discover(&vma, "wrong").starts_with("HTTP/1.1 401"));
+    assert!(discover(&vma, &token).contains(r#""host":"lab""#));
+    vma.signal("-TERM").unwrap();
+    assert!(vma.child.wait().unwrap().success());
+    let mut rest = String::new();
+    vma.stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+
+    let vma = Vma::start(folder.path(), &[]).unwrap();
+    assert_eq!(vma.token, None, "it is shown once");
+    assert!(discover(&vma, &token).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn it_prints_its_settings_without_secrets_and_refuses_bad_ones() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_vma")).args(arguments).output().unwrap()
+    };
+    let good = run(&["--check-config", "--datastore", "/srv/ds1", "--listen", "127.0.0.1:7"]);
+    let text = String::from_utf8(good.stdout).unwrap();
+    assert!(good.status.success() && text.contains("127.0.0.1:7") && text.contains("/srv/ds1"));
+    let bad = run(&["--check-config"]);
+    assert!(!bad.status.success());
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("no datastore"));
+}
+
+#[test]
+fn its_readers_die_with_it_promise_p2() {
+    for tool in ["qemu-nbd", "setpriv"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            assert!(std::env::var_os("HUB_TEST_REQUIRE").is_none(), "{tool} is required");
+            eprintln!("SKIPPED: {tool} is not installed");
+            return;
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("datastore1/vm");
+    std::fs::create_dir_all(&home).unwrap();
+    let uuid = "564d0102-0304-0506-0708-090a0b0c0d0e";
+    let vmx = format!("uuid.bios = \"{uuid}\"\nscsi0:0.fileName = \"d.vmdk\"\n");
+    std::fs::write(home.join("vm.vmx"), vmx).unwrap();
+    let text = "# Disk DescriptorFile\nversion=1\nCID=00000001\nparentCID=ffffffff\ncreateType=\"vmfs\"\n# Extents\nRW 128 VMFS \"d-flat.vmdk\"\n";
+    std::fs::write(home.join("d.vmdk"), text).unwrap();
+    std::fs::write(home.join("d-flat.vmdk"), vec![7; 65_536]).unwrap();
+    let vma = Vma::start(folder.path(), &[]).unwrap();
+    let token = vma.token.clone().unwrap();
+    // A target that accepts connections and never says a word keeps the job waiting.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let start = |id: &str| {
+        let body = format!(
+            r#"{{"job_id":"{id}","vm_id":"{uuid}","disks":[{{"key":"disk-2000","capacity_bytes":65536,"block_size":65536,"method":{{"kind":"full"}},"target":{{"host":"127.0.0.1","port":{port},"export":"x"}}}}]}}"#
+        );
+        let answer = vma.ask("POST", "/api/v1/backup/start", &token, &body).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    };
+    start("one");
+    until("a reader runs", || Ok(readers(folder.path())? == 1)).unwrap();
+    vma.ask("POST", "/api/v1/jobs/one/cancel", &token, "").unwrap();
+    until("cancelling ends the reader", || Ok(readers(folder.path())? == 0)).unwrap();
+
+    start("two");
+    until("a reader runs", || Ok(readers(folder.path())? == 1)).unwrap();
+    vma.signal("-KILL").unwrap();
+    until("the reader is gone", || Ok(readers(folder.path())? == 0)).unwrap();
+}
