@@ -1,1 +1,20 @@
-//! Verification, restores and read-only exports of restore points.
+#![doc = include_str!("../README.md")]
+
+mod engine;
+mod error;
+mod exports;
+mod fault;
+mod point;
+mod restore_job;
+mod tracking;
+mod verification;
+
+pub use engine::{Options, Restore};
+pub use error::{
+    CancelError, OpenExportError, PointError, StartRestoreError, StartVerificationError,
+};
+pub use exports::{Export, ExportRegistry};
+pub use restore_job::RestoreRequest;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The engine: what it needs, and what it does when the hub starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_domain::fault::Fault;
+use hub_domain::job::JobEvent;
+use hub_ports::{BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError};
+
+use crate::exports::ExportRegistry;
+
+/// Verifies, restores and exports restore points; cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Restore {
+    /// The catalogue.
+    pub store: Arc<dyn Store>,
+    /// Where the points lie.
+    pub storage: Arc<dyn BackupStorage>,
+    /// Gives the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids to new jobs.
+    pub ids: Arc<dyn IdGen>,
+    /// The exports that are open.
+    pub exports: ExportRegistry,
+    /// How it works.
+    pub options: Options,
+}
+
+/// How the engine works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How often a running job's progress is stored.
+    pub progress_interval: Duration,
+    /// Longest time that an export may live.
+    pub max_export_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            progress_interval: Duration::from_secs(1),
+            max_export_time: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+impl Restore {
+    /// Ends what a hub that is gone left at work: each such job becomes `interrupted`, and its unfinished file goes.
+    ///
+    /// Call it before anything new starts; calling it again changes nothing.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        let mut view = self.store.view().await?;
+        let restores = view.unfinished_restores().await?;
+        let verifications = view.unfinished_verifications().await?;
+        drop(view);
+        let fault = Fault::new(
+            "job/hub-restarted",
+            "the hub was restarted while this job was at work; start it again",
+        );
+        for job in restores {
+            let output = RestoreOutput { format: job.format, file_name: job.file_name.clone() };
+            if let Err(error) = self.storage.abandon_restore(&output).await {
+                tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error,
+                    "what an interrupted restore left could not be removed");
+            }
+            self.end_restore(job.id, JobEvent::Interrupted(fault.clone())).await?;
+        }
+        for job in verifications {
+            self.end_verification(job.id, JobEvent::Interrupted(fault.clone())).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! Finds a restore point with all that is needed to read it.
+
+use hub_domain::backup::BackupJob;
+use hub_domain::chain::{ChainKey, chain_to};
+use hub_domain::ids::BackupJobId;
+use hub_ports::{Catalogue, PointLocation};
+
+use crate::error::PointError;
+
+/// The completed point with this id; anything else that has the id is refused with its state.
+pub(crate) async fn find(
+    catalogue: &mut dyn Catalogue,
+    id: BackupJobId,
+) -> Result<BackupJob, PointError> {
+    let job = catalogue.backup(id).await?.ok_or(PointError::NotFound(id))?;
+    if job.is_restore_point() {
+        return Ok(job);
+    }
+    let status = if job.deleting_since.is_some() { "deleting" } else { job.state.status().word() };
+    Err(PointError::NotCompleted { id, status })
+}
+
+/// Where a point lies.
+pub(crate) async fn locate(
+    catalogue: &mut dyn Catalogue,
+    job: &BackupJob,
+) -> Result<PointLocation, PointError> {
+    let repository = catalogue.repository(job.repository).await?;
+    let repository = repository.ok_or(PointError::RepositoryGone(job.id))?;
+    let path = job.path.clone().ok_or(PointError::NotFound(job.id))?;
+    Ok(PointLocation { point: job.id, ordinal: job.ordinal, repository, path })
+}
+
+/// All points from the full to this one.
+pub(crate) async fn chain(
+    catalogue: &mut dyn Catalogue,
+    tip: &BackupJob,
+) -> Result<Vec<BackupJob>, PointError> {
+    let key = ChainKey { vm: tip.vm, ordinal: tip.ordinal, repository: tip.repository };
+    let points = catalogue.backups_of_chain(key).await?;
+    let chain = chain_to(&points, tip.id).ok_or(PointError::ChainIncomplete(tip.id))?;
+    Ok(chain.into_iter().cloned().collect())
+}

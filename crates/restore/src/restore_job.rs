@@ -1,0 +1,191 @@
+//! Restores of a whole disk to a file.
+
+use hub_domain::ids::{BackupJobId, RestoreJobId};
+use hub_domain::job::{JobEvent, JobState, JobStatus};
+use hub_domain::restore::{RestoreFormat, RestoreJob};
+use hub_ports::{PointLocation, RestoreOutput, StoreError, retry_conflicts};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Restore;
+use crate::error::{CancelError, PointError, StartRestoreError};
+use crate::fault::ending;
+use crate::point;
+use crate::tracking::{Tracked, saving};
+use crate::verification::lock_vm_of;
+
+/// Longest file name, in bytes; file systems allow 255, and unfinished files have a longer one.
+const MAX_FILE_NAME: usize = 200;
+
+/// Asks for a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreRequest {
+    /// The point to restore.
+    pub point: BackupJobId,
+    /// What the file becomes.
+    pub format: RestoreFormat,
+    /// Its name below the restore directory; `<point>.<format>` unless given.
+    pub file_name: Option<String>,
+}
+
+impl Restore {
+    /// Stores a new restore, or returns the same one that is at work (promise P8); `true` for a new one.
+    pub async fn start_restore(
+        &self,
+        request: &RestoreRequest,
+    ) -> Result<(RestoreJob, bool), StartRestoreError> {
+        let default = || format!("{}.{}", request.point, request.format.word());
+        let file_name = request.file_name.clone().unwrap_or_else(default);
+        if !is_plain(&file_name) {
+            return Err(StartRestoreError::FileName(file_name));
+        }
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let point = point::find(work.as_mut(), request.point).await?;
+            lock_vm_of(work.as_mut(), &point).await?;
+            for running in work.unfinished_restores().await? {
+                if running.file_name == file_name {
+                    let same = running.point == request.point && running.format == request.format;
+                    return if same {
+                        Ok((running, false))
+                    } else {
+                        Err(StartRestoreError::FileInUse(file_name.clone()))
+                    };
+                }
+            }
+            let job = RestoreJob {
+                id: RestoreJobId::from_uuid(self.ids.new_id()),
+                point: request.point,
+                format: request.format,
+                file_name: file_name.clone(),
+                bytes_total: point.capacity.bytes(),
+                bytes_done: 0,
+                state: JobState::Queued,
+                version: 0,
+                created_at: self.clock.now(),
+            };
+            work.insert_restore(&job).await?;
+            work.commit().await?;
+            Ok((job, true))
+        })
+        .await
+    }
+
+    /// Does the work of a stored restore; returns when it has ended.
+    pub async fn run_restore(
+        &self,
+        id: RestoreJobId,
+        cancel: CancellationToken,
+    ) -> Result<(), StoreError> {
+        if self.end_restore(id, JobEvent::Started).await? != Some(JobStatus::Running) {
+            return Ok(());
+        }
+        let (job, location) = match self.located(id).await {
+            Ok(found) => found,
+            Err(PointError::Store(error)) => return Err(error),
+            Err(error) => {
+                use hub_ports::Classify;
+                let fault = hub_domain::fault::Fault::new(error.code(), error.to_string());
+                return self.end_restore(id, JobEvent::Failed(fault)).await.map(drop);
+            }
+        };
+        let output = RestoreOutput { format: job.format, file_name: job.file_name };
+        let tracked = Tracked::default();
+        let work = self.storage.restore_point(&location, &output, &tracked, &cancel);
+        let save = || async {
+            if let Err(error) = self.record_restore(id, tracked.done()).await {
+                tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error,
+                    "progress of a restore could not be stored");
+            }
+        };
+        let event = match saving(self.options.progress_interval, work, save).await {
+            Ok(file) => {
+                self.record_restore(id, file.bytes).await?;
+                JobEvent::Succeeded
+            }
+            Err(error) => {
+                if let Err(left) = self.storage.abandon_restore(&output).await {
+                    tracing::warn!(job.id = %id, error = &left as &dyn std::error::Error,
+                        "what a failed restore left could not be removed");
+                }
+                ending(&error, self.restore_status(id).await?)
+            }
+        };
+        self.end_restore(id, event).await.map(drop)
+    }
+
+    async fn located(&self, id: RestoreJobId) -> Result<(RestoreJob, PointLocation), PointError> {
+        let mut view = self.store.view().await?;
+        let job = view.restore(id).await?.ok_or(StoreError::Missing("the restore"))?;
+        let found = point::find(view.as_mut(), job.point).await?;
+        let location = point::locate(view.as_mut(), &found).await?;
+        Ok((job, location))
+    }
+
+    async fn record_restore(&self, id: RestoreJobId, done: u64) -> Result<(), StoreError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let job = work.restore(id).await?;
+            let mut job = job.ok_or(StoreError::Missing("the restore"))?;
+            job.bytes_done = job.bytes_done.max(done).min(job.bytes_total);
+            work.update_restore(&mut job).await?;
+            work.commit().await
+        })
+        .await
+    }
+
+    /// Asks a restore to stop; one that waits ends at once.
+    pub async fn cancel_restore(&self, id: RestoreJobId) -> Result<RestoreJob, CancelError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let mut job = work.restore(id).await?.ok_or(CancelError::NotFound)?;
+            let status = job.state.status();
+            if status == JobStatus::Cancelling {
+                return Ok(job);
+            }
+            job.state = job
+                .state
+                .clone()
+                .apply(JobEvent::CancelRequested, self.clock.now())
+                .map_err(|_| CancelError::Ended(status))?;
+            work.update_restore(&mut job).await?;
+            work.commit().await?;
+            Ok(job)
+        })
+        .await
+    }
+
+    /// Applies an event; the status afterwards, or `None` where the state does not allow it.
+    pub(crate) async fn end_restore(
+        &self,
+        id: RestoreJobId,
+        event: JobEvent,
+    ) -> Result<Option<JobStatus>, StoreError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let job = work.restore(id).await?;
+            let mut job = job.ok_or(StoreError::Missing("the restore"))?;
+            let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
+                return Ok(None);
+            };
+            job.state = state;
+            work.update_restore(&mut job).await?;
+            work.commit().await?;
+            Ok(Some(job.state.status()))
+        })
+        .await
+    }
+
+    async fn restore_status(&self, id: RestoreJobId) -> Result<JobStatus, StoreError> {
+        let job = self.store.view().await?.restore(id).await?;
+        Ok(job.ok_or(StoreError::Missing("the restore"))?.state.status())
+    }
+}
+
+/// A name that stays in its directory and hides nothing.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_FILE_NAME
+        && !name.starts_with('.')
+        && !name.ends_with(".partial")
+        && !name.chars().any(|letter| letter.is_control() || matches!(letter, '/' | '"'))
+}

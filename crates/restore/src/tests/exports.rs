@@ -1,0 +1,54 @@
+//! Exports end with their time, on request, and with the hub.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use hub_ports::Classify;
+
+use super::{Fixture, point_id};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn an_export_lives_until_its_time_is_over() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let export = fixture.engine.open_export(point_id(2), HOUR).await?;
+    assert_eq!(export.capacity, 1 << 20);
+    assert_eq!(fixture.engine.list_exports().await, std::slice::from_ref(&export));
+    fixture.clock.advance(TimeDelta::minutes(59));
+    fixture.engine.reap_exports().await?;
+    assert_eq!(fixture.storage.open_exports().len(), 1);
+    fixture.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(fixture.engine.export(export.id).await, None);
+    fixture.engine.reap_exports().await?;
+    assert!(fixture.storage.open_exports().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_is_closed_once() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let export = fixture.engine.open_export(point_id(1), HOUR).await?;
+    assert!(fixture.engine.close_export(export.id).await?);
+    assert!(!fixture.engine.close_export(export.id).await?);
+    fixture.engine.open_export(point_id(1), HOUR).await?;
+    fixture.engine.open_export(point_id(2), HOUR).await?;
+    fixture.engine.close_exports().await?;
+    assert!(fixture.storage.open_exports().is_empty());
+    assert!(fixture.engine.list_exports().await.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_has_a_point_and_a_bounded_life() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let unknown = fixture.engine.open_export(point_id(9), HOUR).await;
+    assert_eq!(unknown.map_err(|error| error.code()).err(), Some("backup/not-found"));
+    for life in [Duration::ZERO, HOUR * 24 * 8] {
+        let refused = fixture.engine.open_export(point_id(1), life).await;
+        assert_eq!(refused.map_err(|error| error.code()).err(), Some("export/lifetime"));
+    }
+    assert!(fixture.storage.open_exports().is_empty());
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Verifications: every block of a point, or of a chain, compared with its manifest.
+
+use hub_domain::backup::BackupJob;
+use hub_domain::ids::{BackupJobId, VerificationId};
+use hub_domain::job::{JobEvent, JobState, JobStatus};
+use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
+use hub_ports::{PointLocation, StorageError, StoreError, retry_conflicts};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Restore;
+use crate::error::{CancelError, PointError, StartVerificationError};
+use crate::fault::ending;
+use crate::point;
+use crate::tracking::{Tracked, saving};
+
+impl Restore {
+    /// Stores a new verification, or returns the same one that is at work (promise P8); `true` for a new one.
+    pub async fn start_verification(
+        &self,
+        id: BackupJobId,
+        scope: VerificationScope,
+    ) -> Result<(Verification, bool), StartVerificationError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let tip = point::find(work.as_mut(), id).await?;
+            lock_vm_of(work.as_mut(), &tip).await?;
+            let same = |job: &Verification| job.point == id && job.scope == scope;
+            if let Some(running) = work.unfinished_verifications().await?.into_iter().find(same) {
+                return Ok((running, false));
+            }
+            let points = match scope {
+                VerificationScope::Point => vec![tip],
+                VerificationScope::Chain => point::chain(work.as_mut(), &tip).await?,
+            };
+            let job = Verification {
+                id: VerificationId::from_uuid(self.ids.new_id()),
+                point: id,
+                scope,
+                bytes_total: points.iter().map(|point| point.capacity.bytes()).sum(),
+                bytes_done: 0,
+                verdicts: Vec::new(),
+                state: JobState::Queued,
+                version: 0,
+                created_at: self.clock.now(),
+            };
+            work.insert_verification(&job).await?;
+            work.commit().await?;
+            Ok((job, true))
+        })
+        .await
+    }
+
+    /// Does the work of a stored verification; returns when it has ended.
+    pub async fn run_verification(
+        &self,
+        id: VerificationId,
+        cancel: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let started = self.end_verification(id, JobEvent::Started).await?;
+        if started != Some(JobStatus::Running) {
+            return Ok(());
+        }
+        let event = match self.verify_all(id, &cancel).await {
+            Ok(()) => JobEvent::Succeeded,
+            Err(RunError::Storage(error)) => ending(&error, self.verification_status(id).await?),
+            Err(RunError::Point(PointError::Store(error)) | RunError::Store(error)) => {
+                return Err(error);
+            }
+            Err(RunError::Point(error)) => {
+                use hub_ports::Classify;
+                let fault = hub_domain::fault::Fault::new(error.code(), error.to_string());
+                JobEvent::Failed(fault)
+            }
+        };
+        self.end_verification(id, event).await.map(drop)
+    }
+
+    async fn verify_all(
+        &self,
+        id: VerificationId,
+        cancel: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut before = 0;
+        for location in self.points_of(id).await? {
+            let tracked = Tracked::default();
+            let work = self.storage.verify_point(&location, &tracked, cancel);
+            let save = || async {
+                let done = before + tracked.done();
+                if let Err(error) = self.record(id, done, None).await {
+                    tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error,
+                        "progress of a verification could not be stored");
+                }
+            };
+            let verdict = saving(self.options.progress_interval, work, save).await?;
+            if !verdict.is_good() {
+                tracing::error!(job.id = %id, point.id = %verdict.point,
+                    "a restore point is not what its manifest says");
+            }
+            before += self.capacity_of(location.point).await?;
+            self.record(id, before, Some(verdict)).await?;
+        }
+        Ok(())
+    }
+
+    async fn points_of(&self, id: VerificationId) -> Result<Vec<PointLocation>, RunError> {
+        let mut view = self.store.view().await?;
+        let job = view.verification(id).await?.ok_or(StoreError::Missing("the verification"))?;
+        let tip = point::find(view.as_mut(), job.point).await?;
+        let points = match job.scope {
+            VerificationScope::Point => vec![tip],
+            VerificationScope::Chain => point::chain(view.as_mut(), &tip).await?,
+        };
+        let mut locations = Vec::with_capacity(points.len());
+        for found in &points {
+            locations.push(point::locate(view.as_mut(), found).await?);
+        }
+        Ok(locations)
+    }
+
+    async fn capacity_of(&self, id: BackupJobId) -> Result<u64, StoreError> {
+        let point = self.store.view().await?.backup(id).await?;
+        Ok(point.map_or(0, |point| point.capacity.bytes()))
+    }
+
+    /// Stores how far it is, and a verdict that is new.
+    async fn record(
+        &self,
+        id: VerificationId,
+        done: u64,
+        verdict: Option<PointVerdict>,
+    ) -> Result<(), StoreError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let job = work.verification(id).await?;
+            let mut job = job.ok_or(StoreError::Missing("the verification"))?;
+            job.bytes_done = job.bytes_done.max(done).min(job.bytes_total);
+            job.verdicts.extend(verdict.clone());
+            work.update_verification(&mut job).await?;
+            work.commit().await
+        })
+        .await
+    }
+
+    /// Asks a verification to stop; one that waits ends at once.
+    pub async fn cancel_verification(
+        &self,
+        id: VerificationId,
+    ) -> Result<Verification, CancelError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let mut job = work.verification(id).await?.ok_or(CancelError::NotFound)?;
+            let status = job.state.status();
+            if status == JobStatus::Cancelling {
+                return Ok(job);
+            }
+            job.state = job
+                .state
+                .clone()
+                .apply(JobEvent::CancelRequested, self.clock.now())
+                .map_err(|_| CancelError::Ended(status))?;
+            work.update_verification(&mut job).await?;
+            work.commit().await?;
+            Ok(job)
+        })
+        .await
+    }
+
+    /// Applies an event; the status afterwards, or `None` where the state does not allow it.
+    pub(crate) async fn end_verification(
+        &self,
+        id: VerificationId,
+        event: JobEvent,
+    ) -> Result<Option<JobStatus>, StoreError> {
+        retry_conflicts(|| async {
+            let mut work = self.store.begin().await?;
+            let job = work.verification(id).await?;
+            let mut job = job.ok_or(StoreError::Missing("the verification"))?;
+            let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
+                return Ok(None);
+            };
+            job.state = state;
+            work.update_verification(&mut job).await?;
+            work.commit().await?;
+            Ok(Some(job.state.status()))
+        })
+        .await
+    }
+
+    async fn verification_status(&self, id: VerificationId) -> Result<JobStatus, StoreError> {
+        let job = self.store.view().await?.verification(id).await?;
+        Ok(job.ok_or(StoreError::Missing("the verification"))?.state.status())
+    }
+}
+
+/// Locks what a point hangs on; its VM context may be gone, and then nobody can add to the chain either.
+pub(crate) async fn lock_vm_of(
+    work: &mut dyn hub_ports::UnitOfWork,
+    point: &BackupJob,
+) -> Result<(), StoreError> {
+    match work.lock_vm(point.vm).await {
+        Err(StoreError::Missing(_)) => Ok(()),
+        locked => locked,
+    }
+}
+
+/// Why the work of a verification stopped.
+enum RunError {
+    Storage(StorageError),
+    Point(PointError),
+    Store(StoreError),
+}
+
+impl From<StorageError> for RunError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<PointError> for RunError {
+    fn from(error: PointError) -> Self {
+        Self::Point(error)
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
