@@ -3,6 +3,7 @@
 mod settings;
 mod token;
 
+use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +106,10 @@ fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
 fn start_log(settings: &LogSettings) -> Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .with_context(|| format!("`{}` is not a log filter", settings.filter))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),

@@ -1,8 +1,8 @@
 //! The datastore folder: VMs as files, laid out as on a VMware datastore.
 
 mod change_id;
+mod folder_vm;
 mod listing;
-mod machine;
 mod plan;
 mod snapshot;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use hub_vma_api::{DiscoverRequest, Inventory, Vcenter, Warning};
 use crate::qemu::QemuOptions;
 use crate::source::{OpenRequest, Snapshot, Source, SourceError};
 use crate::vmdk::Datastore;
-use machine::Machine;
+use folder_vm::FolderVm;
 use plan::PlannedDisk;
 use snapshot::FolderSnapshot;
 
@@ -69,7 +69,7 @@ impl FolderSource {
     }
 
     /// All VMs that can be read, those with a doubtful id left out, and what was left out.
-    async fn machines(&self) -> Result<Found, SourceError> {
+    async fn vms(&self) -> Result<Found, SourceError> {
         let options = self.options.clone();
         let walked = blocking(move || {
             let stores = open_datastores(&options.datastores)?;
@@ -77,25 +77,25 @@ impl FolderSource {
             Ok((stores, walked))
         });
         let (stores, walk::Walked { files, mut warnings }) = walked.await??;
-        let read = walk::in_parallel(files, |file| Machine::read(&file)).await?;
-        let mut machines = Vec::with_capacity(read.len());
+        let read = walk::in_parallel(files, |file| FolderVm::read(&file)).await?;
+        let mut vms = Vec::with_capacity(read.len());
         for result in read {
             match result {
-                Ok(machine) => machines.push(machine),
+                Ok(vm) => vms.push(vm),
                 Err(warning) => warnings.push(warning),
             }
         }
-        let (machines, doubles) = without_doubles(machines);
+        let (vms, doubles) = without_doubles(vms);
         warnings.extend(doubles.iter().flat_map(Double::warnings));
-        Ok(Found { stores, machines, doubles, warnings })
+        Ok(Found { stores, vms, doubles, warnings })
     }
 
     /// The disks that a request means, and the layers to read.
     async fn plan(&self, request: &OpenRequest) -> Result<Vec<PlannedDisk>, SourceError> {
-        let found = self.machines().await?;
-        let (stores, machine) = (found.stores.clone(), found.machine(&request.vm_id)?);
+        let found = self.vms().await?;
+        let (stores, vm) = (found.stores.clone(), found.vm(&request.vm_id)?);
         let asked = request.disks.clone();
-        blocking(move || plan::plan(&stores, &machine, &asked)).await?
+        blocking(move || plan::plan(&stores, &vm, &asked)).await?
     }
 }
 
@@ -106,16 +106,16 @@ impl Source for FolderSource {
     }
 
     async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError> {
-        let Found { stores, machines, mut warnings, .. } = self.machines().await?;
+        let Found { stores, vms, mut warnings, .. } = self.vms().await?;
         let filter = request.filter.clone().unwrap_or_default();
         let everything = filter.names.is_empty() && filter.ids.is_empty();
-        let wanted = |it: &Machine| {
+        let wanted = |it: &FolderVm| {
             everything || filter.names.contains(&it.name) || filter.ids.contains(&it.id)
         };
-        let wanted = machines.into_iter().filter(wanted).collect();
+        let wanted = vms.into_iter().filter(wanted).collect();
         let source = self.options.name.clone();
         let listed =
-            walk::in_parallel(wanted, move |it: Machine| listing::vm(&source, &stores, &it));
+            walk::in_parallel(wanted, move |it: FolderVm| listing::vm(&source, &stores, &it));
         let mut vms = Vec::new();
         for result in listed.await? {
             match result {
@@ -140,18 +140,18 @@ impl Source for FolderSource {
 /// What a scan found.
 struct Found {
     stores: Arc<[Datastore]>,
-    machines: Vec<Machine>,
+    vms: Vec<FolderVm>,
     doubles: Vec<Double>,
     warnings: Vec<Warning>,
 }
 
 impl Found {
-    fn machine(self, id: &str) -> Result<Machine, SourceError> {
+    fn vm(self, id: &str) -> Result<FolderVm, SourceError> {
         if let Some(double) = self.doubles.into_iter().find(|it| it.id == id) {
             let Double { id, first, second } = double;
             return Err(SourceError::VmAmbiguous { id, first, second });
         }
-        let found = self.machines.into_iter().find(|it| it.id == id);
+        let found = self.vms.into_iter().find(|it| it.id == id);
         found.ok_or_else(|| SourceError::VmNotFound(id.chars().take(200).collect()))
     }
 }
@@ -177,14 +177,14 @@ impl Double {
 }
 
 /// Leaves out every VM whose id another one has too: guessing could send one VM's bytes to the other's images.
-fn without_doubles(machines: Vec<Machine>) -> (Vec<Machine>, Vec<Double>) {
-    let mut by_id: HashMap<String, usize> = HashMap::with_capacity(machines.len());
+fn without_doubles(vms: Vec<FolderVm>) -> (Vec<FolderVm>, Vec<Double>) {
+    let mut by_id: HashMap<String, usize> = HashMap::with_capacity(vms.len());
     let mut doubles = Vec::new();
-    let mut twice = vec![false; machines.len()];
-    for (index, machine) in machines.iter().enumerate() {
-        match by_id.get(&machine.id).copied() {
+    let mut twice = vec![false; vms.len()];
+    for (index, vm) in vms.iter().enumerate() {
+        match by_id.get(&vm.id).copied() {
             None => {
-                by_id.insert(machine.id.clone(), index);
+                by_id.insert(vm.id.clone(), index);
             }
             Some(first) => {
                 for it in [first, index] {
@@ -193,15 +193,15 @@ fn without_doubles(machines: Vec<Machine>) -> (Vec<Machine>, Vec<Double>) {
                     }
                 }
                 doubles.push(Double {
-                    id: machine.id.clone(),
-                    first: machines.get(first).map(Machine::label).unwrap_or_default(),
-                    second: machine.label(),
+                    id: vm.id.clone(),
+                    first: vms.get(first).map(FolderVm::label).unwrap_or_default(),
+                    second: vm.label(),
                 });
             }
         }
     }
-    let kept = machines.into_iter().zip(twice).filter(|(_, twice)| !twice);
-    (kept.map(|(machine, _)| machine).collect(), doubles)
+    let kept = vms.into_iter().zip(twice).filter(|(_, twice)| !twice);
+    (kept.map(|(vm, _)| vm).collect(), doubles)
 }
 
 /// A missing datastore is an error and not an empty one: an empty list would retire every VM on it.

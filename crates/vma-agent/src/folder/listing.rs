@@ -2,7 +2,7 @@
 
 use hub_vma_api::{Vm, VmDisk, VmNetwork, Warning};
 
-use super::machine::Machine;
+use super::folder_vm::FolderVm;
 use super::plan::disk_chain;
 use crate::vmdk::{Chain, CreateType, Datastore};
 use crate::vmx::VirtualDisk;
@@ -10,33 +10,33 @@ use crate::vmx::VirtualDisk;
 const GIB: u64 = 1 << 30;
 
 /// Describes a VM with its disks; one disk that cannot be read makes the whole VM a warning.
-pub(super) fn vm(source: &str, stores: &[Datastore], machine: &Machine) -> Result<Vm, Warning> {
-    let disks = machine.vmx.disks.iter().enumerate();
-    let disks = disks.map(|(ordinal, disk)| vm_disk(stores, machine, ordinal, disk));
+pub(super) fn vm(source: &str, stores: &[Datastore], vm: &FolderVm) -> Result<Vm, Warning> {
+    let disks = vm.vmx.disks.iter().enumerate();
+    let disks = disks.map(|(ordinal, disk)| vm_disk(stores, vm, ordinal, disk));
     let disks = disks.collect::<Result<Vec<_>, _>>();
-    let disks = disks.map_err(|detail| Warning { subject: machine.label(), detail })?;
-    let (vmx, store) = (&machine.vmx, machine.store.name());
+    let disks = disks.map_err(|detail| Warning { subject: vm.label(), detail })?;
+    let (vmx, store) = (&vm.vmx, vm.store.name());
     Ok(Vm {
-        id: machine.id.clone(),
-        name: machine.name.clone(),
-        path: format!("/{source}/{store}/{}", machine.directory()),
-        power_state: Some(machine.power.name().to_owned()),
+        id: vm.id.clone(),
+        name: vm.name.clone(),
+        path: format!("/{source}/{store}/{}", vm.directory()),
+        power_state: Some(vm.power.name().to_owned()),
         guest_os: vmx.guest_os.clone(),
         num_cpu: Some(vmx.num_cpu),
         memory_mb: Some(vmx.memory_mb),
         vmx_version: vmx.hardware_version.clone(),
         disks,
-        networks: networks(machine),
+        networks: networks(vm),
     })
 }
 
 fn vm_disk(
     stores: &[Datastore],
-    machine: &Machine,
+    vm: &FolderVm,
     ordinal: usize,
     disk: &VirtualDisk,
 ) -> Result<VmDisk, String> {
-    let (store, chain) = disk_chain(stores, machine, disk).map_err(|it| it.to_string())?;
+    let (store, chain) = disk_chain(stores, vm, disk).map_err(|it| it.to_string())?;
     let path = chain.top().map(|it| store.label(&it.path)).unwrap_or_default();
     let capacity_bytes = chain.capacity();
     Ok(VmDisk {
@@ -52,14 +52,14 @@ fn vm_disk(
     })
 }
 
-fn networks(machine: &Machine) -> Vec<VmNetwork> {
+fn networks(vm: &FolderVm) -> Vec<VmNetwork> {
     let network = |it: &crate::vmx::Adapter| VmNetwork {
         label: format!("Network adapter {}", it.number + 1),
         network_name: it.network.clone(),
         mac_address: it.mac_address.clone(),
         adapter_type: it.model.clone(),
     };
-    machine.vmx.adapters.iter().map(network).collect()
+    vm.vmx.adapters.iter().map(network).collect()
 }
 
 /// GiB, rounded, and never 0 for a disk that exists.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::machine::{Machine, Power};
+use super::folder_vm::{FolderVm, Power};
 use super::walk::is_locked;
 use crate::source::{AskedDisk, SourceError};
 use crate::vmdk::{Chain, Datastore, VmdkError};
@@ -25,39 +25,38 @@ pub(super) struct PlannedDisk {
 /// One that runs is read below the top, which is the state of its newest snapshot, for all disks the same one.
 pub(super) fn plan(
     stores: &[Datastore],
-    machine: &Machine,
+    vm: &FolderVm,
     asked: &[AskedDisk],
 ) -> Result<Vec<PlannedDisk>, SourceError> {
-    asked.iter().map(|asked| plan_disk(stores, machine, asked)).collect()
+    asked.iter().map(|asked| plan_disk(stores, vm, asked)).collect()
 }
 
 fn plan_disk(
     stores: &[Datastore],
-    machine: &Machine,
+    vm: &FolderVm,
     asked: &AskedDisk,
 ) -> Result<PlannedDisk, SourceError> {
     let key = &asked.key;
-    let disk = machine.vmx.disks.iter().find(|it| it.slot.disk_id() == *key).ok_or_else(|| {
+    let disk = vm.vmx.disks.iter().find(|it| it.slot.disk_id() == *key).ok_or_else(|| {
         let key = key.chars().take(200).collect();
-        SourceError::DiskNotFound { vm: machine.name.clone(), key }
+        SourceError::DiskNotFound { vm: vm.name.clone(), key }
     })?;
-    let (_, chain) = disk_chain(stores, machine, disk)?;
+    let (_, chain) = disk_chain(stores, vm, disk)?;
     let directory = directory_of(&chain);
     let locked = |at: &Path| {
         let file = at.display().to_string();
         is_locked(at).map_err(|it| SourceError::BadVm { vm: file, reason: it.to_string() })
     };
-    let running = machine.power == Power::On
-        || locked(&machine.home)?
-        || (directory != machine.home && locked(&directory)?);
+    let running =
+        vm.power == Power::On || locked(&vm.home)? || (directory != vm.home && locked(&directory)?);
     let (chain, quiet) = if running {
         let frozen = chain.frozen().ok_or_else(|| SourceError::RunningWithoutSnapshot {
-            vm: machine.name.clone(),
+            vm: vm.name.clone(),
             key: key.clone(),
         })?;
         (frozen, Vec::new())
     } else {
-        (chain, vec![machine.home.clone(), directory.clone()])
+        (chain, vec![vm.home.clone(), directory.clone()])
     };
     for layer in chain.layers() {
         layer.check_extents().map_err(|it| SourceError::bad_disk(key, &layer.name, &it))?;
@@ -75,13 +74,12 @@ fn plan_disk(
 /// The whole chain of a disk, and the datastore that it lies on.
 pub(super) fn disk_chain(
     stores: &[Datastore],
-    machine: &Machine,
+    vm: &FolderVm,
     disk: &VirtualDisk,
 ) -> Result<(Datastore, Chain), SourceError> {
     let key = disk.slot.disk_id();
     let refuse = |error: VmdkError| SourceError::bad_disk(&key, &disk.file_name, &error);
-    let (store, path) =
-        Datastore::locate(stores, &machine.home, &disk.file_name).map_err(refuse)?;
+    let (store, path) = Datastore::locate(stores, &vm.home, &disk.file_name).map_err(refuse)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
     let chain = Chain::read(directory, name).map_err(refuse)?;

@@ -13,7 +13,7 @@ use crate::vmx::{MAX_VMX_LEN, Vmx};
 
 /// A VM whose .vmx was read.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(super) struct FolderVm {
     /// Stable over renames where the .vmx has a UUID.
     pub(super) id: String,
     pub(super) name: String,
@@ -44,7 +44,7 @@ impl Power {
     }
 }
 
-impl Machine {
+impl FolderVm {
     /// Reads a .vmx; what is wrong with it becomes a warning.
     pub(super) fn read(file: &VmxFile) -> Result<Self, Warning> {
         let warn = |detail: String| Warning { subject: file.store.label(&file.path), detail };
