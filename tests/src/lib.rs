@@ -1,1 +1,8 @@
-//! End-to-end tests: the real processes together, on real parts.
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+pub mod datastore;
+pub mod judge;
+pub mod lab;
+pub mod processes;
+pub mod tool;

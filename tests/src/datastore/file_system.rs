@@ -1,0 +1,85 @@
+//! A real ext4 file system in a file, made, changed and judged without mounting it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::noise;
+use crate::tool;
+
+/// Bytes of each file that [`FileSystem::make`] puts into a new file system.
+const FILE: u64 = 4 << 20;
+
+/// An ext4 file system that begins at byte 0 of a raw image.
+#[derive(Clone, Debug)]
+pub struct FileSystem {
+    image: PathBuf,
+}
+
+impl FileSystem {
+    /// The file system in an existing raw image.
+    pub fn of(image: &Path) -> Self {
+        Self { image: image.to_owned() }
+    }
+
+    /// Makes an image of `capacity` bytes whose file system holds `bytes` of noise in `/data`, and `/etc/hostname`.
+    pub fn make(image: &Path, capacity: u64, name: &str, bytes: u64, seed: u64) -> Result<Self> {
+        let tree = tempfile::tempdir_in(image.parent().context("an image lies in a directory")?)?;
+        fs::create_dir(tree.path().join("etc"))?;
+        fs::write(tree.path().join("etc/hostname"), format!("{name}\n"))?;
+        fs::create_dir(tree.path().join("data"))?;
+        for number in 0..bytes.div_ceil(FILE) {
+            let len = usize::try_from(FILE.min(bytes - number * FILE))?;
+            let file = tree.path().join(format!("data/file-{number:04}.bin"));
+            fs::write(file, noise(seed.wrapping_add(number), len))?;
+        }
+        fs::File::create_new(image)?.set_len(capacity)?;
+        let (tree, target) = (tree.path().display().to_string(), image.display().to_string());
+        tool::run("mke2fs", &["-q", "-F", "-t", "ext4", "-L", "hub-test", "-d", &tree, &target])?;
+        Ok(Self::of(image))
+    }
+
+    /// Writes a file, in place of one of that name if there is one; its directory must exist.
+    pub fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let source = tempfile::NamedTempFile::new()?;
+        fs::write(source.path(), bytes)?;
+        if self.read(path).is_ok() {
+            self.remove(path)?;
+        }
+        self.debugfs(true, &format!("write \"{}\" \"{path}\"", source.path().display()))?;
+        let found = self.read(path)?;
+        ensure!(found == bytes, "`{path}` was not written to {}", self.image.display());
+        Ok(())
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        self.debugfs(true, &format!("rm \"{path}\""))?;
+        ensure!(self.read(path).is_err(), "`{path}` is still in {}", self.image.display());
+        Ok(())
+    }
+
+    /// The bytes of a file.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let place = tempfile::tempdir()?;
+        let copy = place.path().join("copy");
+        self.debugfs(false, &format!("dump \"{path}\" \"{}\"", copy.display()))?;
+        fs::read(copy).with_context(|| format!("`{path}` is not in {}", self.image.display()))
+    }
+
+    /// Fails unless `e2fsck` finds nothing to repair.
+    pub fn check(&self) -> Result<()> {
+        tool::run("e2fsck", &["-f", "-n", &self.image.display().to_string()]).map(drop)
+    }
+
+    /// Runs one request; `debugfs` ends well even when the request fails, so callers look at the outcome.
+    fn debugfs(&self, writes: bool, request: &str) -> Result<String> {
+        let image = self.image.display().to_string();
+        let mut arguments = vec!["-R", request, image.as_str()];
+        if writes {
+            arguments.insert(0, "-w");
+        }
+        tool::run("debugfs", &arguments)
+    }
+}
