@@ -50,7 +50,7 @@ fn marks(chain: &Chain) -> Vec<String> {
     marks
 }
 
-/// Names, content id, lengths and times of a layer's files, each with its length before it.
+/// Names, content id, lengths, times and inodes of a layer's files, each with its length before it.
 fn layer_state(layer: &Layer) -> Hasher {
     let mut hasher = Hasher::new();
     let mut add = |name: &str, state: &FileState| {
@@ -59,6 +59,9 @@ fn layer_state(layer: &Layer) -> Hasher {
         hasher.update(&state.len.to_le_bytes());
         hasher.update(&state.modified.0.to_le_bytes());
         hasher.update(&state.modified.1.to_le_bytes());
+        hasher.update(&state.changed.0.to_le_bytes());
+        hasher.update(&state.changed.1.to_le_bytes());
+        hasher.update(&state.inode.to_le_bytes());
     };
     add(&layer.name, &layer.state);
     for extent in &layer.extents {

@@ -38,8 +38,12 @@ pub struct FileState {
     pub len: u64,
     /// Bytes that the file system has given it.
     pub allocated: u64,
-    /// Time of the last change, in seconds and nanoseconds of the Unix epoch.
+    /// Time of the last change of its content, in seconds and nanoseconds of the Unix epoch; tools can set it.
     pub modified: (i64, i64),
+    /// Time of the last change of anything, in seconds and nanoseconds of the Unix epoch; no tool can set it.
+    pub changed: (i64, i64),
+    /// Which file it is on its file system.
+    pub inode: u64,
 }
 
 impl FileState {
@@ -48,6 +52,8 @@ impl FileState {
             len: metadata.len(),
             allocated: metadata.blocks().saturating_mul(512),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
         }
     }
 }

@@ -187,6 +187,29 @@ async fn a_layer_that_was_written_to_is_no_longer_the_marked_one() {
 }
 
 #[tokio::test]
+async fn p7_a_layer_rewritten_under_its_old_time_is_no_longer_the_marked_one() {
+    if !has_qemu().unwrap() {
+        return;
+    }
+    let fixture = Fixture::new().unwrap();
+    let home = fixture.vm("vm", ONE_DISK).unwrap();
+    let text = descriptor("vmfs", &format!("RW {} VMFS \"d-flat.vmdk\"", DISK / 512));
+    std::fs::write(home.join("d.vmdk"), text).unwrap();
+    let flat = home.join("d-flat.vmdk");
+    std::fs::write(&flat, content(9)).unwrap();
+    let first = open(&fixture).await.unwrap();
+    let mark = first.disks()[0].change_id.clone().unwrap();
+    first.close().await.unwrap();
+    // What a copying tool does that preserves times.
+    let written = std::fs::metadata(&flat).unwrap().modified().unwrap();
+    std::fs::write(&flat, content(11)).unwrap();
+    let file = std::fs::File::options().write(true).open(&flat).unwrap();
+    file.set_modified(written).unwrap();
+    let second = open(&fixture).await.unwrap();
+    assert!(matches!(second.changed_since(0, &mark).await, Changed::Unknown(_)));
+}
+
+#[tokio::test]
 async fn a_vm_that_starts_while_it_is_read_spoils_the_copy() {
     if !has_qemu().unwrap() {
         return;
