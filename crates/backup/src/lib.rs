@@ -1,1 +1,20 @@
-//! Backup runs: one instant of a VM, one chain per disk, each point proven.
+#![doc = include_str!("../README.md")]
+
+#[cfg(test)]
+mod bench;
+mod cancel;
+mod completion;
+mod copying;
+mod delete;
+mod ending;
+mod engine;
+mod error;
+mod preparation;
+mod recovery;
+mod run;
+mod start;
+
+pub use engine::{Backup, Options};
+pub use error::{CancelBackupError, DeleteBackupError, RunBackupError, StartBackupError};
+pub use recovery::Recovered;
+pub use start::{StartBackup, StartedRun};

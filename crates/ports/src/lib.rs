@@ -12,7 +12,7 @@ mod watch;
 pub use clock::{Clock, IdGen};
 pub use error::{Classify, ErrorClass, StoreError};
 pub use progress::{NoProgress, ProgressSink};
-pub use retry::{RetryConflicts, retry_conflicts};
+pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};
 pub use source_node::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
 pub use storage::{
     BackupStorage, ExportedPoint, ParentImage, PointIdentity, PointLocation, PrepareImage,

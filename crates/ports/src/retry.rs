@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::StoreError;
+use tokio::time::Instant;
+
+use crate::{Classify, StoreError};
 
 /// How often a unit of work is tried.
 const ATTEMPTS: u32 = 10;
@@ -41,6 +43,27 @@ where
     }
 }
 
+/// Runs `unit` until it is done, through conflicts and while the database is away, for at most `patience`.
+///
+/// For work that has happened already and must be written down; the unit must be able to find that it was done before,
+/// since a commit whose answer was lost may have been one.
+pub async fn retry_patiently<T, F, Fut>(patience: Duration, mut unit: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    const PAUSE: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    loop {
+        match retry_conflicts(&mut unit).await {
+            Err(error) if error.is_transient() && began.elapsed() < patience => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +86,19 @@ mod tests {
         .await;
         assert!(failed.is_err());
         assert_eq!(calls, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_comes_back_in_time_is_waited_for() {
+        let began = Instant::now();
+        let away = || async move {
+            if began.elapsed() < Duration::from_secs(20) {
+                return Err(StoreError::Unavailable("restarting".into()));
+            }
+            Ok(())
+        };
+        assert!(retry_patiently(Duration::from_secs(5), away).await.is_err());
+        assert!(retry_patiently(Duration::from_secs(60), away).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

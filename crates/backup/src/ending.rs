@@ -1,0 +1,85 @@
+//! Ends jobs that did not succeed: undo first, then the named state.
+
+use hub_domain::backup::BackupJob;
+use hub_domain::fault::Fault;
+use hub_domain::ids::BackupJobId;
+use hub_domain::job::{JobEvent, JobStatus};
+use hub_ports::StoreError;
+
+use crate::Backup;
+use crate::run::Scene;
+
+/// Why what is left of a run ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// Nothing is left.
+    Nothing,
+    /// Somebody asked for it, or the hub stops.
+    Stopped,
+    /// It cannot go on.
+    Fault(Fault),
+}
+
+impl Ending {
+    /// What happens to a job that is in this state; a job that was asked to stop has been cancelled whatever came after.
+    fn event(&self, status: JobStatus) -> JobEvent {
+        match self {
+            _ if status == JobStatus::Cancelling => JobEvent::Cancelled,
+            Self::Stopped => JobEvent::Interrupted(Fault::new(
+                "job/hub-stopped",
+                "the hub was stopped while the job was at work; start it again",
+            )),
+            Self::Fault(fault) => JobEvent::Failed(fault.clone()),
+            Self::Nothing => JobEvent::Failed(Fault::new(
+                "vma/garbled-answer",
+                "the VMA ended the copy without a word about this disk",
+            )),
+        }
+    }
+}
+
+impl Backup {
+    /// Removes what there is of a job's image; a failure is logged, since the job has to end in any case.
+    pub(crate) async fn abandon(&self, scene: &Scene, job: &BackupJob) {
+        let Some(path) = &job.path else { return };
+        if let Err(error) = self.storage.abandon_image(&scene.repository, path).await {
+            tracing::error!(
+                error = %error, image = %path, repository = %scene.repository.name,
+                "an unfinished image could not be removed; remove it by hand"
+            );
+        }
+    }
+
+    /// Ends a job, if it has not ended yet.
+    pub(crate) async fn end_job(&self, id: BackupJobId, ending: &Ending) -> Result<(), StoreError> {
+        self.patiently(|| async {
+            let mut work = self.store.begin().await?;
+            let Some(mut job) = work.backup(id).await? else {
+                return Ok(());
+            };
+            let event = ending.event(job.state.status());
+            let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
+                return Ok(());
+            };
+            if let Some(fault) = state.fault() {
+                tracing::warn!(backup.id = %id, code = %fault.code, detail = %fault.detail, "a backup ended badly");
+            }
+            job.state = state;
+            work.update_backup(&mut job).await?;
+            work.commit().await
+        })
+        .await
+    }
+
+    /// Ends all jobs that have not ended yet.
+    pub(crate) async fn end_all(
+        &self,
+        jobs: &[BackupJob],
+        ending: &Ending,
+    ) -> Result<(), StoreError> {
+        for job in jobs {
+            self.end_job(job.id, ending).await?;
+        }
+        Ok(())
+    }
+}

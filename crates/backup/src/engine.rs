@@ -1,0 +1,44 @@
+//! The backup engine and what it is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_ports::{BackupStorage, Clock, IdGen, SourceNode, Store, WatchOptions};
+
+/// Backs up, cancels, deletes and recovers; cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Backup {
+    /// The catalogue.
+    pub store: Arc<dyn Store>,
+    /// Reaches the VMAs.
+    pub source: Arc<dyn SourceNode>,
+    /// Keeps the images.
+    pub storage: Arc<dyn BackupStorage>,
+    /// Gives the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids to runs and jobs.
+    pub ids: Arc<dyn IdGen>,
+    /// How patient it is.
+    pub options: Options,
+}
+
+/// How patient a backup is.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the copy is watched.
+    pub watch: WatchOptions,
+    /// Time between two writes of a job's progress.
+    pub progress_interval: Duration,
+    /// How long the catalogue may be away before a run gives up writing down how it went.
+    pub store_patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            watch: WatchOptions::default(),
+            progress_interval: Duration::from_secs(1),
+            store_patience: Duration::from_secs(600),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Begins the jobs of a run and prepares an image for each disk.
+
+use hub_domain::backup::{BackupJob, BackupType};
+use hub_domain::chain::{ChainKey, plan_disk_backup};
+use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::fault::Fault;
+use hub_domain::ids::BackupJobId;
+use hub_domain::job::{JobEvent, JobStatus};
+use hub_domain::source::{CopyMethod, PreparedTarget};
+use hub_ports::{Classify, ParentImage, PrepareImage, StorageError, StoreError, UnitOfWork};
+use tokio::time::Instant;
+
+use crate::Backup;
+use crate::ending::Ending;
+use crate::run::Scene;
+
+/// One disk of a run at work.
+pub(crate) struct DiskWork {
+    /// Its job as it was written last; progress writes go on from the catalogue.
+    pub(crate) job: BackupJob,
+    /// What was asked of the storage.
+    pub(crate) order: PrepareImage,
+    /// How the blocks are found.
+    pub(crate) method: CopyMethod,
+    /// The open image, once it is prepared.
+    pub(crate) target: Option<PreparedTarget>,
+    /// Whether its job has ended, or its image must not be touched any more.
+    pub(crate) settled: bool,
+    /// When its progress was written last.
+    pub(crate) told_at: Option<Instant>,
+}
+
+impl Backup {
+    /// Takes the queued jobs of a run to work, planned anew on what is stored now.
+    pub(crate) async fn begin_jobs(
+        &self,
+        scene: &Scene,
+        jobs: &[BackupJob],
+    ) -> Result<Result<Vec<DiskWork>, Fault>, StoreError> {
+        let mut work = self.store.begin().await?;
+        match work.lock_vm(scene.vm.id).await {
+            Err(StoreError::Missing(_)) => {
+                let detail = "the VM is not under management any more";
+                return Ok(Err(Fault::new("vm/not-found", detail)));
+            }
+            done => done?,
+        }
+        let disks = work.disks_of(&[scene.vm.id]).await?;
+        let mut begun = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Some(job) = work.backup(job.id).await? else { continue };
+            match job.state.status() {
+                JobStatus::Queued => (),
+                // The commit of an earlier try was done, only its answer was lost.
+                JobStatus::Running => (),
+                JobStatus::Cancelling
+                | JobStatus::Succeeded
+                | JobStatus::Failed
+                | JobStatus::Cancelled
+                | JobStatus::Interrupted => continue,
+            }
+            begun.extend(self.begin_job(work.as_mut(), scene, job, &disks).await?);
+        }
+        work.commit().await?;
+        Ok(Ok(begun))
+    }
+
+    async fn begin_job(
+        &self,
+        work: &mut dyn UnitOfWork,
+        scene: &Scene,
+        mut job: BackupJob,
+        disks: &[VmDisk],
+    ) -> Result<Option<DiskWork>, StoreError> {
+        let now = self.clock.now();
+        let same = |disk: &&VmDisk| {
+            Some(disk.id) == job.disk
+                && disk.presence == Presence::Present
+                && disk.facts.key == job.disk_key
+        };
+        let Some(disk) = disks.iter().find(same) else {
+            let detail =
+                "the disk is gone from the VM since the backup was asked for; start it again";
+            let gone = JobEvent::Failed(Fault::new("backup/disk-gone", detail));
+            if let Ok(state) = job.state.clone().apply(gone, now) {
+                job.state = state;
+                work.update_backup(&mut job).await?;
+            }
+            return Ok(None);
+        };
+        let key = ChainKey { vm: job.vm, ordinal: job.ordinal, repository: job.repository };
+        let points = work.backups_of_chain(key).await?;
+        let plan = plan_disk_backup(scene.run.backup_type, disk, &points);
+        let order = PrepareImage {
+            repository: scene.repository.clone(),
+            point: job.id,
+            vm: job.vm,
+            disk: disk.id,
+            capacity: disk.facts.capacity,
+            parent: plan.parent.and_then(|parent| parent_image(&points, parent)),
+        };
+        job.backup_type = plan.backup_type;
+        job.parent = plan.parent;
+        job.method = plan.method.word().to_owned();
+        job.method_reason = plan.reason;
+        job.capacity = disk.facts.capacity;
+        // Stored before the image exists, so that whatever dies in between leaves nothing that nobody knows of.
+        job.path = Some(order.path());
+        if let Ok(state) = job.state.clone().apply(JobEvent::Started, now) {
+            job.state = state;
+        }
+        work.update_backup(&mut job).await?;
+        let method = plan.method;
+        Ok(Some(DiskWork { job, order, method, target: None, settled: false, told_at: None }))
+    }
+
+    /// Prepares the image of a disk; a disk that cannot be prepared ends its own job only.
+    pub(crate) async fn prepare(
+        &self,
+        scene: &Scene,
+        disk: &mut DiskWork,
+    ) -> Result<(), StoreError> {
+        let mut prepared = self.storage.prepare_image(&disk.order).await;
+        if let (Ok(target), Some(_)) = (&prepared, &disk.order.parent)
+            && target.parent.is_none()
+        {
+            let reason = target
+                .no_parent_reason
+                .clone()
+                .unwrap_or_else(|| "the parent point cannot be read".to_owned());
+            self.abandon(scene, &disk.job).await;
+            disk.method = CopyMethod::Full;
+            disk.order.parent = None;
+            prepared = match self.patiently(|| self.make_full(disk.job.id, &reason)).await? {
+                true => self.storage.prepare_image(&disk.order).await,
+                false => Err(StorageError::Cancelled),
+            };
+        }
+        match prepared {
+            Ok(target) => disk.target = Some(target),
+            Err(error) => {
+                self.abandon(scene, &disk.job).await;
+                disk.settled = true;
+                let fault = Fault::new(error.code(), error.to_string());
+                self.end_job(disk.job.id, &Ending::Fault(fault)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a full of an incremental whose parent cannot be stood upon; whether the job is still at work.
+    async fn make_full(&self, id: BackupJobId, reason: &str) -> Result<bool, StoreError> {
+        let mut work = self.store.begin().await?;
+        let Some(mut job) = work.backup(id).await? else {
+            return Ok(false);
+        };
+        if job.state.status() != JobStatus::Running {
+            return Ok(false);
+        }
+        job.backup_type = BackupType::Full;
+        job.parent = None;
+        job.method = CopyMethod::Full.word().to_owned();
+        job.method_reason = Some(reason.to_owned());
+        work.update_backup(&mut job).await?;
+        work.commit().await?;
+        Ok(true)
+    }
+}
+
+fn parent_image(points: &[BackupJob], parent: BackupJobId) -> Option<ParentImage> {
+    let job = points.iter().find(|point| point.id == parent)?;
+    Some(ParentImage { point: parent, path: job.path.clone()? })
+}

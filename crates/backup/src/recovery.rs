@@ -1,0 +1,78 @@
+//! What a hub does first: ends the jobs that its predecessor left, and finishes the deletions it began.
+
+use hub_domain::backup::BackupJob;
+use hub_domain::fault::Fault;
+use hub_domain::job::JobEvent;
+use hub_ports::StoreError;
+
+use crate::Backup;
+
+/// What a recovery found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Jobs that were ended as interrupted.
+    pub interrupted: usize,
+    /// Deletions that were finished.
+    pub deleted: usize,
+}
+
+impl Backup {
+    /// Ends every unfinished job as `interrupted`, its partial image removed first, and finishes begun deletions.
+    ///
+    /// Called once at the start of a hub, before anything is started; calling it again finds nothing (trap D38).
+    pub async fn recover(&self) -> Result<Recovered, StoreError> {
+        let mut view = self.store.view().await?;
+        let unfinished = view.unfinished_backups(None).await?;
+        let mut deleting = view.deleting_backups().await?;
+        drop(view);
+        let mut recovered = Recovered::default();
+        for job in &unfinished {
+            self.remove_partial(job).await?;
+            recovered.interrupted += usize::from(self.patiently(|| self.interrupt(job)).await?);
+        }
+        // The newest first: a row goes only when nothing stands on it.
+        deleting.sort_by_key(|job| std::cmp::Reverse((job.created_at, job.id)));
+        for job in &deleting {
+            let repository = self.store.view().await?.repository(job.repository).await?;
+            let Some(repository) = repository else { continue };
+            match self.finish_deletion(job, &repository).await {
+                Ok(()) => recovered.deleted += 1,
+                Err(error) => tracing::error!(
+                    backup.id = %job.id, error = %error,
+                    "a begun deletion could not be finished; delete the backup again"
+                ),
+            }
+        }
+        Ok(recovered)
+    }
+
+    async fn remove_partial(&self, job: &BackupJob) -> Result<(), StoreError> {
+        let repository = self.store.view().await?.repository(job.repository).await?;
+        if let (Some(repository), Some(path)) = (repository, &job.path)
+            && let Err(error) = self.storage.abandon_image(&repository, path).await
+        {
+            tracing::error!(
+                error = %error, image = %path, repository = %repository.name,
+                "an unfinished image could not be removed; remove it by hand"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the job was still unfinished.
+    async fn interrupt(&self, job: &BackupJob) -> Result<bool, StoreError> {
+        let mut work = self.store.begin().await?;
+        let Some(mut job) = work.backup(job.id).await? else {
+            return Ok(false);
+        };
+        let detail = "the hub went away while the job was at work; start it again";
+        let event = JobEvent::Interrupted(Fault::new("job/hub-restarted", detail));
+        let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
+            return Ok(false);
+        };
+        job.state = state;
+        work.update_backup(&mut job).await?;
+        work.commit().await?;
+        Ok(true)
+    }
+}

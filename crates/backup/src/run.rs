@@ -1,0 +1,157 @@
+//! Runs a backup from its first step to its end: everything between is in the modules beside this one.
+
+use hub_domain::access::{Credential, VmaNode};
+use hub_domain::backup::{BackupJob, BackupRun, run_status};
+use hub_domain::fault::Fault;
+use hub_domain::ids::BackupRunId;
+use hub_domain::job::JobStatus;
+use hub_domain::repository::Repository;
+use hub_domain::vm::VmContext;
+use hub_ports::{StoreError, retry_patiently};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::ending::Ending;
+use crate::preparation::DiskWork;
+use crate::{Backup, RunBackupError};
+
+/// Everything outside the jobs that a run needs.
+pub(crate) struct Scene {
+    pub(crate) run: BackupRun,
+    pub(crate) vm: VmContext,
+    pub(crate) node: VmaNode,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) repository: Repository,
+}
+
+impl Backup {
+    /// Runs a started run until every job of it has ended; returns how the whole ended.
+    ///
+    /// `cancel` stops it within seconds: jobs that were asked to stop end `cancelled`, others `interrupted`.
+    /// Dropping the future leaves the jobs unfinished, for [`recover`](Self::recover).
+    pub async fn run(
+        &self,
+        id: BackupRunId,
+        cancel: CancellationToken,
+    ) -> Result<JobStatus, RunBackupError> {
+        let span = tracing::info_span!("job", job.id = %id, job.kind = "backup");
+        self.run_to_its_end(id, &cancel).instrument(span).await
+    }
+
+    async fn run_to_its_end(
+        &self,
+        id: BackupRunId,
+        cancel: &CancellationToken,
+    ) -> Result<JobStatus, RunBackupError> {
+        let (run, jobs) =
+            self.patiently(|| self.load(id)).await?.ok_or(RunBackupError::NotFound(id))?;
+        let status = |status| jobs.iter().any(|job| job.state.status() == status);
+        if status(JobStatus::Running) || status(JobStatus::Cancelling) {
+            return Err(RunBackupError::AtWork(id));
+        }
+        if jobs.iter().any(|job| !job.state.status().is_terminal()) {
+            let done = match self.patiently(|| self.scene(&run)).await? {
+                _ if cancel.is_cancelled() => self.end_all(&jobs, &Ending::Stopped).await,
+                Err(fault) => self.end_all(&jobs, &Ending::Fault(fault)).await,
+                Ok(scene) => self.protect(&scene, &jobs, cancel).await,
+            };
+            done.inspect_err(|error| tracing::error!(error = %error, "the catalogue is away; the jobs of this run are ended at the next start of the hub"))?;
+        }
+        let ended = self.patiently(|| self.load(id)).await?;
+        let status = ended.map_or(JobStatus::Failed, |(_, jobs)| run_status(&jobs));
+        tracing::info!(status = status.word(), "a backup run has ended");
+        Ok(status)
+    }
+
+    /// Prepares, copies and completes; whatever happens, no unsealed image stays.
+    async fn protect(
+        &self,
+        scene: &Scene,
+        jobs: &[BackupJob],
+        cancel: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut disks = match self.patiently(|| self.begin_jobs(scene, jobs)).await? {
+            Ok(disks) => disks,
+            Err(fault) => return self.end_all(jobs, &Ending::Fault(fault)).await,
+        };
+        let ending = self.prepare_and_copy(scene, &mut disks, cancel).await;
+        for disk in disks.iter().filter(|disk| !disk.settled) {
+            self.abandon(scene, &disk.job).await;
+        }
+        let ending = ending?;
+        for disk in disks.iter().filter(|disk| !disk.settled) {
+            self.end_job(disk.job.id, &ending).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare_and_copy(
+        &self,
+        scene: &Scene,
+        disks: &mut [DiskWork],
+        cancel: &CancellationToken,
+    ) -> Result<Ending, StoreError> {
+        for disk in disks.iter_mut() {
+            if cancel.is_cancelled() {
+                return Ok(Ending::Stopped);
+            }
+            self.prepare(scene, disk).await?;
+        }
+        if disks.iter().all(|disk| disk.settled) {
+            return Ok(Ending::Nothing);
+        }
+        self.copy(scene, disks, cancel).await
+    }
+
+    async fn load(
+        &self,
+        id: BackupRunId,
+    ) -> Result<Option<(BackupRun, Vec<BackupJob>)>, StoreError> {
+        let mut view = self.store.view().await?;
+        match view.backup_run(id).await? {
+            None => Ok(None),
+            Some(run) => Ok(Some((run, view.backups_of_run(id).await?))),
+        }
+    }
+
+    /// What the run needs, or what of it is missing.
+    async fn scene(&self, run: &BackupRun) -> Result<Result<Scene, Fault>, StoreError> {
+        let mut view = self.store.view().await?;
+        let Some(vm) = view.vm(run.vm).await? else {
+            return Ok(Err(Fault::new("vm/not-found", "the VM is not under management any more")));
+        };
+        let Some(repository) = view.repository(run.repository).await? else {
+            return Ok(Err(Fault::new("repository/not-found", "the repository was removed")));
+        };
+        let node = match vm.vma_node {
+            Some(id) => view.vma_node(id).await?,
+            None => None,
+        };
+        let Some(node) = node else {
+            return Ok(Err(Fault::new("vm/no-vma", "no VMA reaches the VM; add it again")));
+        };
+        let credential = match vm.credential {
+            None => None,
+            Some(id) => match view.credential(id).await? {
+                None => {
+                    let detail = "the login of the VM's source was removed; add the VM again";
+                    return Ok(Err(Fault::new("credential/not-found", detail)));
+                }
+                found => found,
+            },
+        };
+        Ok(Ok(Scene { run: run.clone(), vm, node, credential, repository }))
+    }
+
+    /// Runs something on the catalogue through conflicts and while the database is away.
+    pub(crate) async fn patiently<T, F, Fut>(&self, unit: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        retry_patiently(self.options.store_patience, unit).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Starts a backup: finds the disks, plans each, and stores run and jobs in one unit of work.
+
+use std::collections::BTreeSet;
+
+use hub_domain::backup::{BackupJob, BackupRun, BackupType};
+use hub_domain::chain::{ChainKey, plan_disk_backup};
+use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId};
+use hub_domain::job::JobState;
+use hub_domain::selector::DiskSelector;
+use hub_domain::source::CopyBytes;
+use hub_domain::vm::{VmAddress, VmContext};
+use hub_ports::store::{FindVmError, find_vm};
+use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
+
+use crate::{Backup, StartBackupError};
+
+/// Asks for a backup.
+#[derive(Clone, Debug)]
+pub struct StartBackup {
+    /// Which VM.
+    pub vm: VmAddress,
+    /// Which of its disks; all of them stand under one instant.
+    pub disks: DiskSelector,
+    /// Full, or incremental where a disk has a point to stand on.
+    pub backup_type: BackupType,
+    /// Where the images go.
+    pub repository: RepositoryId,
+    /// The policy that asks, if one does.
+    pub policy: Option<PolicyId>,
+    /// Words of the user's own.
+    pub tags: Vec<String>,
+}
+
+/// A run that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartedRun {
+    /// The run.
+    pub run: BackupRun,
+    /// Its jobs, by ordinal.
+    pub jobs: Vec<BackupJob>,
+    /// Whether this request made it.
+    pub is_new: bool,
+}
+
+impl Backup {
+    /// Stores a run with one queued job per disk; the caller then runs it with [`run`](Self::run).
+    ///
+    /// The same request again, while its run is at work, answers with that run (promise P8). A caller whose tasks have
+    /// keys hands over either answer: the run may be stored and not yet at work, when an earlier answer was lost.
+    pub async fn start(&self, request: &StartBackup) -> Result<StartedRun, StartBackupError> {
+        retry_conflicts(|| self.try_start(request)).await
+    }
+
+    async fn try_start(&self, request: &StartBackup) -> Result<StartedRun, StartBackupError> {
+        let mut view = self.store.view().await?;
+        let found = find_vm(view.as_mut(), &request.vm).await?;
+        drop(view);
+        let mut work = self.store.begin().await?;
+        let vm = locked(work.as_mut(), found.id).await?;
+        if work.repository(request.repository).await?.is_none() {
+            return Err(StartBackupError::RepositoryNotFound(request.repository));
+        }
+        let disks = work.disks_of(&[vm.id]).await?;
+        let chosen = choose(&vm, &disks, &request.disks)?;
+        if vm.vma_node.is_none() {
+            return Err(StartBackupError::NoVma { vm_name: vm.facts.name });
+        }
+        if let Some(running) = running(work.as_mut(), request, vm.id, &chosen).await? {
+            return Ok(running);
+        }
+        let run = self.new_run(request, &vm);
+        let mut jobs = Vec::with_capacity(chosen.len());
+        for disk in chosen {
+            let key = ChainKey { vm: vm.id, ordinal: disk.ordinal, repository: run.repository };
+            let points = work.backups_of_chain(key).await?;
+            jobs.push(self.new_job(&run, disk, &points));
+        }
+        work.insert_backup_run(&run, &jobs).await?;
+        work.commit().await?;
+        tracing::info!(run.id = %run.id, vm.id = %run.vm, disks = jobs.len(), "a backup was asked for");
+        Ok(StartedRun { run, jobs, is_new: true })
+    }
+
+    fn new_run(&self, request: &StartBackup, vm: &VmContext) -> BackupRun {
+        BackupRun {
+            id: BackupRunId::from_uuid(self.ids.new_id()),
+            vm: vm.id,
+            vm_name: vm.facts.name.clone(),
+            repository: request.repository,
+            policy: request.policy,
+            backup_type: request.backup_type,
+            tags: request.tags.clone(),
+            created_at: self.clock.now(),
+        }
+    }
+
+    fn new_job(&self, run: &BackupRun, disk: &VmDisk, points: &[BackupJob]) -> BackupJob {
+        let plan = plan_disk_backup(run.backup_type, disk, points);
+        BackupJob {
+            id: BackupJobId::from_uuid(self.ids.new_id()),
+            run: run.id,
+            vm: run.vm,
+            vm_name: run.vm_name.clone(),
+            ordinal: disk.ordinal,
+            disk: Some(disk.id),
+            disk_key: disk.facts.key.clone(),
+            repository: run.repository,
+            policy: run.policy,
+            backup_type: plan.backup_type,
+            capacity: disk.facts.capacity,
+            path: None,
+            parent: plan.parent,
+            change_id: None,
+            method: plan.method.word().to_owned(),
+            method_reason: plan.reason,
+            proof: None,
+            bytes: CopyBytes::default(),
+            stored_bytes: 0,
+            state: JobState::Queued,
+            deleting_since: None,
+            version: 1,
+            created_at: run.created_at,
+        }
+    }
+}
+
+/// Locks the VM, which may have been deleted since it was found.
+async fn locked(work: &mut dyn UnitOfWork, id: VmContextId) -> Result<VmContext, StartBackupError> {
+    let gone = || StartBackupError::FindVm(FindVmError::NotFound(id.to_string()));
+    match work.lock_vm(id).await {
+        Err(StoreError::Missing(_)) => return Err(gone()),
+        done => done?,
+    }
+    work.vm(id).await?.ok_or_else(gone)
+}
+
+fn choose<'a>(
+    vm: &VmContext,
+    disks: &'a [VmDisk],
+    asked: &DiskSelector,
+) -> Result<Vec<&'a VmDisk>, StartBackupError> {
+    if !disks.iter().any(|disk| disk.presence == Presence::Present) {
+        return Err(StartBackupError::NoDisks);
+    }
+    let chosen = asked.select(disks);
+    if chosen.is_empty() {
+        let vm_name = vm.facts.name.clone();
+        return Err(StartBackupError::DiskNotFound { disk: asked.clone(), vm_name });
+    }
+    Ok(chosen)
+}
+
+/// The run that is at work for this VM, when it is what is asked for.
+async fn running(
+    work: &mut dyn UnitOfWork,
+    request: &StartBackup,
+    vm: VmContextId,
+    chosen: &[&VmDisk],
+) -> Result<Option<StartedRun>, StartBackupError> {
+    let unfinished = work.unfinished_backups(Some(vm)).await?;
+    let Some(first) = unfinished.first() else {
+        return Ok(None);
+    };
+    let other = || StartBackupError::AlreadyRunning(first.run);
+    let run = work.backup_run(first.run).await?.ok_or_else(other)?;
+    let jobs = work.backups_of_run(run.id).await?;
+    let asked: BTreeSet<u32> = chosen.iter().map(|disk| disk.ordinal).collect();
+    let at_work: BTreeSet<u32> = jobs.iter().map(|job| job.ordinal).collect();
+    let same = run.repository == request.repository
+        && run.backup_type == request.backup_type
+        && run.policy == request.policy
+        && run.tags == request.tags
+        && asked == at_work;
+    if same { Ok(Some(StartedRun { run, jobs, is_new: false })) } else { Err(other()) }
+}
+
+#[cfg(test)]
+mod tests;
