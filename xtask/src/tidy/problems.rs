@@ -1,7 +1,7 @@
 //! Problem codes and their pages: each code that the product can answer has a page, and no page is an orphan.
 //!
 //! The convention that makes this checkable: in product code a whole string literal of the shape `area/slug`,
-//! two words of lower-case letters, digits and hyphens, is a problem code and nothing else.
+//! two words of lower-case letters, digits and hyphens, is a problem code and nothing else; so is `internal`.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ const PAGES: &str = "docs/problems/";
 
 /// Media types have the same shape.
 const MEDIA: [&str; 4] = ["application", "image", "multipart", "text"];
+
+/// The one code without an area: nobody can act on it.
+const INTERNAL: &str = "internal";
 
 /// Codes without a page, and pages without a code.
 pub(crate) fn findings(tree: &Tree) -> Vec<Finding> {
@@ -64,8 +67,9 @@ fn is_code(text: &str) -> bool {
         part.starts_with(|it: char| it.is_ascii_lowercase())
             && part.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-')
     };
-    text.split_once('/')
-        .is_some_and(|(area, slug)| part(area) && part(slug) && !MEDIA.contains(&area))
+    let two = text.split_once('/');
+    two.is_some_and(|(area, slug)| part(area) && part(slug) && !MEDIA.contains(&area))
+        || text == INTERNAL
 }
 
 #[cfg(test)]
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_code_has_two_lower_case_parts() {
-        for good in ["backup/no-disks", "store/v2"] {
+        for good in ["backup/no-disks", "store/v2", "internal"] {
             assert!(is_code(good), "{good}");
         }
         for bad in [
