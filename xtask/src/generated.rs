@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use crate::workspace::{Workspace, output};
@@ -16,14 +16,15 @@ pub(crate) struct Arguments {
     pub(crate) check: bool,
 }
 
-/// A document and the program that prints it, relative to the directory of the built binaries.
+/// A document and the program that prints it byte for byte, relative to the directory of the built binaries.
 struct Document {
     path: &'static str,
     program: &'static str,
     arguments: &'static [&'static str],
 }
 
-const DOCUMENTS: [Document; 2] = [
+const DOCUMENTS: [Document; 3] = [
+    Document { path: "docs/openapi/hub.json", program: "hub-server", arguments: &["--openapi"] },
     Document { path: "docs/schema.md", program: "examples/schema", arguments: &[] },
     Document { path: "docs/state-machines.md", program: "examples/transitions", arguments: &[] },
 ];
@@ -35,11 +36,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     let mut stale = Vec::new();
     for document in &DOCUMENTS {
         let mut program = Command::new(binaries.join(document.program));
-        let mut text = output(program.args(document.arguments))
+        let text = output(program.args(document.arguments))
             .with_context(|| format!("cannot write {}", document.path))?;
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
+        ensure!(!text.is_empty(), "{} printed nothing for {}", document.program, document.path);
         let file = workspace.root().join(document.path);
         if fs::read_to_string(&file).is_ok_and(|old| old == text) {
             continue;
