@@ -1,1 +1,17 @@
-//! Replication jobs: links the disk rows and keeps a replica current.
+#![doc = include_str!("../README.md")]
+
+#[cfg(test)]
+mod bench;
+mod copying;
+mod delete;
+mod ending;
+mod engine;
+mod error;
+mod legacy;
+mod recovery;
+mod run;
+mod start;
+
+pub use engine::{Options, Replication};
+pub use error::{ChangeReplicationError, RunReplicationError, StartReplicationError};
+pub use start::{StartReplication, Started};

@@ -1,0 +1,165 @@
+//! Orders one copy for all disks, follows it, and seals each replica that both ends agree on.
+
+use hub_domain::fault::Fault;
+use hub_domain::job::JobStatus;
+use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
+use hub_ports::{Classify, CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Replication;
+use crate::ending::Ending;
+use crate::run::Work;
+
+impl Replication {
+    /// Copies all prepared disks under one order.
+    pub(crate) async fn copy(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
+        let ending = match self.follow(work, cancel).await {
+            Ok(Some(ending)) => ending,
+            Ok(None) => Ending::Stopped,
+            Err(fault) => Ending::Fault(fault),
+        };
+        if !matches!(ending, Ending::Complete) {
+            let (source, job) = (self.source.as_ref(), work.job.id.to_string());
+            stop_copy(source, &work.reach.node, &job, self.options.watch).await;
+        }
+        ending
+    }
+
+    /// Only waits on the VMA are cut short by a cancellation; `None` when they were.
+    async fn follow(
+        &self,
+        work: &mut Work,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Ending>, Fault> {
+        let order = order(work);
+        let node = work.reach.node.clone();
+        let start = CopyWatch::start(self.source.as_ref(), &node, &order, self.options.watch);
+        let Some(started) = cancel.run_until_cancelled(start).await else {
+            return Ok(None);
+        };
+        let mut watch = started?;
+        loop {
+            let Some(heard) = cancel.run_until_cancelled(watch.next()).await else {
+                return Ok(None);
+            };
+            if let Some(status) = heard? {
+                self.hear(work, &status).await?;
+                if work.open.is_empty() {
+                    return Ok(Some(Ending::Complete));
+                }
+                if status.phase.is_terminal() {
+                    let silent = || {
+                        let detail = "the VMA ended the copy without a word about every disk";
+                        Fault::new("vma/garbled-answer", detail)
+                    };
+                    return Err(status.fault.unwrap_or_else(silent));
+                }
+                self.tell_progress(work).await;
+            }
+            if self.is_asked_to_stop(work).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes in a report; a disk that failed fails the job, since half a VM cannot be failed over to.
+    async fn hear(&self, work: &mut Work, status: &CopyStatus) -> Result<(), Fault> {
+        for report in &status.disks {
+            let Some(replica) = work.job.disks.iter_mut().find(|it| it.key == report.key) else {
+                continue;
+            };
+            replica.bytes = replica.bytes.max(report.bytes);
+            replica.method = Some(report.method.clone());
+            if report.method_reason.is_some() {
+                replica.method_reason.clone_from(&report.method_reason);
+            }
+            match report.phase {
+                CopyPhase::Queued | CopyPhase::Running => (),
+                CopyPhase::Succeeded => self.seal(work, report).await?,
+                CopyPhase::Failed | CopyPhase::Cancelled => {
+                    return Err(report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn seal(&self, work: &mut Work, report: &DiskCopyStatus) -> Result<(), Fault> {
+        let Some(place) = work.open.iter().position(|(key, _)| *key == report.key) else {
+            return Ok(());
+        };
+        let Some(source_root) = &report.source_root else {
+            let detail = "the VMA finished a disk without the digest of what it read";
+            return Err(Fault::new("vma/garbled-answer", detail));
+        };
+        let Some((_, target)) = work.open.get(place) else {
+            return Ok(());
+        };
+        let sealed = self.storage.seal_replica(target, source_root).await;
+        let root = sealed.map_err(|error| Fault::new(error.code(), error.to_string()))?;
+        work.open.remove(place);
+        for replica in work.job.disks.iter_mut().filter(|it| it.key == report.key) {
+            replica.root = Some(root.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes progress down now and then; when that fails, the next report makes it good.
+    async fn tell_progress(&self, work: &mut Work) {
+        let due = |at: Instant| at.elapsed() >= self.options.progress_interval;
+        if !work.told_at.is_none_or(due) {
+            return;
+        }
+        work.told_at = Some(Instant::now());
+        let told = async {
+            let mut unit = self.store.begin().await?;
+            let Some(mut job) = unit.replication(work.job.id).await? else { return Ok(()) };
+            if job.state.status() != JobStatus::Running {
+                return Ok(());
+            }
+            job.disks.clone_from(&work.job.disks);
+            unit.update_replication(&mut job).await?;
+            unit.commit().await
+        };
+        let told: Result<(), StoreError> = told.await;
+        if let Err(error) = told {
+            tracing::debug!(error = %error, "progress was not written");
+        }
+    }
+
+    /// Whether somebody asked the job to stop, perhaps through another hub; a catalogue that is away asks nothing.
+    async fn is_asked_to_stop(&self, work: &Work) -> bool {
+        let asked = async {
+            let job = self.store.view().await?.replication(work.job.id).await?;
+            Ok(job.is_none_or(|job| job.state.status() == JobStatus::Cancelling))
+        };
+        let asked: Result<bool, StoreError> = asked.await;
+        asked.unwrap_or(false)
+    }
+}
+
+fn order(work: &Work) -> CopyOrder {
+    let ordered = |(key, target): &(_, hub_domain::source::PreparedTarget)| {
+        let disk = work.disks.iter().find(|disk| disk.facts.key == *key)?;
+        // Only digests of what the replica holds allow to send less than everything.
+        let method = if target.parent.is_some() { CopyMethod::ByDigest } else { CopyMethod::Full };
+        let capacity = disk.facts.capacity;
+        Some(OrderedDisk { key: key.clone(), capacity, method, target: target.clone() })
+    };
+    CopyOrder {
+        kind: CopyKind::Replication,
+        job: work.job.id.to_string(),
+        vm: work.vm.facts.vmware_vm_id.clone(),
+        credential: work.reach.credential.clone(),
+        disks: work.open.iter().filter_map(ordered).collect(),
+    }
+}
+
+fn ended_by_vma(phase: CopyPhase) -> Fault {
+    if phase == CopyPhase::Cancelled {
+        Fault::new("vma/copy-cancelled", "the copy was cancelled at the VMA; start it again")
+    } else {
+        Fault::new("vma/copy-failed", "the VMA gave no reason; look at its log")
+    }
+}

@@ -1,0 +1,92 @@
+//! The replication engine and what it is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_domain::access::{Credential, VmaNode};
+use hub_domain::fault::Fault;
+use hub_domain::vm::VmContext;
+use hub_ports::{
+    Catalogue, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError, WatchOptions,
+    retry_patiently,
+};
+
+/// Replicates, cancels, deletes and recovers; cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Replication {
+    /// The catalogue.
+    pub store: Arc<dyn Store>,
+    /// Reaches the VMAs.
+    pub source: Arc<dyn SourceNode>,
+    /// Keeps the replicas.
+    pub storage: Arc<dyn ReplicaStorage>,
+    /// Gives the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives ids to jobs.
+    pub ids: Arc<dyn IdGen>,
+    /// How patient it is.
+    pub options: Options,
+}
+
+/// How patient a replication is.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the copy is watched.
+    pub watch: WatchOptions,
+    /// Time between two writes of a job's progress.
+    pub progress_interval: Duration,
+    /// How long the catalogue may be away before a run gives up writing down how it went.
+    pub store_patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            watch: WatchOptions::default(),
+            progress_interval: Duration::from_secs(1),
+            store_patience: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Replication {
+    /// Runs something on the catalogue through conflicts and while the database is away.
+    pub(crate) async fn patiently<T, F, Fut>(&self, unit: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        retry_patiently(self.options.store_patience, unit).await
+    }
+}
+
+/// How a VM is reached.
+pub(crate) struct Reach {
+    pub(crate) node: VmaNode,
+    pub(crate) credential: Option<Credential>,
+}
+
+/// How a VM is reached, or what of it is missing.
+pub(crate) async fn reach(
+    catalogue: &mut dyn Catalogue,
+    vm: &VmContext,
+) -> Result<Result<Reach, Fault>, StoreError> {
+    let node = match vm.vma_node {
+        Some(id) => catalogue.vma_node(id).await?,
+        None => None,
+    };
+    let Some(node) = node else {
+        return Ok(Err(Fault::new("vm/no-vma", "no VMA reaches the VM; add it again")));
+    };
+    let credential = match vm.credential {
+        None => None,
+        Some(id) => match catalogue.credential(id).await? {
+            None => {
+                let detail = "the login of the VM's source was removed; add the VM again";
+                return Ok(Err(Fault::new("credential/not-found", detail)));
+            }
+            found => found,
+        },
+    };
+    Ok(Ok(Reach { node, credential }))
+}

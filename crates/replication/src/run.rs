@@ -1,0 +1,161 @@
+//! Runs a replication from its first step to its end.
+
+use hub_domain::disk::{DiskKey, Presence, VmDisk};
+use hub_domain::fault::Fault;
+use hub_domain::ids::ReplicationJobId;
+use hub_domain::job::{JobEvent, JobStatus};
+use hub_domain::replication::{ReplicationJob, ReplicationKind};
+use hub_domain::source::PreparedTarget;
+use hub_domain::vm::VmContext;
+use hub_ports::{Classify, PrepareReplica, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::ending::Ending;
+use crate::engine::{Reach, reach};
+use crate::{Replication, RunReplicationError};
+
+/// A job at work.
+pub(crate) struct Work {
+    pub(crate) job: ReplicationJob,
+    pub(crate) vm: VmContext,
+    pub(crate) reach: Reach,
+    pub(crate) disks: Vec<VmDisk>,
+    /// The open targets by disk.
+    pub(crate) open: Vec<(DiskKey, PreparedTarget)>,
+    pub(crate) told_at: Option<Instant>,
+}
+
+impl Replication {
+    /// Runs a started job until it has ended; returns how.
+    ///
+    /// `cancel` stops it within seconds: a job that was asked to stop ends `cancelled`, another `interrupted`.
+    /// Dropping the future leaves the job unfinished, for [`recover`](Self::recover).
+    pub async fn run(
+        &self,
+        id: ReplicationJobId,
+        cancel: CancellationToken,
+    ) -> Result<JobStatus, RunReplicationError> {
+        let span = tracing::info_span!("job", job.id = %id, job.kind = "replication");
+        self.run_to_its_end(id, &cancel).instrument(span).await
+    }
+
+    async fn run_to_its_end(
+        &self,
+        id: ReplicationJobId,
+        cancel: &CancellationToken,
+    ) -> Result<JobStatus, RunReplicationError> {
+        let status = self.status(id).await?;
+        if matches!(status, JobStatus::Running | JobStatus::Cancelling) {
+            return Err(RunReplicationError::AtWork(id));
+        }
+        if status.is_terminal() {
+            return Ok(status);
+        }
+        if cancel.is_cancelled() {
+            self.end(id, None, &Ending::Stopped).await?;
+        } else {
+            match self.patiently(|| self.begin(id)).await? {
+                None => (),
+                Some(Err(fault)) => self.end(id, None, &Ending::Fault(fault)).await?,
+                Some(Ok(mut work)) => {
+                    let ending = self.replicate(&mut work, cancel).await;
+                    self.release(&work).await;
+                    self.end(id, Some(&work.job), &ending).await?;
+                }
+            }
+        }
+        let status = self.status(id).await?;
+        tracing::info!(status = status.word(), "a replication has ended");
+        Ok(status)
+    }
+
+    async fn status(&self, id: ReplicationJobId) -> Result<JobStatus, RunReplicationError> {
+        let read = || async { self.store.view().await?.replication(id).await };
+        let job = self.patiently(read).await?.ok_or(RunReplicationError::NotFound(id))?;
+        Ok(job.state.status())
+    }
+
+    /// Takes a queued job to work; `None` when it has ended meanwhile.
+    async fn begin(&self, id: ReplicationJobId) -> Result<Option<Result<Work, Fault>>, StoreError> {
+        let mut unit = self.store.begin().await?;
+        let Some(mut job) = unit.replication(id).await? else {
+            return Ok(None);
+        };
+        match job.state.status() {
+            JobStatus::Queued => {
+                let started = job.state.clone().apply(JobEvent::Started, self.clock.now());
+                job.state = started.unwrap_or(job.state);
+                unit.update_replication(&mut job).await?;
+            }
+            // The commit of an earlier try was done, only its answer was lost.
+            JobStatus::Running => (),
+            JobStatus::Cancelling
+            | JobStatus::Succeeded
+            | JobStatus::Failed
+            | JobStatus::Cancelled
+            | JobStatus::Interrupted => return Ok(None),
+        }
+        let Some(vm) = unit.vm(job.vm).await? else {
+            return Ok(None);
+        };
+        let reach = match reach(unit.as_mut(), &vm).await? {
+            Ok(reach) => reach,
+            Err(fault) => return Ok(Some(Err(fault))),
+        };
+        let disks = unit.disks_of(&[vm.id]).await?;
+        unit.commit().await?;
+        let (open, told_at) = (Vec::new(), None);
+        Ok(Some(Ok(Work { job, vm, reach, disks, open, told_at })))
+    }
+
+    async fn replicate(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
+        for index in 0..work.job.disks.len() {
+            if cancel.is_cancelled() {
+                return Ending::Stopped;
+            }
+            if let Err(fault) = self.prepare(work, index).await {
+                return Ending::Fault(fault);
+            }
+        }
+        self.copy(work, cancel).await
+    }
+
+    async fn prepare(&self, work: &mut Work, index: usize) -> Result<(), Fault> {
+        let Some(replica) = work.job.disks.get_mut(index) else {
+            return Ok(());
+        };
+        let same = |disk: &&VmDisk| disk.id == replica.disk && disk.presence == Presence::Present;
+        let Some(disk) = work.disks.iter().find(same) else {
+            let detail =
+                format!("disk {} is gone from the VM; start the replication again", replica.key);
+            return Err(Fault::new("replication/disk-gone", detail));
+        };
+        let order = PrepareReplica {
+            vm: work.vm.id,
+            disk: disk.id,
+            capacity: disk.facts.capacity,
+            format: work.job.format,
+            incremental: work.job.kind == ReplicationKind::Incremental,
+        };
+        let prepared = self.storage.prepare_replica(&order).await;
+        let target = prepared.map_err(|error| Fault::new(error.code(), error.to_string()))?;
+        replica.path = Some(target.path.clone());
+        replica.method_reason.clone_from(&target.no_parent_reason);
+        work.open.push((replica.key.clone(), target));
+        Ok(())
+    }
+
+    /// Closes every target that was not sealed.
+    async fn release(&self, work: &Work) {
+        for (key, target) in &work.open {
+            if let Err(error) = self.storage.release_replica(target).await {
+                tracing::error!(error = %error, disk.key = %key, "the target of a replica could not be closed");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Starts a replication: links the disk rows that are there and stores the job, in one unit of work.
+
+use hub_domain::disk::{DiskFacts, Presence, VmDisk};
+use hub_domain::ids::ReplicationJobId;
+use hub_domain::job::JobState;
+use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
+use hub_domain::source::CopyBytes;
+use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
+use hub_ports::store::{FindVmError, find_vm};
+use hub_ports::{StoreError, retry_conflicts};
+
+use crate::{Replication, StartReplicationError};
+
+/// Asks for a replication.
+#[derive(Clone, Debug)]
+pub struct StartReplication {
+    /// Which VM; all of its disks are replicated.
+    pub vm: VmAddress,
+    /// From the beginning, or what has changed.
+    pub kind: ReplicationKind,
+    /// What the replicas are.
+    pub format: ReplicaFormat,
+}
+
+/// A replication that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The job.
+    pub job: ReplicationJob,
+    /// Whether this request made it.
+    pub is_new: bool,
+}
+
+impl Replication {
+    /// Stores a queued job and links every disk row of the VM to it; the caller then runs it with [`run`](Self::run).
+    ///
+    /// The same request again, while its job is at work, answers with that job (promise P8). A caller whose tasks have
+    /// keys hands over either answer: the job may be stored and not yet at work, when an earlier answer was lost.
+    pub async fn start(
+        &self,
+        request: &StartReplication,
+    ) -> Result<Started, StartReplicationError> {
+        let mut view = self.store.view().await?;
+        let vm = find_vm(view.as_mut(), &request.vm).await?;
+        drop(view);
+        let missing = self.missing_disks(&vm).await?;
+        retry_conflicts(|| self.try_start(request, &vm, missing.as_deref())).await
+    }
+
+    async fn try_start(
+        &self,
+        request: &StartReplication,
+        vm: &VmContext,
+        missing: Option<&[DiskFacts]>,
+    ) -> Result<Started, StartReplicationError> {
+        let gone = || StartReplicationError::FindVm(FindVmError::NotFound(vm.id.to_string()));
+        let mut work = self.store.begin().await?;
+        match work.lock_vm(vm.id).await {
+            Err(StoreError::Missing(_)) => return Err(gone()),
+            done => done?,
+        }
+        let vm = work.vm(vm.id).await?.ok_or_else(gone)?;
+        if let Some(running) = work.unfinished_replications(Some(vm.id)).await?.into_iter().next() {
+            if running.kind == request.kind && running.format == request.format {
+                return Ok(Started { job: running, is_new: false });
+            }
+            return Err(StartReplicationError::AlreadyRunning(running.id));
+        }
+        if vm.vma_node.is_none() {
+            return Err(StartReplicationError::NoVma { vm_name: vm.facts.name });
+        }
+        let disks = self.store_missing_disks(work.as_mut(), &vm, missing).await?;
+        let mut present: Vec<&VmDisk> =
+            disks.iter().filter(|disk| disk.presence == Presence::Present).collect();
+        if present.is_empty() {
+            return Err(StartReplicationError::NoDisks { vm_name: vm.facts.name });
+        }
+        present.sort_by_key(|disk| disk.ordinal);
+        let now = self.clock.now();
+        let job = ReplicationJob {
+            id: ReplicationJobId::from_uuid(self.ids.new_id()),
+            vm: vm.id,
+            kind: request.kind,
+            format: request.format,
+            state: JobState::Queued,
+            disks: present.into_iter().map(replica_disk).collect(),
+            version: 1,
+            created_at: now,
+        };
+        work.insert_replication(&job).await?;
+        work.link_disks(vm.id, job.id, now).await?;
+        work.set_vm_status(vm.id, ContextStatus::Replicating, now).await?;
+        work.commit().await?;
+        tracing::info!(job.id = %job.id, vm.id = %job.vm, disks = job.disks.len(), "a replication was asked for");
+        Ok(Started { job, is_new: true })
+    }
+}
+
+fn replica_disk(disk: &VmDisk) -> ReplicaDisk {
+    ReplicaDisk {
+        disk: disk.id,
+        ordinal: disk.ordinal,
+        key: disk.facts.key.clone(),
+        path: None,
+        method: None,
+        method_reason: None,
+        bytes: CopyBytes { total: disk.facts.capacity.bytes(), ..CopyBytes::default() },
+        root: None,
+    }
+}
