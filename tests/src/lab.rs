@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hub_testkit::database::{DatabaseKind, TestDatabase};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,7 +23,8 @@ pub struct Lab {
     pub hub: Hub,
     /// `datastore1`, empty.
     pub datastore: Datastore,
-    _database: Option<TestDatabase>,
+    /// The hub's catalogue, for states that the API cannot make.
+    pub database: TestDatabase,
     folder: TempDir,
 }
 
@@ -33,14 +34,7 @@ impl Lab {
         if !tool::present(&tool::DISK_TOOLS)? {
             return Ok(None);
         }
-        // SQLite is what the hub takes when it is told nothing, so nothing is what it is told.
-        let database = match kind {
-            DatabaseKind::Sqlite => None,
-            DatabaseKind::MariaDb | DatabaseKind::Postgres => {
-                let Some(database) = TestDatabase::create(kind).await? else { return Ok(None) };
-                Some(database)
-            }
-        };
+        let Some(database) = TestDatabase::create(kind).await? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("hub-lab-").tempdir()?;
         let datastore = Datastore::create(folder.path(), "datastore1")?;
         let logs = folder.path().join("logs");
@@ -55,14 +49,35 @@ impl Lab {
         let vma = vma.await?;
         let hub = Hub::start(HubOptions {
             data_dir: folder.path().join("hub"),
-            database_url: database.as_ref().map(|it| it.url.clone()),
+            database_url: Some(database.url.clone()),
             logs,
             environment: Vec::new(),
             lifetime: Lifetime::Owned,
         });
         let hub = hub.await?;
         let api = hub.api()?;
-        Ok(Some(Self { api, vma, hub, datastore, _database: database, folder }))
+        Ok(Some(Self { api, vma, hub, datastore, database, folder }))
+    }
+
+    /// Starts a lab, plays one part in it, and shows what the processes had to say when it fails.
+    pub async fn play(
+        kind: DatabaseKind,
+        part: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let Some(mut lab) = Self::start(kind).await? else { return Ok(()) };
+        let outcome = part(&mut lab).await;
+        outcome.with_context(|| format!("{}\n{}", lab.vma.program.tail(), lab.hub.program.tail()))
+    }
+
+    /// Fails when a process logged a warning or an error: where all went well there is none.
+    pub fn check_logs(&self) -> Result<()> {
+        for program in [&self.hub.program, &self.vma.program] {
+            let log = program.log()?;
+            let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+            let lines: Vec<_> = log.lines().filter(loud).collect();
+            ensure!(lines.is_empty(), "logged though all went well:\n{}", lines.join("\n"));
+        }
+        Ok(())
     }
 
     /// A directory that goes away with the lab, for files of the test's own.

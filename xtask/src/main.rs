@@ -7,6 +7,7 @@
 
 mod check;
 mod database;
+mod demo;
 mod generated;
 mod server;
 mod steps;
@@ -37,6 +38,8 @@ enum Command {
     Test(suite::Arguments),
     /// Runs private database servers until interrupted, and prints how to reach them.
     Db(database::Arguments),
+    /// Tells the whole story on real disks: discover, replicate, back up, restore, compare.
+    Demo(demo::Arguments),
     /// Writes the generated documents.
     Gen(generated::Arguments),
 }
@@ -58,6 +61,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(&workspace),
         Command::Test(arguments) => suite::run(&workspace, arguments),
         Command::Db(arguments) => database::run(arguments),
+        Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Gen(arguments) => generated::run(&workspace, arguments),
     }
 }

@@ -56,6 +56,11 @@ impl TestDatabase {
         }
     }
 
+    /// Runs one statement beside whoever else uses the database, as an operator or an older release would.
+    pub async fn execute(&self, statement: &str) -> anyhow::Result<()> {
+        run_on(&self.url, statement).await
+    }
+
     fn in_directory() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("catalogue.db");

@@ -1,0 +1,70 @@
+//! The mission told once on real parts: from discovery to a proven restore, by the public API alone.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the demo talks to a person at a terminal"
+)]
+
+mod ledger;
+mod screen;
+mod stage;
+mod story;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+
+use screen::Screen;
+use stage::Stage;
+
+/// Makes two VMs with real file systems, protects and restores them, and judges the result with foreign tools.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Leave hub and VMA running afterwards, and say how to reach and how to stop them.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// One thread, because the processes live as long as the thread that starts them.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut screen = Screen::new();
+    match run(&arguments, &mut screen).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            screen.abandon();
+            eprintln!("\nThe demo failed in step \"{}\": {error:#}", screen.step_name());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the story; answers whether every judge agreed.
+async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<bool> {
+    let start = Instant::now();
+    screen.title("Sendense Hub: from discovery to a proven restore");
+    let mut stage = Stage::build(arguments.keep, screen).await?;
+    let told = story::tell(&mut stage, screen).await;
+    let ledger = match told {
+        Ok(ledger) => ledger,
+        Err(error) => {
+            screen.abandon();
+            eprintln!("{}\n{}", stage.hub.program.tail(), stage.vma.program.tail());
+            return Err(error);
+        }
+    };
+    screen.say(&format!("\n{}\n\n{}", ledger.points_table(), ledger.proofs_table()));
+    for failure in ledger.failures() {
+        screen.say(&format!("FAILED {failure}"));
+    }
+    let (passed, total) = ledger.score();
+    stage.close(screen).await?;
+    let took = screen::seconds(start.elapsed());
+    screen.say(&format!("\n{passed} of {total} comparisons passed in {took}."));
+    Ok(passed == total)
+}

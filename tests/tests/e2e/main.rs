@@ -1,0 +1,3 @@
+//! The real processes together; one binary, so that everything links once.
+
+mod acceptance;
