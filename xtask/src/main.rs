@@ -5,6 +5,7 @@
     reason = "these commands talk to a person at a terminal"
 )]
 
+mod bench;
 mod check;
 mod database;
 mod demo;
@@ -40,6 +41,8 @@ enum Command {
     Db(database::Arguments),
     /// Tells the whole story on real disks: discover, replicate, back up, restore, compare.
     Demo(demo::Arguments),
+    /// Measures a release build beside its peers, in the same run.
+    Bench(bench::Arguments),
     /// Writes the generated documents.
     Gen(generated::Arguments),
 }
@@ -62,6 +65,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test(arguments) => suite::run(&workspace, arguments),
         Command::Db(arguments) => database::run(arguments),
         Command::Demo(arguments) => demo::run(&workspace, arguments),
+        Command::Bench(arguments) => bench::run(&workspace, arguments),
         Command::Gen(arguments) => generated::run(&workspace, arguments),
     }
 }

@@ -16,6 +16,13 @@ pub(crate) struct Tool {
     package: &'static str,
 }
 
+impl Tool {
+    /// A program, and the package that has it.
+    pub(crate) const fn new(program: &'static str, package: &'static str) -> Self {
+        Self { program, package }
+    }
+}
+
 /// Images, network block devices and file systems: needed whatever the database.
 pub(crate) const COMMON: [Tool; 7] = [
     Tool { program: "qemu-img", package: "qemu-utils" },

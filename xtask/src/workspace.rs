@@ -73,6 +73,13 @@ impl Workspace {
         passes(&mut cargo)?;
         Ok(metadata.target_directory.join("debug"))
     }
+
+    /// Builds every binary as it ships, and answers the directory in which they lie.
+    pub(crate) fn build_release_binaries(&self) -> anyhow::Result<PathBuf> {
+        let metadata = self.metadata()?;
+        passes(self.cargo().args(["build", "--workspace", "--bins", "--release"]))?;
+        Ok(metadata.target_directory.join("release"))
+    }
 }
 
 /// What this program needs of `cargo metadata`.
