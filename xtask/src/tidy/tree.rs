@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Directories that hold nothing written by hand.
+/// Directories at the root that hold nothing written by hand; `docs/problems/target` is no build directory.
 const SKIPPED: [&str; 2] = ["target", ".git"];
 
 /// Endings of the files that rules look at; a file without an ending is a script.
@@ -68,7 +68,7 @@ impl Tree {
             let kind = entry.file_type()?;
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
             if kind.is_dir() {
-                if !SKIPPED.contains(&name.as_str()) {
+                if !SKIPPED.contains(&path.as_str()) {
                     self.descend(&entry.path(), &path)?;
                 }
             } else if kind.is_file() {
