@@ -18,6 +18,7 @@ use crate::image::not_created;
 use crate::layout::{partial_of, plain_file_name};
 use crate::point::{self, OpenPoint};
 use crate::progress::reported;
+use crate::reservation::{Reservation, Reservations};
 use crate::target::{TargetImage, Unfinished};
 
 /// The files of one restore.
@@ -45,6 +46,29 @@ impl RestoreFiles {
     fn partials(&self) -> Vec<PathBuf> {
         vec![partial_of(&self.named), partial_of(&self.data)]
     }
+
+    /// Takes every name that is written: flat extents are named by the stem alone, so two descriptors can mean the same one.
+    fn reserve(&self, in_use: &Reservations) -> Result<Vec<Reservation>, StorageError> {
+        let mut held = vec![in_use.take(&self.named)?];
+        if self.data != self.named {
+            held.push(in_use.take(&self.data)?);
+        }
+        Ok(held)
+    }
+
+    /// What a restore may have left that did not come to its end.
+    ///
+    /// A descriptor is written before its extent gets a name and named after it, so an extent beside a
+    /// partial descriptor, and not beside a named one, belongs to nobody.
+    fn left_over(&self) -> Vec<PathBuf> {
+        let mut left = self.partials();
+        let between = partial_of(&self.named).exists() && !self.named.exists();
+        if self.data != self.named && between {
+            // It goes first: once the partial descriptor is gone, nothing tells whose it is.
+            left.insert(0, self.data.clone());
+        }
+        left
+    }
 }
 
 /// Restores a point to a file below the restore directory.
@@ -56,7 +80,7 @@ pub(crate) async fn restore(
     cancel: &CancellationToken,
 ) -> Result<RestoredFile, StorageError> {
     let files = RestoreFiles::of(&storage.options.restore_dir, output)?;
-    let _reservation = storage.in_use.take(&files.named)?;
+    let reservations = files.reserve(&storage.in_use)?;
     let point = point::open(location).await?;
     let dir = files.dir.clone();
     let taken = [files.named.clone(), files.data.clone()];
@@ -73,6 +97,8 @@ pub(crate) async fn restore(
     write_proven(&point, &files, output.format, sink, cancel).await?;
     let format = output.format;
     blocking(&files.dir.clone(), move || {
+        // The last one is dropped first: the names are free when nothing unfinished is left under them.
+        let (_held_to_the_end, unfinished) = (reservations, unfinished);
         name_files(&files, format, bytes)?;
         unfinished.keep();
         Ok(RestoredFile { path: files.named.display().to_string(), bytes })
@@ -172,12 +198,14 @@ async fn first_difference(
 
 /// Gives the finished files their names: first the data, then what points to it.
 fn name_files(files: &RestoreFiles, format: RestoreFormat, bytes: u64) -> Result<(), StorageError> {
-    durable::rename_new(&partial_of(&files.data), &files.data).map_err(io_at(&files.data))?;
+    let partial = partial_of(&files.named);
     if format == RestoreFormat::Vmdk {
-        let partial = partial_of(&files.named);
         let flat = files.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
         durable::write_new(&partial, vmdk_descriptor(&flat, bytes).as_bytes())
             .map_err(io_at(&partial))?;
+    }
+    durable::rename_new(&partial_of(&files.data), &files.data).map_err(io_at(&files.data))?;
+    if format == RestoreFormat::Vmdk {
         durable::rename_new(&partial, &files.named).map_err(io_at(&files.named))?;
     }
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))
@@ -203,15 +231,13 @@ pub(crate) async fn abandon(
     output: &RestoreOutput,
 ) -> Result<(), StorageError> {
     let files = RestoreFiles::of(&storage.options.restore_dir, output)?;
-    let Ok(reservation) = storage.in_use.take(&files.named) else { return Ok(()) };
-    let partials = files.partials();
+    let Ok(reservations) = files.reserve(&storage.in_use) else { return Ok(()) };
     blocking(&files.dir.clone(), move || {
+        let _held_to_the_end = reservations;
         if !files.dir.is_dir() {
             return Ok(());
         }
-        durable::remove_files(&files.dir, &partials).map_err(io_at(&files.dir))
+        durable::remove_files(&files.dir, &files.left_over()).map_err(io_at(&files.dir))
     })
-    .await?;
-    drop(reservation);
-    Ok(())
+    .await
 }

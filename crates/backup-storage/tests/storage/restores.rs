@@ -100,3 +100,56 @@ async fn what_a_killed_restore_left_is_swept() -> Result<()> {
     assert!(names(&hub).await?.is_empty());
     Ok(())
 }
+
+/// Trap #25: `web.0` and `web.1` are two files, but both would keep their bytes in `web-flat.vmdk`.
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_25_two_restores_never_share_the_file_that_holds_the_bytes() -> Result<()> {
+    let hub = Hub::start().await?;
+    let disk = pattern(SIZE, 1);
+    hub.back_up(1, &disk, None).await?;
+    let stop = CancellationToken::new();
+    let order = |number: u8| RestoreOutput {
+        format: RestoreFormat::Vmdk,
+        file_name: format!("web.{number}"),
+    };
+    let (location, first_order) = (hub.location(1), order(0));
+    let first = hub.storage.restore_point(&location, &first_order, &NoProgress, &stop);
+    let mut first = std::pin::pin!(first);
+    let partial = hub.folder.path().join("restores/web-flat.vmdk.partial");
+    let begun = async {
+        while !partial.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = &mut first => anyhow::bail!("it was done before it was seen: {done:?}"),
+        () = begun => (),
+    }
+    let second = hub.storage.restore_point(&location, &order(1), &NoProgress, &stop).await;
+    assert!(matches!(second, Err(StorageError::Exists { .. })), "{second:?}");
+    hub.storage.abandon_restore(&order(1)).await?;
+    assert!(partial.exists(), "the second restore removed what the first one writes");
+    let file = first.await?;
+    judge(file.path.as_ref(), "vmdk", &disk)
+}
+
+/// Promise P2: killed between the two renames of a VMDK, a restore leaves bytes that no descriptor names.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_vmdk_whose_descriptor_got_no_name_is_swept() -> Result<()> {
+    let hub = Hub::start().await?;
+    let dir = hub.folder.path().join("restores");
+    std::fs::create_dir(&dir)?;
+    let order = RestoreOutput { format: RestoreFormat::Vmdk, file_name: "web.vmdk".to_owned() };
+    std::fs::write(dir.join("web-flat.vmdk"), b"whole")?;
+    hub.storage.abandon_restore(&order).await?;
+    assert_eq!(names(&hub).await?, ["web-flat.vmdk"], "it may be somebody else's");
+    std::fs::write(dir.join("web.vmdk.partial"), b"descriptor")?;
+    hub.storage.abandon_restore(&order).await?;
+    assert!(names(&hub).await?.is_empty(), "{:?}", names(&hub).await?);
+    std::fs::write(dir.join("web-flat.vmdk"), b"whole")?;
+    std::fs::write(dir.join("web.vmdk"), b"descriptor")?;
+    hub.storage.abandon_restore(&order).await?;
+    assert_eq!(names(&hub).await?.len(), 2);
+    Ok(())
+}
