@@ -74,6 +74,7 @@ impl HubStorage {
     /// Keeps a target until it is sealed or abandoned.
     pub(crate) fn keep(&self, export: String, target: OpenTarget) {
         self.targets.lock().insert(export, target);
+        self.in_use.tell_change();
     }
 
     /// Takes a target out, to end it.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_block::BlockDevice;
 use hub_data_mover::{
@@ -18,6 +19,7 @@ use hub_ports::{
 use hub_qcow2::{
     Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError,
 };
+use tokio::time::timeout;
 
 use crate::durable;
 use crate::export_name;
@@ -31,6 +33,9 @@ use crate::target::{
 
 /// Clusters of 64 KiB: the size of a digest's block, and what stock tools use.
 const CLUSTER_BITS: u32 = 16;
+
+/// How long an abandoned image may take to come to rest: the last writes, syncs and renames of a slow disk.
+const QUIET_WITHIN: Duration = Duration::from_secs(120);
 
 /// Really writes, syncs and removes a file.
 pub(crate) async fn probe(repository: &Repository) -> Result<RepositoryProbe, StorageError> {
@@ -201,7 +206,8 @@ pub(crate) async fn seal(
 }
 
 fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, StorageError> {
-    let SettledTarget { files, image, manifest, parent_root, unfinished, reservation, root } =
+    // Dropped in reverse order: after an error the path is free when what is unfinished has been removed.
+    let SettledTarget { reservation, unfinished, files, image, manifest, parent_root, root } =
         settled;
     // The image is closed before it gets its name: nobody writes to a restore point.
     drop(image);
@@ -274,23 +280,40 @@ pub(crate) async fn abandon(
     path: &str,
 ) -> Result<(), StorageError> {
     let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
-    if let Some(target) = storage.release_image(&files.image) {
-        target.discard().await;
+    let quiet = timeout(QUIET_WITHIN, end_all_use(storage, &files.image)).await;
+    let reservation = quiet.map_err(|_| unusable(&files.image, "it is still being written"))?;
+    remove(files, ImageFiles::all, Some(reservation)).await
+}
+
+/// Takes an image from whoever has it. A seal or a preparation whose caller has gone cannot be stopped:
+/// it ends by itself, and until then it may still give names.
+async fn end_all_use(storage: &HubStorage, image: &Path) -> Reservation {
+    loop {
+        let changed = storage.in_use.next_change();
+        if let Some(target) = storage.release_image(image) {
+            target.discard().await;
+        }
+        match storage.in_use.take(image) {
+            Ok(reservation) => return reservation,
+            Err(_) => changed.await,
+        }
     }
-    remove(files, ImageFiles::all).await
 }
 
 /// Removes a restore point's files.
 pub(crate) async fn delete(repository: &Repository, path: &str) -> Result<(), StorageError> {
-    remove(ImageFiles::of_point(Path::new(&repository.path), path)?, ImageFiles::finished).await
+    let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
+    remove(files, ImageFiles::finished, None).await
 }
 
 async fn remove(
     files: ImageFiles,
     which: fn(&ImageFiles) -> Vec<PathBuf>,
+    held: Option<Reservation>,
 ) -> Result<(), StorageError> {
     let dir = files.dir.clone();
     blocking(&dir, move || {
+        let _held_to_the_end = held;
         if !files.dir.is_dir() {
             return Ok(());
         }

@@ -18,7 +18,9 @@ use crate::hub_storage::HubStorage;
 use crate::image::not_created;
 use crate::layout::{self, ImageFiles};
 use crate::reservation::Reservation;
-use crate::target::{self, NewTarget, Parent, TargetImage, Unfinished, compare_roots};
+use crate::target::{
+    self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
+};
 
 /// Creates or opens a replica; its old manifest is gone before the first byte can be written.
 pub(crate) async fn prepare(
@@ -143,18 +145,22 @@ pub(crate) async fn seal(
     settled.image.finish().await.map_err(block_at(&settled.files.image))?;
     let (path, block_size) = (target.path.clone(), target.block_size);
     let place: PathBuf = settled.files.image.clone();
-    blocking(&place, move || {
-        let files = settled.files;
-        drop(settled.image);
-        let identity = identity(&path, block_size, settled.manifest.table().capacity());
-        settled.manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
-        durable::rename_new(&files.partial_manifest, &files.manifest)
-            .map_err(io_at(&files.manifest))?;
-        durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
-        settled.unfinished.keep();
-        Ok(settled.root.to_string())
-    })
-    .await
+    blocking(&place, move || publish(settled, &path, block_size)).await
+}
+
+/// The replica stays reserved until this has ended, even if nobody waits for it any more.
+fn publish(settled: SettledTarget, path: &str, block_size: u32) -> Result<String, StorageError> {
+    // Dropped in reverse order: after an error the path is free when what is unfinished has been removed.
+    let SettledTarget { reservation, unfinished, files, image, manifest, root, .. } = settled;
+    drop(image);
+    let identity = identity(path, block_size, manifest.table().capacity());
+    manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
+    durable::rename_new(&files.partial_manifest, &files.manifest)
+        .map_err(io_at(&files.manifest))?;
+    durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
+    unfinished.keep();
+    drop(reservation);
+    Ok(root.to_string())
 }
 
 /// A replica is no restore point; its manifest only says which image its digests are of.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use hub_ports::StorageError;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 /// The paths in use by one hub process.
 #[derive(Clone, Default)]
 pub(crate) struct Reservations {
     paths: Arc<Mutex<HashSet<PathBuf>>>,
+    changed: Arc<Notify>,
 }
 
 impl Reservations {
@@ -20,6 +23,16 @@ impl Reservations {
             return Err(StorageError::Exists { path: path.display().to_string() });
         }
         Ok(Reservation { all: self.clone(), path: path.to_owned() })
+    }
+
+    /// Ends at the next change after this call: a path was let go, or its target can be taken out now.
+    pub(crate) fn next_change(&self) -> OwnedNotified {
+        self.changed.clone().notified_owned()
+    }
+
+    /// Wakes those who wait for a change.
+    pub(crate) fn tell_change(&self) {
+        self.changed.notify_waiters();
     }
 }
 
@@ -32,5 +45,6 @@ pub(crate) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.all.paths.lock().remove(&self.path);
+        self.all.tell_change();
     }
 }

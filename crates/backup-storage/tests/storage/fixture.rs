@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::task::Poll;
 
 use anyhow::{Context, Result, bail, ensure};
 use hub_backup_storage::{HubStorage, HubStorageOptions};
@@ -225,4 +226,18 @@ pub(crate) fn judge(image: &Path, format: &str, disk: &[u8]) -> Result<()> {
     }
     run("qemu-img", &["compare", "-f", format, "-F", "raw", image, raw.to_str().context("path")?])?;
     Ok(())
+}
+
+/// Polls a future so many times and drops it; whether it was done by then.
+pub(crate) async fn polled(times: usize, work: impl Future) -> bool {
+    let mut work = std::pin::pin!(work);
+    let mut left = times;
+    std::future::poll_fn(|context| {
+        left -= 1;
+        match work.as_mut().poll(context) {
+            Poll::Pending if left > 0 => Poll::Pending,
+            last => Poll::Ready(last.is_ready()),
+        }
+    })
+    .await
 }

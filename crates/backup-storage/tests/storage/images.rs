@@ -6,7 +6,7 @@ use hub_block::BlockDevice;
 use hub_ports::{BackupStorage, StorageError};
 
 use super::fixture::{
-    DISK, Hub, SIZE, VM, dial, image_path, judge, pattern, push, qemu_img, run, seal,
+    DISK, Hub, SIZE, VM, dial, image_path, judge, pattern, polled, push, qemu_img, run, seal,
 };
 
 /// Everything below the repository but directories, by name.
@@ -172,4 +172,27 @@ async fn deleting_removes_image_and_manifest_and_nothing_else() -> Result<()> {
     assert_eq!(files(&hub)?.len(), 2);
     assert!(hub.storage.delete_image(&hub.repository, "../outside.qcow2").await.is_err());
     judge(&hub.file(&image_path(1)), "qcow2", &disk)
+}
+
+/// Promise P9: a seal whose caller has gone goes on for a while, and may be about to give names.
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_abandoning_ends_a_seal_that_was_dropped_anywhere() -> Result<()> {
+    let hub = Hub::start().await?;
+    let disk = pattern(SIZE, 1);
+    let mut number = 0;
+    for _ in 0..20 {
+        for polls in 1..40 {
+            number += 1;
+            let target = hub.storage.prepare_image(&hub.order(number, SIZE, None)?).await?;
+            let root = push(&disk, &target).await?;
+            let order = seal(number, target, root, None)?;
+            let sealed = polled(polls, hub.storage.seal_image(&order)).await;
+            hub.storage.abandon_image(&hub.repository, &image_path(number)).await?;
+            assert!(files(&hub)?.is_empty(), "after {polls} polls: {:?}", files(&hub)?);
+            if sealed {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use hub_domain::replication::ReplicaFormat;
 use hub_domain::source::PreparedTarget;
 use hub_ports::{PrepareReplica, ReplicaStorage, StorageError};
 
-use super::fixture::{DISK, Hub, SIZE, VM, judge, pattern, push};
+use super::fixture::{DISK, Hub, SIZE, VM, judge, pattern, polled, push};
 
 fn order(format: ReplicaFormat, size: usize, incremental: bool) -> Result<PrepareReplica> {
     let capacity = Capacity::new(size as u64)?;
@@ -87,5 +87,32 @@ async fn two_runs_at_once_are_refused_and_disagreeing_ends_are_not_sealed() -> R
     assert!(matches!(refused, Err(StorageError::ProofMismatch { .. })), "{refused:?}");
     let next = run(&hub, ReplicaFormat::Raw, &pattern(SIZE, 1), true).await?;
     assert!(next.parent.is_none());
+    Ok(())
+}
+
+/// Trap #25: a seal whose caller has gone goes on for a while; it must not touch what the next run writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_25_a_seal_that_was_dropped_does_not_meddle_with_the_next_run() -> Result<()> {
+    let hub = Hub::start().await?;
+    let disk = pattern(SIZE, 1);
+    let order = order(ReplicaFormat::Raw, SIZE, true)?;
+    let mut sealed = false;
+    for polls in 1..40_usize {
+        let target = hub.storage.prepare_replica(&order).await?;
+        let root = push(&disk, &target).await?;
+        sealed = polled(polls, hub.storage.seal_replica(&target, &root)).await;
+        let next = loop {
+            match hub.storage.prepare_replica(&order).await {
+                Err(StorageError::Exists { .. }) => tokio::task::yield_now().await,
+                other => break other?,
+            }
+        };
+        let root = push(&disk, &next).await?;
+        hub.storage.seal_replica(&next, &root).await?;
+        if sealed {
+            break;
+        }
+    }
+    assert!(sealed, "it was never sealed");
     Ok(())
 }
