@@ -98,7 +98,24 @@ fn complete(
     if table.block_size() != block_size {
         return Err("the disk's blocks have another size than its replica's".to_owned());
     }
+    untouched(files, order.format, table.capacity())?;
     Ok(Parent { root: manifest.root(), table, capacity })
+}
+
+/// Whether the image is still the one that was sealed: whoever starts a replica writes to it, and says nothing.
+///
+/// The manifest is the last that a run writes, so an image that is younger has been written since.
+fn untouched(files: &ImageFiles, format: ReplicaFormat, capacity: u64) -> Result<(), String> {
+    let of = |path: &Path| fs::metadata(path).map_err(|error| error.to_string());
+    let (image, manifest) = (of(&files.image)?, of(&files.manifest)?);
+    if format == ReplicaFormat::Raw && image.len() != capacity {
+        return Err("the replica is not as long as its disk was".to_owned());
+    }
+    let modified = |it: &fs::Metadata| it.modified().map_err(|error| error.to_string());
+    if modified(&image)? > modified(&manifest)? {
+        return Err("the replica has been written to since it was sealed".to_owned());
+    }
+    Ok(())
 }
 
 fn reopen(image: &Path, order: &PrepareReplica) -> Result<TargetImage, StorageError> {

@@ -90,6 +90,43 @@ async fn two_runs_at_once_are_refused_and_disagreeing_ends_are_not_sealed() -> R
     Ok(())
 }
 
+/// Promise P7: whoever starts a replica writes to it, and its digests then describe another disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_replica_that_somebody_else_wrote_to_is_read_in_full() -> Result<()> {
+    for format in [ReplicaFormat::Raw, ReplicaFormat::Qcow2] {
+        let hub = Hub::start().await?;
+        let disk = pattern(SIZE, 1);
+        let first = run(&hub, format, &disk, false).await?;
+        let image = hub.folder.path().join("replicas").join(&first.path);
+        let mut bytes = std::fs::read(&image)?;
+        let at = bytes.windows(512).position(|it| *it == disk[..512]).unwrap_or_default();
+        bytes[at + 3] ^= 1;
+        std::fs::write(&image, bytes)?;
+        let next = run(&hub, format, &disk, true).await?;
+        assert!(next.parent.is_none(), "{format:?}: stood upon a disk that it does not hold");
+        assert!(next.no_parent_reason.is_some_and(|why| why.contains("written")));
+        assert!(run(&hub, format, &disk, true).await?.parent.is_some());
+    }
+    Ok(())
+}
+
+/// Promise P7: bytes cut off the end would come back as zeroes when the file is made as long as the disk again.
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_replica_that_was_cut_is_read_in_full() -> Result<()> {
+    let hub = Hub::start().await?;
+    let disk = pattern(SIZE, 1);
+    let first = run(&hub, ReplicaFormat::Raw, &disk, false).await?;
+    let image = hub.folder.path().join("replicas").join(&first.path);
+    let file = std::fs::OpenOptions::new().write(true).open(&image)?;
+    let before = file.metadata()?.modified()?;
+    file.set_len(70_000)?;
+    file.set_modified(before)?;
+    drop(file);
+    let next = run(&hub, ReplicaFormat::Raw, &disk, true).await?;
+    assert!(next.parent.is_none(), "stood upon half a disk");
+    Ok(())
+}
+
 /// Trap #25: a seal whose caller has gone goes on for a while; it must not touch what the next run writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_25_a_seal_that_was_dropped_does_not_meddle_with_the_next_run() -> Result<()> {
