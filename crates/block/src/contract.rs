@@ -75,7 +75,10 @@ async fn overwrites_and_zeroes(device: &dyn BlockDevice) -> ContractResult {
 
 async fn refuses_what_leaves_it(device: &dyn BlockDevice) -> ContractResult {
     let out = |result: Result<(), BlockError>| {
-        clause(matches!(result, Err(BlockError::OutOfRange { .. })), "refuses a range beyond the end")
+        clause(
+            matches!(result, Err(BlockError::OutOfRange { .. })),
+            "refuses a range beyond the end",
+        )
     };
     out(device.read_at(SIZE - 1, 2).await.map(drop))?;
     out(device.read_at(u64::MAX, 1).await.map(drop))?;

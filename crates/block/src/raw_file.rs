@@ -5,14 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use crate::{
-    BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents,
-};
+use crate::{BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents};
 
 /// Reads up to this size share one pool of buffers.
 const POOLED_READ: usize = 1 << 20;
@@ -24,6 +23,7 @@ pub struct RawFile {
     size: u64,
     read_only: bool,
     pool: BufferPool,
+    sync_failed: Arc<AtomicBool>,
 }
 
 impl RawFile {
@@ -49,13 +49,25 @@ impl RawFile {
     }
 
     fn over(file: File, size: u64, read_only: bool) -> Self {
-        Self { file: Arc::new(file), size, read_only, pool: BufferPool::new(POOLED_READ, 16) }
+        let (file, sync_failed) = (Arc::new(file), Arc::default());
+        Self { file, size, read_only, pool: BufferPool::new(POOLED_READ, 16), sync_failed }
+    }
+
+    /// After one failed sync nothing more is believed: the kernel may have dropped the pages that it could
+    /// not write, and a second attempt would succeed without them.
+    fn require_sound(&self) -> Result<(), BlockError> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let what = "an earlier sync failed, the file cannot be trusted";
+            return Err(BlockError::Io(io::Error::other(what)));
+        }
+        Ok(())
     }
 
     fn writable(&self, offset: u64, len: u64) -> Result<(), BlockError> {
         if self.read_only {
             return Err(BlockError::ReadOnly);
         }
+        self.require_sound()?;
         check_range(offset, len, self.size)
     }
 
@@ -109,7 +121,15 @@ impl BlockDevice for RawFile {
     }
 
     async fn flush(&self) -> Result<(), BlockError> {
-        self.on_file(|file| Ok(file.sync_data()?)).await
+        self.require_sound()?;
+        let failed = self.sync_failed.clone();
+        self.on_file(move |file| {
+            file.sync_data().map_err(|error| {
+                failed.store(true, Ordering::Release);
+                error.into()
+            })
+        })
+        .await
     }
 }
 
@@ -193,5 +213,21 @@ mod tests {
         let extents = file.extents(0, 1 << 20).await.unwrap();
         assert_eq!(extents[0].kind, ExtentKind::Zero);
         assert!(extents.iter().any(|it| it.kind == ExtentKind::Data && it.offset == 512 * 1024));
+    }
+
+    /// Promise P1: after a failed sync the kernel may have dropped the pages, and the next sync would succeed without them.
+    #[tokio::test]
+    async fn p1_nothing_is_believed_after_a_sync_that_failed() {
+        // The null device takes every write and cannot be synced.
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+        let file = RawFile::over(null, 4096, false);
+        file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
+        file.flush().await.unwrap_err();
+        let said = |error: BlockError| std::error::Error::source(&error).unwrap().to_string();
+        let refused = said(file.flush().await.unwrap_err());
+        assert!(refused.contains("earlier sync failed"), "{refused}");
+        let refused = said(file.write_at(0, Bytes::from_static(b"x")).await.unwrap_err());
+        assert!(refused.contains("earlier sync failed"), "{refused}");
+        assert!(file.write_zeroes(0, 512).await.is_err());
     }
 }
