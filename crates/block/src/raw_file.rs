@@ -169,7 +169,10 @@ fn data_and_holes(file: &File, offset: u64, len: u64) -> Result<Vec<Extent>, Blo
             continue;
         }
         let hole = rustix::fs::seek(file, SeekFrom::Hole(at)).map_err(io::Error::from)?.min(end);
-        found.push(Extent { offset: at, len: hole - at, kind: ExtentKind::Data });
+        if hole > at {
+            found.push(Extent { offset: at, len: hole - at, kind: ExtentKind::Data });
+        }
+        // Where somebody punched a hole between the two questions, the first one is asked again.
         at = hole;
     }
     Ok(merge_extents(found))
@@ -229,5 +232,30 @@ mod tests {
         let refused = said(file.write_at(0, Bytes::from_static(b"x")).await.unwrap_err());
         assert!(refused.contains("earlier sync failed"), "{refused}");
         assert!(file.write_zeroes(0, 512).await.is_err());
+    }
+
+    /// Data may become a hole between the two questions to the file system.
+    #[test]
+    fn an_extent_is_not_empty_while_others_write() {
+        const BLOCK: u64 = 65_536;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.raw");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    zero_range(&file, 4 * BLOCK, 8 * BLOCK).unwrap();
+                    file.write_all_at(&[1; 4096], 4 * BLOCK).unwrap();
+                    file.write_all_at(&[1; 4096], 5 * BLOCK).unwrap();
+                }
+            });
+            let found: Vec<_> =
+                (0..20_000).map(|_| data_and_holes(&file, 4 * BLOCK, 4 * BLOCK).unwrap()).collect();
+            done.store(true, Ordering::Relaxed);
+            let empty = found.iter().flatten().filter(|it| it.len == 0).count();
+            assert_eq!(empty, 0);
+        });
     }
 }
