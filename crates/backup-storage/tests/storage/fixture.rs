@@ -236,7 +236,7 @@ pub(crate) async fn polled(times: usize, work: impl Future) -> bool {
         left -= 1;
         match work.as_mut().poll(context) {
             Poll::Pending if left > 0 => Poll::Pending,
-            last => Poll::Ready(last.is_ready()),
+            last @ (Poll::Pending | Poll::Ready(_)) => Poll::Ready(last.is_ready()),
         }
     })
     .await
