@@ -1,1 +1,27 @@
-//! The REST API of the hub, mountable in another actix application.
+#![doc = include_str!("../README.md")]
+
+mod access;
+mod answer;
+mod auth;
+mod backups;
+mod endpoint;
+mod events;
+mod fence;
+mod health;
+mod inventory;
+mod jobs;
+mod malformed;
+mod openapi;
+mod page;
+mod problem;
+mod problem_page;
+mod serve;
+mod service;
+mod state;
+mod token;
+mod words;
+
+pub use serve::serve;
+pub use service::Api;
+pub use state::{Hub, HubFacts};
+pub use token::{NewTokenError, create_token, token_digest};

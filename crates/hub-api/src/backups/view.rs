@@ -1,0 +1,187 @@
+//! Backups and runs as the API shows them.
+
+use chrono::{DateTime, Utc};
+use hub_domain::backup::{BackupJob, BackupRun, Proof, run_status};
+use hub_domain::job::JobStatus as Status;
+use hub_domain::source::CopyBytes;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::answer::{bytes, percent};
+use crate::events::Followed;
+use crate::words::{BackupType, Fault, JobStatus};
+
+/// One protection of one VM at one instant: one backup per disk.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BackupRun)]
+pub(crate) struct RunView {
+    pub(crate) run_id: Uuid,
+    vm_context_id: Uuid,
+    vm_name: String,
+    repository_id: Uuid,
+    policy_id: Option<Uuid>,
+    /// What was asked for; each backup says what it became.
+    backup_type: BackupType,
+    tags: Vec<String>,
+    /// Folded over the backups: succeeded only when all have.
+    status: JobStatus,
+    created_at: DateTime<Utc>,
+    bytes: BytesView,
+    /// By ordinal.
+    backups: Vec<BackupView>,
+}
+
+/// One disk within a run; a restore point once it has succeeded.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Backup)]
+pub(crate) struct BackupView {
+    backup_id: Uuid,
+    run_id: Uuid,
+    vm_context_id: Uuid,
+    vm_name: String,
+    /// The disk's ordinal.
+    disk_id: u32,
+    /// The hypervisor's own id of the disk.
+    disk_key: String,
+    /// The disk's row, while it exists.
+    vm_disk_id: Option<i64>,
+    repository_id: Uuid,
+    policy_id: Option<Uuid>,
+    backup_type: BackupType,
+    status: JobStatus,
+    /// The image, relative to its repository; null until it is prepared.
+    repository_path: Option<String>,
+    /// The point it stands on.
+    parent_backup_id: Option<Uuid>,
+    /// The source's mark for the next incremental.
+    change_id: Option<String>,
+    /// How the blocks were found: `full`, `changed_since` or `by_digest`.
+    method: String,
+    /// Why so, where it is not what was asked for.
+    method_reason: Option<String>,
+    /// The disk's capacity at that instant.
+    capacity_bytes: i64,
+    bytes: BytesView,
+    progress_percent: u8,
+    /// Bytes that image and manifest take in the repository.
+    stored_bytes: i64,
+    /// What both ends saw; null until it has succeeded.
+    proof: Option<ProofView>,
+    error: Option<Fault>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+/// Counters of a copy.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CopyBytes)]
+pub(crate) struct BytesView {
+    /// To be looked at.
+    total: i64,
+    /// Looked at.
+    done: i64,
+    /// Read from the source.
+    read: i64,
+    /// Sent as data.
+    sent: i64,
+}
+
+/// Root digests, found independently at both ends.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Proof)]
+pub(crate) struct ProofView {
+    /// Of what the VMA read from the source.
+    source_root: String,
+    /// Of what the hub stored.
+    stored_root: String,
+    agrees: bool,
+}
+
+impl RunView {
+    pub(crate) fn of(run: BackupRun, jobs: &[BackupJob]) -> Self {
+        Self {
+            run_id: run.id.as_uuid(),
+            vm_context_id: run.vm.as_uuid(),
+            vm_name: run.vm_name,
+            repository_id: run.repository.as_uuid(),
+            policy_id: run.policy.map(|it| it.as_uuid()),
+            backup_type: run.backup_type.into(),
+            tags: run.tags,
+            status: run_status(jobs).into(),
+            created_at: run.created_at,
+            bytes: BytesView::sum(jobs.iter().map(|job| job.bytes)),
+            backups: jobs.iter().map(BackupView::of).collect(),
+        }
+    }
+}
+
+impl Followed for RunView {
+    fn has_ended(&self) -> bool {
+        Status::from(self.status).is_terminal()
+    }
+}
+
+impl BackupView {
+    pub(crate) fn of(job: &BackupJob) -> Self {
+        let succeeded = job.state.status() == Status::Succeeded;
+        Self {
+            backup_id: job.id.as_uuid(),
+            run_id: job.run.as_uuid(),
+            vm_context_id: job.vm.as_uuid(),
+            vm_name: job.vm_name.clone(),
+            disk_id: job.ordinal,
+            disk_key: job.disk_key.as_str().to_owned(),
+            vm_disk_id: job.disk.map(|it| it.as_raw()),
+            repository_id: job.repository.as_uuid(),
+            policy_id: job.policy.map(|it| it.as_uuid()),
+            backup_type: job.backup_type.into(),
+            status: job.state.status().into(),
+            repository_path: job.path.clone(),
+            parent_backup_id: job.parent.map(|it| it.as_uuid()),
+            change_id: job.change_id.clone(),
+            method: job.method.clone(),
+            method_reason: job.method_reason.clone(),
+            capacity_bytes: bytes(job.capacity.bytes()),
+            bytes: BytesView::of(job.bytes),
+            progress_percent: percent(job.bytes.done, job.bytes.total, succeeded),
+            stored_bytes: bytes(job.stored_bytes),
+            proof: job.proof.as_ref().map(ProofView::of),
+            error: job.state.fault().map(Fault::from),
+            created_at: job.created_at,
+            started_at: job.state.started_at(),
+            finished_at: job.state.finished_at(),
+        }
+    }
+}
+
+impl BytesView {
+    pub(crate) fn of(counters: CopyBytes) -> Self {
+        Self {
+            total: bytes(counters.total),
+            done: bytes(counters.done),
+            read: bytes(counters.read),
+            sent: bytes(counters.sent),
+        }
+    }
+
+    fn sum(parts: impl Iterator<Item = CopyBytes>) -> Self {
+        Self::of(parts.fold(CopyBytes::default(), |sum, part| CopyBytes {
+            total: sum.total.saturating_add(part.total),
+            done: sum.done.saturating_add(part.done),
+            read: sum.read.saturating_add(part.read),
+            sent: sum.sent.saturating_add(part.sent),
+        }))
+    }
+}
+
+impl ProofView {
+    fn of(proof: &Proof) -> Self {
+        Self {
+            source_root: proof.source_root.clone(),
+            stored_root: proof.stored_root.clone(),
+            agrees: proof.agrees(),
+        }
+    }
+}

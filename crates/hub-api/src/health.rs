@@ -1,0 +1,78 @@
+//! Whether the hub lives, and what it is.
+
+use actix_web::web;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::answer::State;
+use crate::endpoint::Endpoint;
+
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::get("/health", || web::get().to(live)).open(),
+    Endpoint::get("/api/v1/health", || web::get().to(live)).open(),
+    Endpoint::get("/api/v1/debug/health", || web::get().to(inspect)),
+];
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// Version of the hub.
+    version: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DebugHealth {
+    /// `ok`, or `degraded` while the database does not answer.
+    status: &'static str,
+    system_info: SystemInfo,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SystemInfo {
+    /// Version of the hub.
+    version: String,
+    /// From which sources it was built.
+    build: String,
+    /// Since its start.
+    uptime_seconds: u64,
+    database: DatabaseInfo,
+    /// Calls of this API, counted in its route table.
+    api_endpoints: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatabaseInfo {
+    /// `sqlite`, `mysql` or `postgres`.
+    kind: String,
+    /// `ok`, or `unavailable`.
+    status: &'static str,
+}
+
+/// Whether the hub lives; asks nothing of the database and needs no token.
+#[utoipa::path(get, path = "/health", tag = "health", security(()),
+    responses((status = 200, body = Health)))]
+pub(crate) async fn live(state: State) -> web::Json<Health> {
+    web::Json(Health { status: "ok", version: state.hub().facts.version.clone() })
+}
+
+/// What this hub is, and whether its database answers.
+#[utoipa::path(get, path = "/api/v1/debug/health", tag = "health",
+    responses((status = 200, body = DebugHealth)))]
+pub(crate) async fn inspect(state: State) -> web::Json<DebugHealth> {
+    let answers = state.ask(|hub| async move { Ok(hub.store.ping().await?) }).await.is_ok();
+    let facts = &state.hub().facts;
+    web::Json(DebugHealth {
+        status: if answers { "ok" } else { "degraded" },
+        system_info: SystemInfo {
+            version: facts.version.clone(),
+            build: facts.build.clone(),
+            uptime_seconds: state.started.elapsed().as_secs(),
+            database: DatabaseInfo {
+                kind: facts.database.clone(),
+                status: if answers { "ok" } else { "unavailable" },
+            },
+            api_endpoints: state.endpoints,
+        },
+    })
+}

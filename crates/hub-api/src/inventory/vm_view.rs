@@ -1,0 +1,177 @@
+//! VMs and disks as the API shows them, and how requests name a VM.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use hub_domain::disk::VmDisk;
+use hub_domain::ids::VmContextId;
+use hub_domain::vm::{VmAddress, VmContext};
+use hub_ports::{Catalogue, StoreError};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::answer::bytes;
+use crate::problem::Problem;
+use crate::words::{ContextStatus, DiskPresence};
+
+/// A VM under management, with its disks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VmContext)]
+pub(crate) struct VmView {
+    context_id: Uuid,
+    /// Display name: a label, not an identity.
+    vm_name: String,
+    /// The source's own id.
+    vmware_vm_id: String,
+    vm_path: String,
+    vcenter_host: String,
+    datacenter: String,
+    current_status: ContextStatus,
+    cpu_count: Option<u32>,
+    memory_mb: Option<u32>,
+    os_type: Option<String>,
+    /// `poweredOn`, `poweredOff` or `suspended`.
+    power_state: Option<String>,
+    credential_id: Option<Uuid>,
+    vma_node_id: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    /// By ordinal, retired ones included.
+    disks: Vec<DiskView>,
+}
+
+/// A disk of a VM.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Disk)]
+pub(crate) struct DiskView {
+    /// The row's number.
+    id: i64,
+    vm_context_id: Uuid,
+    /// The replication job linked to it; null from discovery on until there is one.
+    job_id: Option<Uuid>,
+    /// The hypervisor's own id.
+    disk_id: String,
+    /// Its place in the VM: 0, 1, 2…
+    ordinal: u32,
+    label: String,
+    vmdk_path: String,
+    datastore: String,
+    /// In GiB, rounded: for people.
+    size_gb: i64,
+    /// Exact.
+    capacity_bytes: i64,
+    provisioning_type: Option<String>,
+    bus: Option<String>,
+    unit_number: Option<u32>,
+    presence: DiskPresence,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl DiskView {
+    pub(crate) fn of(disk: &VmDisk) -> Self {
+        let facts = &disk.facts;
+        Self {
+            id: disk.id.as_raw(),
+            vm_context_id: disk.vm.as_uuid(),
+            job_id: disk.job.map(|job| job.as_uuid()),
+            disk_id: facts.key.as_str().to_owned(),
+            ordinal: disk.ordinal,
+            label: facts.label.clone(),
+            vmdk_path: facts.vmdk_path.clone(),
+            datastore: facts.datastore.clone(),
+            size_gb: bytes(facts.size_gb()),
+            capacity_bytes: bytes(facts.capacity.bytes()),
+            provisioning_type: facts.provisioning_type.clone(),
+            bus: facts.bus.clone(),
+            unit_number: facts.unit_number,
+            presence: disk.presence.into(),
+            created_at: disk.created_at,
+            updated_at: disk.updated_at,
+        }
+    }
+}
+
+impl VmView {
+    fn of(vm: VmContext, disks: Vec<DiskView>) -> Self {
+        let facts = vm.facts;
+        Self {
+            context_id: vm.id.as_uuid(),
+            vm_name: facts.name,
+            vmware_vm_id: facts.vmware_vm_id,
+            vm_path: facts.path,
+            vcenter_host: facts.vcenter_host,
+            datacenter: facts.datacenter,
+            current_status: vm.status.into(),
+            cpu_count: facts.cpu_count,
+            memory_mb: facts.memory_mb,
+            os_type: facts.os_type,
+            power_state: facts.power_state,
+            credential_id: vm.credential.map(|it| it.as_uuid()),
+            vma_node_id: vm.vma_node.map(|it| it.as_uuid()),
+            created_at: vm.created_at,
+            updated_at: vm.updated_at,
+            disks,
+        }
+    }
+}
+
+/// VMs with their disks, in two statements however many there are.
+pub(crate) async fn with_disks(
+    catalogue: &mut dyn Catalogue,
+    vms: Vec<VmContext>,
+) -> Result<Vec<VmView>, StoreError> {
+    let ids: Vec<VmContextId> = vms.iter().map(|vm| vm.id).collect();
+    let disks = if ids.is_empty() { Vec::new() } else { catalogue.disks_of(&ids).await? };
+    let mut by_vm: BTreeMap<VmContextId, Vec<DiskView>> = BTreeMap::new();
+    for disk in &disks {
+        by_vm.entry(disk.vm).or_default().push(DiskView::of(disk));
+    }
+    Ok(vms
+        .into_iter()
+        .map(|vm| {
+            let disks = by_vm.remove(&vm.id).unwrap_or_default();
+            VmView::of(vm, disks)
+        })
+        .collect())
+}
+
+/// The address in a request's body: exactly one of name and id.
+pub(crate) fn address(
+    vm_name: Option<&str>,
+    vm_context_id: Option<&str>,
+) -> Result<VmAddress, Problem> {
+    match (vm_name, vm_context_id) {
+        (Some(name), None) if !name.trim().is_empty() => Ok(VmAddress::parse(name.trim())),
+        (None, Some(id)) => {
+            id.trim().parse().map(VmAddress::Id).map_err(|_| {
+                Problem::field("/vm_context_id", "it is the context_id of a VM, a UUID")
+            })
+        }
+        (Some(_), Some(_)) => {
+            Err(Problem::field("/vm_context_id", "give either vm_name or vm_context_id"))
+        }
+        (None | Some(_), None) => {
+            Err(Problem::field("/vm_name", "say which VM: give vm_name or vm_context_id"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_vm_once() {
+        let id = "00000000-0000-0000-0000-000000000001";
+        assert!(matches!(address(Some(" web "), None), Ok(VmAddress::Name(name)) if name == "web"));
+        assert!(matches!(address(Some(id), None), Ok(VmAddress::Id(_))));
+        assert!(matches!(address(None, Some(id)), Ok(VmAddress::Id(_))));
+        for (name, id) in
+            [(None, None), (Some(" "), None), (None, Some("web")), (Some("web"), Some(id))]
+        {
+            assert!(address(name, id).is_err(), "{name:?} {id:?}");
+        }
+    }
+}

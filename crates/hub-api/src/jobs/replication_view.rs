@@ -1,0 +1,114 @@
+//! Replications as the API shows them, and what questions about them may narrow.
+
+use chrono::{DateTime, Utc};
+use hub_domain::job::JobStatus as Status;
+use hub_domain::replication::{ReplicaDisk, ReplicationJob};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::answer::percent;
+use crate::backups::view::BytesView;
+use crate::events::Followed;
+use crate::page::{Limit, limit};
+use crate::words::{Fault, JobStatus, ReplicaFormat, ReplicationType};
+
+/// Which replications.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReplicationQuery {
+    /// Only of the VM with this name or context_id.
+    pub(crate) vm_name: Option<String>,
+    /// Most items to answer.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 100)]
+    pub(crate) limit: Limit,
+    /// Only items after the one with this id: the `next` of the page before.
+    pub(crate) after: Option<Uuid>,
+}
+
+/// A replication of one VM.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Replication)]
+pub(crate) struct ReplicationView {
+    pub(crate) id: Uuid,
+    vm_context_id: Uuid,
+    vm_name: String,
+    replication_type: ReplicationType,
+    format: ReplicaFormat,
+    status: JobStatus,
+    progress_percent: u8,
+    /// Folded over the disks.
+    bytes: BytesView,
+    /// By ordinal.
+    disks: Vec<ReplicaDiskView>,
+    error: Option<Fault>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+/// One disk of a replication.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplicaDisk)]
+pub(crate) struct ReplicaDiskView {
+    /// The disk's row.
+    vm_disk_id: i64,
+    /// The disk's ordinal.
+    disk_id: u32,
+    /// The hypervisor's own id of the disk.
+    disk_key: String,
+    /// The replica image, relative to the replica directory; null until it is prepared.
+    replica_path: Option<String>,
+    /// The method really used.
+    method: Option<String>,
+    /// Why this method.
+    method_reason: Option<String>,
+    bytes: BytesView,
+    /// Root digest that both ends agree on; null until the disk is complete.
+    root: Option<String>,
+}
+
+impl ReplicationView {
+    pub(crate) fn of(job: &ReplicationJob, vm_name: String) -> Self {
+        let counters = job.bytes();
+        let succeeded = job.state.status() == Status::Succeeded;
+        Self {
+            id: job.id.as_uuid(),
+            vm_context_id: job.vm.as_uuid(),
+            vm_name,
+            replication_type: job.kind.into(),
+            format: job.format.into(),
+            status: job.state.status().into(),
+            progress_percent: percent(counters.done, counters.total, succeeded),
+            bytes: BytesView::of(counters),
+            disks: job.disks.iter().map(ReplicaDiskView::of).collect(),
+            error: job.state.fault().map(Fault::from),
+            created_at: job.created_at,
+            started_at: job.state.started_at(),
+            finished_at: job.state.finished_at(),
+        }
+    }
+}
+
+impl Followed for ReplicationView {
+    fn has_ended(&self) -> bool {
+        Status::from(self.status).is_terminal()
+    }
+}
+
+impl ReplicaDiskView {
+    fn of(disk: &ReplicaDisk) -> Self {
+        Self {
+            vm_disk_id: disk.disk.as_raw(),
+            disk_id: disk.ordinal,
+            disk_key: disk.key.as_str().to_owned(),
+            replica_path: disk.path.clone(),
+            method: disk.method.clone(),
+            method_reason: disk.method_reason.clone(),
+            bytes: BytesView::of(disk.bytes),
+            root: disk.root.clone(),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Replications: every disk of a VM, copied to a replica that stays current.
+
+use std::collections::BTreeMap;
+
+use actix_web::web;
+use hub_domain::ids::{ReplicationJobId, VmContextId};
+use hub_domain::replication::ReplicationJob;
+use hub_domain::vm::VmAddress;
+use hub_job_runner::JobKey;
+use hub_ports::Catalogue;
+use hub_ports::store::find_vm;
+use hub_replication::StartReplication;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::launch::launch;
+use super::replication_view::{ReplicationQuery, ReplicationView};
+use crate::answer::{Answer, Response, State, accepted, gone, id};
+use crate::events::follow;
+use crate::inventory::vm_view::address;
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::state::Hub;
+use crate::words::{ReplicaFormat, ReplicationType};
+
+/// What these jobs are called by the supervisor.
+const KIND: &str = "replication";
+
+const NOT_FOUND: &str = "replication/not-found";
+
+/// Which VM to replicate, and how.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewReplication {
+    /// The VM's name, or its context_id; either this or `vm_context_id`.
+    vm_name: Option<String>,
+    /// The VM's context_id.
+    vm_context_id: Option<String>,
+    #[serde(default = "initial")]
+    #[schema(default = "initial")]
+    replication_type: ReplicationType,
+    #[serde(default = "raw")]
+    #[schema(default = "raw")]
+    format: ReplicaFormat,
+}
+
+/// Replicates a VM; the same request while it runs answers that job.
+#[utoipa::path(post, path = "/api/v1/replications", tag = "replications",
+    request_body = NewReplication, responses((status = 202, body = ReplicationView)))]
+pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Response {
+    let request = StartReplication {
+        vm: address(new.vm_name.as_deref(), new.vm_context_id.as_deref())?,
+        kind: new.replication_type.into(),
+        format: new.format.into(),
+    };
+    let started =
+        state.carry_out(|hub| async move {
+            let job = hub.replication.start(&request).await?.job;
+            let (engine, id) = (hub.replication.clone(), job.id);
+            launch(&hub.supervisor, KIND, id, move |cancel| async move {
+                engine.run(id, cancel).await
+            })?;
+            named(hub.store.view().await?.as_mut(), &job).await
+        });
+    started.await.map(|job| accepted(&location(job.id), &job))
+}
+
+/// Replications by id.
+#[utoipa::path(get, path = "/api/v1/replications", tag = "replications",
+    params(ReplicationQuery), responses((status = 200, body = Page<ReplicationView>)))]
+pub(crate) async fn list(
+    state: State,
+    query: web::Query<ReplicationQuery>,
+) -> Answer<Page<ReplicationView>> {
+    let query = query.into_inner();
+    let listed = state.ask(|hub| async move {
+        let mut view = hub.store.view().await?;
+        let vm = match &query.vm_name {
+            Some(name) => Some(find_vm(view.as_mut(), &VmAddress::parse(name)).await?.id),
+            None => None,
+        };
+        let after = query.after.map(ReplicationJobId::from_uuid);
+        let jobs = view.replications_page(vm, after, query.limit.with_one_more()).await?;
+        let mut names = BTreeMap::new();
+        for job in &jobs {
+            if let std::collections::btree_map::Entry::Vacant(entry) = names.entry(job.vm) {
+                entry.insert(vm_name(view.as_mut(), job.vm).await?);
+            }
+        }
+        let item = |job: ReplicationJob| {
+            let name = names.get(&job.vm).cloned().unwrap_or_default();
+            ReplicationView::of(&job, name)
+        };
+        Ok(Page::of(jobs, query.limit, |job| job.id.to_string(), item))
+    });
+    listed.await.map(web::Json)
+}
+
+/// One replication.
+#[utoipa::path(get, path = "/api/v1/replications/{id}", tag = "replications",
+    params(("id" = Uuid, Path)), responses((status = 200, body = ReplicationView)))]
+pub(crate) async fn show(state: State, of: web::Path<String>) -> Answer<ReplicationView> {
+    state.ask(|hub| async move { find(&hub, &of).await }).await.map(web::Json)
+}
+
+/// Asks a replication to stop.
+#[utoipa::path(post, path = "/api/v1/replications/{id}/cancel", tag = "replications",
+    params(("id" = Uuid, Path)), responses((status = 202, body = ReplicationView)))]
+pub(crate) async fn cancel(state: State, of: web::Path<String>) -> Response {
+    let cancelled = state.carry_out(|hub| async move {
+        let job: ReplicationJobId = id(&of, NOT_FOUND, "replication")?;
+        hub.replication.cancel(job).await?;
+        hub.supervisor.cancel(&JobKey::new(KIND, job));
+        find(&hub, &of).await
+    });
+    cancelled.await.map(|job| accepted(&location(job.id), &job))
+}
+
+/// Removes a replication that has ended; the disks linked to it stay, with no job again.
+#[utoipa::path(delete, path = "/api/v1/replications/{id}", tag = "replications",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
+pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
+    let removed = state.carry_out(|hub| async move {
+        let job: ReplicationJobId = id(&of, NOT_FOUND, "replication")?;
+        Ok(hub.replication.delete(job).await?)
+    });
+    removed.await.map(|()| gone())
+}
+
+/// The replication as server-sent events, until it has ended.
+#[utoipa::path(get, path = "/api/v1/replications/{id}/events", tag = "replications",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, body = String, content_type = "text/event-stream",
+        description = "Events named `replication`; the data is the replication")))]
+pub(crate) async fn events(state: State, of: web::Path<String>) -> Response {
+    let of = of.into_inner();
+    follow(state, "replication", move |hub| {
+        let of = of.clone();
+        async move { find(&hub, &of).await }
+    })
+    .await
+}
+
+async fn find(hub: &Hub, text: &str) -> Result<ReplicationView, Problem> {
+    let mut view = hub.store.view().await?;
+    let job = view.replication(id(text, NOT_FOUND, "replication")?).await?;
+    let job = job.ok_or_else(|| Problem::not_found(NOT_FOUND, "replication", text))?;
+    named(view.as_mut(), &job).await
+}
+
+async fn named(
+    catalogue: &mut dyn Catalogue,
+    job: &ReplicationJob,
+) -> Result<ReplicationView, Problem> {
+    Ok(ReplicationView::of(job, vm_name(catalogue, job.vm).await?))
+}
+
+/// A replication goes with its VM, so the name is there unless both have just gone.
+async fn vm_name(catalogue: &mut dyn Catalogue, vm: VmContextId) -> Result<String, Problem> {
+    Ok(catalogue.vm(vm).await?.map(|it| it.facts.name).unwrap_or_default())
+}
+
+fn location(id: Uuid) -> String {
+    format!("/api/v1/replications/{id}")
+}
+
+fn initial() -> ReplicationType {
+    ReplicationType::Initial
+}
+
+fn raw() -> ReplicaFormat {
+    ReplicaFormat::Raw
+}

@@ -1,0 +1,117 @@
+//! Discovery, VMs under management and their disks.
+
+use hub_domain::inventory::RejectedVm;
+use hub_testkit::fixtures::{self, BIG, SMALL};
+use serde_json::json;
+
+use crate::lab::Lab;
+
+#[tokio::test]
+async fn discovery_lists_a_source_and_says_what_is_managed() {
+    let mut inventory = fixtures::inventory(vec![fixtures::pgtest1().unwrap()]);
+    inventory.rejected.push(RejectedVm { subject: "bad".into(), detail: "why".into() });
+    let lab = Lab::of(inventory).await.unwrap();
+    let needed = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    assert_eq!(needed.problem(), (400, "discovery/vma-node-needed"));
+    let vma = lab.register_vma().await.unwrap();
+    let found = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    insta::assert_json_snapshot!("discovered", found.body);
+    lab.post("/api/v1/discovery/add-vms", json!({"all": true})).await.unwrap();
+    let by_id = json!({"vma_node_id": vma, "names": ["pgtest1"]});
+    let again = lab.post("/api/v1/discovery/discover-vms", by_id).await.unwrap();
+    assert_eq!(again.body["vms"][0]["managed"], true);
+    assert!(again.body["vms"][0]["context_id"].is_string());
+    lab.vma.set_reachable(false);
+    let down = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    assert_eq!(down.problem(), (503, "vma/unreachable"));
+}
+
+#[tokio::test]
+async fn adding_answers_for_every_vm_asked_for() {
+    let vms = vec![
+        fixtures::pgtest1().unwrap(),
+        fixtures::seen_vm("web", "vm-7", vec![fixtures::disk("disk-2000", 512).unwrap()]),
+        fixtures::seen_vm("web", "vm-8", Vec::new()),
+    ];
+    let lab = Lab::new(vms).await.unwrap();
+    lab.register_vma().await.unwrap();
+    let names = json!({"vm_names": ["pgtest1", "web", "ghost"]});
+    let added = lab.post("/api/v1/discovery/add-vms", names).await.unwrap();
+    assert_eq!(added.status, 200, "{}", added.text);
+    insta::assert_json_snapshot!("added", added.body);
+    let picked = json!({"vm_names": ["pgtest1", "web"], "vm_ids": ["vm-8"]});
+    let again = lab.post("/api/v1/discovery/add-vms", picked).await.unwrap();
+    assert_eq!((&again.body["added"], &again.body["unchanged"]), (&json!(1), &json!(1)));
+    let nothing = lab.post("/api/v1/discovery/add-vms", json!({})).await.unwrap();
+    assert_eq!(nothing.problem(), (400, "discovery/nothing-asked"));
+    let both = json!({"all": true, "vm_names": ["web"]});
+    let both = lab.post("/api/v1/discovery/add-vms", both).await.unwrap();
+    assert_eq!(both.problem(), (400, "request/invalid-field"));
+}
+
+#[tokio::test]
+async fn story_1_discovered_disks_have_no_job() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let all = lab.get("/api/v1/vm-contexts").await.unwrap();
+    assert_eq!(all.body["totals"], json!({"vms": 1, "disks": 2, "capacity_bytes": BIG + SMALL}));
+    insta::assert_json_snapshot!("vm_context", all.body["items"][0]);
+    let disks = lab.get("/api/v1/vm-contexts/pgtest1/disks").await.unwrap();
+    assert_eq!(disks.body["items"], all.body["items"][0]["disks"]);
+    for (disk, capacity) in [(0, BIG), (1, SMALL)] {
+        assert_eq!(disks.body["items"][disk]["job_id"], json!(null));
+        assert_eq!(disks.body["items"][disk]["capacity_bytes"], capacity);
+    }
+}
+
+#[tokio::test]
+async fn a_vm_is_found_by_id_and_by_a_name_that_only_it_has() {
+    let twins = vec![
+        fixtures::seen_vm("web server/1, ж", "vm-1", Vec::new()),
+        fixtures::seen_vm("twin", "vm-2", Vec::new()),
+        fixtures::seen_vm("twin", "vm-3", Vec::new()),
+    ];
+    let lab = Lab::new(twins).await.unwrap();
+    lab.register_vma().await.unwrap();
+    lab.post("/api/v1/discovery/add-vms", json!({"all": true})).await.unwrap();
+    let odd = lab.get("/api/v1/vm-contexts/web%20server%2F1%2C%20%D0%B6").await.unwrap();
+    assert_eq!(odd.body["vm_name"], "web server/1, ж", "{}", odd.text);
+    let twin = lab.get("/api/v1/vm-contexts/twin").await.unwrap();
+    assert_eq!(twin.problem(), (409, "vm/ambiguous-name"));
+    let candidates = twin.body["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 2);
+    for candidate in candidates {
+        let path = format!("/api/v1/vm-contexts/{}", candidate["context_id"].as_str().unwrap());
+        assert_eq!(lab.get(&path).await.unwrap().body["vm_name"], "twin");
+    }
+    let ghost = lab.get("/api/v1/vm-contexts/ghost/disks").await.unwrap();
+    assert_eq!(ghost.problem(), (404, "vm/not-found"));
+}
+
+#[tokio::test]
+async fn a_refresh_stores_what_has_changed() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let same = lab.post("/api/v1/vm-contexts/pgtest1/refresh", json!({})).await.unwrap();
+    assert_eq!(same.body["outcome"], "unchanged", "{}", same.text);
+    let grown = vec![fixtures::disk("disk-2000", BIG).unwrap()];
+    lab.vma.set_inventory(fixtures::inventory(vec![fixtures::seen_vm("pgtest1", "vm-1", grown)]));
+    let changed = lab.post("/api/v1/vm-contexts/pgtest1/refresh", json!({})).await.unwrap();
+    assert_eq!(changed.body["outcome"], "updated");
+    assert_eq!(changed.body["vm"]["disks"][1]["presence"], "retired");
+}
+
+#[tokio::test]
+async fn a_vm_leaves_management_unless_jobs_are_at_work() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let script = hub_testkit::CopyScript { stuck_at: Some(1), ..Default::default() };
+    lab.vma.script(script);
+    let job = lab.post("/api/v1/replications", json!({"vm_name": "pgtest1"})).await.unwrap();
+    let active = lab.delete("/api/v1/vm-contexts/pgtest1").await.unwrap();
+    assert_eq!(active.problem(), (409, "vm/active"));
+    let location = job.header("location").to_owned();
+    let cancelled = lab.post(&format!("{location}/cancel"), json!({})).await.unwrap();
+    assert_eq!(cancelled.status, 202, "{}", cancelled.text);
+    assert_eq!(lab.ended(&location).await.unwrap().body["status"], "cancelled");
+    assert_eq!(lab.delete("/api/v1/vm-contexts/pgtest1").await.unwrap().status, 204);
+    let gone = lab.get("/api/v1/vm-contexts/pgtest1").await.unwrap();
+    assert_eq!(gone.problem(), (404, "vm/not-found"));
+}

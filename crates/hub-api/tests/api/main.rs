@@ -1,0 +1,8 @@
+//! The API in process, over doubles: each call's status and body, and who may make it.
+
+mod access;
+mod backups;
+mod edges;
+mod inventory;
+mod jobs;
+mod lab;
