@@ -18,7 +18,7 @@ use super::reader::read_replies;
 use crate::codec::request::{Command, Request};
 use crate::wire::write_frame;
 
-/// A request may take this many I/O timeouts while bytes of others move.
+/// A request may take this many I/O timeouts while bytes of others move, and a flush in silence.
 const PATIENCE: u32 = 10;
 
 /// A connection that requests are handed to; its two tasks belong to the client's task set.
@@ -137,6 +137,17 @@ impl Ticket {
             Ok(Ok(Err(_))) => Err(self.fate.error()),
             Ok(Err(Quiet)) => Err(silent(&self.fate, limit)),
             Err(_) => Err(silent(&self.fate, limit * PATIENCE)),
+        }
+    }
+
+    /// Waits for the answer to a flush. It may come out of a long silence: a server can have gigabytes of a
+    /// copy to write out, and neither end knows how many.
+    pub(super) async fn flushed(self) -> Result<(), BlockError> {
+        let patience = self.pulse.limit() * PATIENCE;
+        match timeout(patience, self.answer).await {
+            Ok(Ok(answer)) => answer.map(drop),
+            Ok(Err(_)) => Err(self.fate.error()),
+            Err(_) => Err(silent(&self.fate, patience)),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct ClientOptions {
     pub max_request: u32,
     /// Time for each connection to be made and its handshake to be done.
     pub connect_timeout: Duration,
-    /// Time for the answer to one request.
+    /// Time for the answer to one request; a flush may take ten times as long.
     pub io_timeout: Duration,
     /// Metadata contexts to ask for besides `base:allocation`, for example `qemu:allocation-depth`; at most 16.
     pub extra_contexts: Vec<String>,

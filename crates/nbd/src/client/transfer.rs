@@ -91,8 +91,7 @@ impl BlockDevice for NbdClient {
             // Without the command a server has nothing volatile, or does not say; no request would change that.
             return Ok(());
         }
-        self.submit(Command::Flush, 0, 0, Bytes::new(), Expect::Done).await?.answer().await?;
-        Ok(())
+        self.submit(Command::Flush, 0, 0, Bytes::new(), Expect::Done).await?.flushed().await
     }
 }
 

@@ -129,12 +129,31 @@ async fn a_server_that_stalls_is_named() {
     let _handle = served.offer("one", device.clone()).unwrap();
     let options = ClientOptions { io_timeout: SHORT, ..ClientOptions::default() };
     let client = connect(&served, options).await.unwrap();
-    let late = client.flush().await;
+    let late = client.write_at(0, Bytes::from(vec![1; 512])).await;
     assert!(matches!(late, Err(BlockError::TimedOut(after)) if after == SHORT), "{late:?}");
     let Err(BlockError::Disconnected(reason)) = client.read_at(0, 512).await else {
         panic!("a client that has ended must say so");
     };
     assert!(reason.contains(&served.addr.to_string()), "{reason}");
+    device.gate.close();
+}
+
+/// Promise P5: what a slow disk has to write out when a copy ends takes longer than any other answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_a_flush_is_waited_for_longer_and_not_for_ever() {
+    let served = Served::start(ServerOptions::default()).await.unwrap();
+    let device = Gated::new(8192);
+    let _handle = served.offer("one", device.clone()).unwrap();
+    let options = ClientOptions { io_timeout: SHORT, ..ClientOptions::default() };
+    let client = connect(&served, options).await.unwrap();
+    let flush = client.flush();
+    tokio::pin!(flush);
+    let early = tokio::time::timeout(3 * SHORT, &mut flush).await;
+    assert!(early.is_err(), "{early:?}");
+    device.gate.add_permits(1);
+    flush.await.unwrap();
+    let late = client.flush().await;
+    assert!(matches!(late, Err(BlockError::TimedOut(after)) if after > SHORT), "{late:?}");
     device.gate.close();
 }
 
