@@ -145,7 +145,8 @@ impl BackupWrites for Session {
             if stored.version + 1 != next.version {
                 return Err(StoreError::Conflict);
             }
-            *stored = next.clone();
+            // Only the deletion of the disk row changes this reference.
+            *stored = BackupJob { disk: stored.disk, ..next.clone() };
             Ok(())
         })?;
         job.version += 1;
@@ -157,9 +158,13 @@ impl BackupWrites for Session {
             if rows.backups.values().any(|job| job.parent == Some(id)) {
                 return Err(StoreError::Refused("another backup stands on this one"));
             }
-            rows.backups.remove(&id).ok_or(StoreError::Missing("the backup"))?;
-            rows.restores.retain(|_, job| job.point != id);
-            rows.verifications.retain(|_, job| job.point != id);
+            if rows.chains.values().any(|chain| chain.full == id || chain.latest == id) {
+                return Err(StoreError::Refused("a chain names this backup"));
+            }
+            let job = rows.backups.remove(&id).ok_or(StoreError::Missing("the backup"))?;
+            if !rows.backups.values().any(|other| other.run == job.run) {
+                rows.runs.remove(&job.run);
+            }
             Ok(())
         })
     }

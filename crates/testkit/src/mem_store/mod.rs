@@ -49,6 +49,7 @@ impl MemStore {
             snapshot: None,
             writes: Vec::new(),
             locked: BTreeSet::new(),
+            refused: false,
         }
     }
 
@@ -89,6 +90,8 @@ struct Session {
     snapshot: Option<(Arc<Rows>, Arc<Rows>)>,
     writes: Vec<Write>,
     locked: BTreeSet<VmContextId>,
+    /// Whether a write was refused: such a unit cannot be committed any more.
+    refused: bool,
 }
 
 impl Session {
@@ -105,14 +108,18 @@ impl Session {
         &self.snapshot().1
     }
 
-    /// Writes now to what this unit sees, and again at commit; a refused write leaves the unit as it was.
+    /// Writes now to what this unit sees, and again at commit; a refused write spoils the unit.
     fn write(
         &mut self,
         write: impl Fn(&mut Rows) -> Result<(), StoreError> + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
         let (_, local) = self.snapshot();
         let mut next = Rows::clone(local);
-        write(&mut next)?;
+        let done = write(&mut next);
+        if done.is_err() {
+            self.refused = true;
+            return done;
+        }
         *local = Arc::new(next);
         self.writes.push(Box::new(write));
         Ok(())
@@ -124,6 +131,9 @@ impl Session {
     }
 
     fn commit_now(&mut self) -> Result<(), StoreError> {
+        if self.refused {
+            return Err(StoreError::Internal("a write of this unit was refused".into()));
+        }
         if self.writes.is_empty() {
             return Ok(());
         }
