@@ -101,8 +101,24 @@ impl ProvingDevice {
 }
 
 impl Shared {
+    /// [`claim_now`](Self::claim_now), on a thread that may wait: the table is a file, and its file system may stall.
+    async fn claim(self: &Arc<Self>, blocks: Range<u64>) -> Result<u64, BlockError> {
+        let shared = self.clone();
+        off_thread(move || shared.claim_now(blocks)).await
+    }
+
+    /// [`release_now`](Self::release_now), on a thread that may wait.
+    async fn release(
+        self: &Arc<Self>,
+        id: u64,
+        set: impl FnOnce(&DigestTable) -> io::Result<()> + Send + 'static,
+    ) -> Result<bool, BlockError> {
+        let shared = self.clone();
+        off_thread(move || shared.release_now(id, set)).await
+    }
+
     /// Says that blocks are about to change: from now on the table does not claim to know them.
-    fn claim(&self, blocks: Range<u64>) -> Result<u64, BlockError> {
+    fn claim_now(&self, blocks: Range<u64>) -> Result<u64, BlockError> {
         let mut under_way = self.under_way.lock();
         let mut overlapped = false;
         for other in &mut under_way.claims {
@@ -119,7 +135,7 @@ impl Shared {
     }
 
     /// Ends a claim and, if nobody else touched its blocks meanwhile, lets `set` enter what they hold.
-    fn release(
+    fn release_now(
         &self,
         id: u64,
         set: impl FnOnce(&DigestTable) -> io::Result<()>,
@@ -135,11 +151,11 @@ impl Shared {
         Ok(!claim.overlapped)
     }
 
-    async fn write(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+    async fn write(self: &Arc<Self>, offset: u64, data: Bytes) -> Result<(), BlockError> {
         let size = self.table.block_size();
         let end = offset + data.len() as u64;
         let touched = offset / size.bytes()..end.div_ceil(size.bytes());
-        let id = self.claim(touched.clone())?;
+        let id = self.claim(touched).await?;
 
         let whole = whole_blocks(&self.table, offset..end);
         let covered = self.table.bytes_of(whole.clone());
@@ -150,47 +166,39 @@ impl Shared {
             tokio::join!(self.inner.write_at(offset, data), digests_off_thread(content, size));
 
         let digests = digests.map_err(|error| BlockError::Io(io::Error::other(error)));
-        let proven = written.and(digests);
-        self.release(id, |table| match &proven {
-            Ok(digests) if !whole.is_empty() => table.set_many(whole.start, digests),
-            Ok(_) | Err(_) => Ok(()),
-        })?;
-        proven.map(drop)
+        let (done, digests) = parted(written.and(digests));
+        self.release(id, move |table| table.set_many(whole.start, &digests)).await?;
+        done
     }
 
-    async fn zero(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+    async fn zero(self: &Arc<Self>, offset: u64, len: u64) -> Result<(), BlockError> {
         let size = self.table.block_size().bytes();
         let end = offset + len;
         let touched = offset / size..end.div_ceil(size);
-        let id = self.claim(touched)?;
-        let whole = whole_blocks(&self.table, offset..end);
+        let id = self.claim(touched).await?;
         let zeroed = self.inner.write_zeroes(offset, len).await;
-        self.release(
-            id,
-            |table| {
-                if zeroed.is_ok() { table.fill(whole, Digest::ZERO) } else { Ok(()) }
-            },
-        )?;
+        let mut whole = whole_blocks(&self.table, offset..end);
+        if zeroed.is_err() {
+            whole.end = whole.start;
+        }
+        self.release(id, move |table| table.fill(whole, Digest::ZERO)).await?;
         zeroed
     }
 
-    async fn read_back(&self, block: u64) -> Result<(), BlockError> {
+    async fn read_back(self: &Arc<Self>, block: u64) -> Result<(), BlockError> {
         let blocks = block..block + 1;
         let bytes = self.table.bytes_of(blocks.clone());
         let run =
             Extent { offset: bytes.start, len: bytes.end - bytes.start, kind: ExtentKind::Data };
-        let id = self.claim(blocks)?;
+        let id = self.claim(blocks).await?;
         let digests = async {
             let data = read_run(&*self.inner, run).await?;
             let digests = digests_off_thread(data, self.table.block_size()).await;
             digests.map_err(|error| BlockError::Io(io::Error::other(error)))
         };
-        let digests = digests.await;
-        let alone = self.release(id, |table| match &digests {
-            Ok(digests) => table.set_many(block, digests),
-            Err(_) => Ok(()),
-        })?;
-        digests?;
+        let (done, digests) = parted(digests.await);
+        let alone = self.release(id, move |table| table.set_many(block, &digests)).await?;
+        done?;
         if alone {
             return Ok(());
         }
@@ -203,8 +211,22 @@ impl Shared {
         work: impl FnOnce(&DigestTable) -> io::Result<T> + Send + 'static,
     ) -> Result<T, BlockError> {
         let table = self.table.clone();
-        let done = tokio::task::spawn_blocking(move || work(&table)).await;
-        Ok(done.map_err(io::Error::other)??)
+        off_thread(move || Ok(work(&table)?)).await
+    }
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlockError> + Send + 'static,
+) -> Result<T, BlockError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| BlockError::Io(io::Error::other(error)))?
+}
+
+/// How it went, and the digests to enter: none after an error.
+fn parted(proven: Result<Vec<Digest>, BlockError>) -> (Result<(), BlockError>, Vec<Digest>) {
+    match proven {
+        Ok(digests) => (Ok(()), digests),
+        Err(error) => (Err(error), Vec::new()),
     }
 }
 

@@ -283,3 +283,32 @@ async fn large_zeroes_go_in_bounded_steps() {
     let empty = DigestTable::temporary(size, BlockSize::USUAL).unwrap();
     assert_eq!(device.settle().await.unwrap(), empty.root().unwrap());
 }
+
+/// The table is a file: while its file system stalls, the threads that serve all other connections must not.
+#[test]
+fn a_table_that_stalls_holds_up_no_other_connection() {
+    let image = memory(vec![0; 8_192]);
+    let (device, _) = proving(&image);
+    let shared = device.shared.clone();
+    let (stalled, is_stalled) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let stall = std::thread::spawn(move || {
+        let _held = shared.under_way.lock();
+        stalled.send(()).unwrap();
+        may_go_on.recv_timeout(std::time::Duration::from_secs(10)).is_ok()
+    });
+    is_stalled.recv().unwrap();
+    block_on(async {
+        let write = device.write_at(0, Bytes::from(vec![1; 4_096]));
+        let zero = device.write_zeroes(4_096, 4_096);
+        let others = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let _ = go_on.send(());
+        };
+        let (written, zeroed, ()) = tokio::join!(write, zero, others);
+        written.and(zeroed).unwrap();
+    });
+    assert!(stall.join().unwrap(), "nothing else ran while the table stalled");
+}
