@@ -123,14 +123,19 @@ impl<'a> CopyWatch<'a> {
 /// write to a target that is closed.
 pub async fn stop_copy(source: &dyn SourceNode, node: &VmaNode, job: &str, options: WatchOptions) {
     let stopped = async {
-        if source.cancel_copy(node, job).await.is_err() {
-            return;
-        }
-        while let Ok(status) = source.copy_status(node, job).await {
-            if status.phase.is_terminal() {
+        // One answer that is lost is not the VMA's last word; the deadline ends this either way.
+        while let Err(error) = source.cancel_copy(node, job).await {
+            if !error.is_transient() {
                 return;
             }
             tokio::time::sleep(options.poll_interval).await;
+        }
+        loop {
+            match source.copy_status(node, job).await {
+                Ok(status) if status.phase.is_terminal() => return,
+                Err(error) if !error.is_transient() => return,
+                Ok(_) | Err(_) => tokio::time::sleep(options.poll_interval).await,
+            }
         }
     };
     // Not in time: the target is closed next, and the copy fails there.

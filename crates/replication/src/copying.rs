@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Replication;
-use crate::ending::Ending;
+use crate::ending::{Ending, of_disk};
 use crate::run::Work;
 
 impl Replication {
@@ -26,7 +26,7 @@ impl Replication {
         ending
     }
 
-    /// Only waits on the VMA are cut short by a cancellation; `None` when they were.
+    /// Waits on the VMA and on the storage are cut short by a cancellation; `None` when they were.
     async fn follow(
         &self,
         work: &mut Work,
@@ -44,7 +44,10 @@ impl Replication {
                 return Ok(None);
             };
             if let Some(status) = heard? {
-                self.hear(work, &status).await?;
+                let Some(heard) = cancel.run_until_cancelled(self.hear(work, &status)).await else {
+                    return Ok(None);
+                };
+                heard?;
                 if work.open.is_empty() {
                     return Ok(Some(Ending::Complete));
                 }
@@ -78,7 +81,8 @@ impl Replication {
                 CopyPhase::Queued | CopyPhase::Running => (),
                 CopyPhase::Succeeded => self.seal(work, report).await?,
                 CopyPhase::Failed | CopyPhase::Cancelled => {
-                    return Err(report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase)));
+                    let fault = report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase));
+                    return Err(of_disk(&report.key, fault));
                 }
             }
         }
@@ -97,7 +101,8 @@ impl Replication {
             return Ok(());
         };
         let sealed = self.storage.seal_replica(target, source_root).await;
-        let root = sealed.map_err(|error| Fault::new(error.code(), error.to_string()))?;
+        let root = sealed
+            .map_err(|error| of_disk(&report.key, Fault::new(error.code(), error.to_string())))?;
         work.open.remove(place);
         for replica in work.job.disks.iter_mut().filter(|it| it.key == report.key) {
             replica.root = Some(root.clone());

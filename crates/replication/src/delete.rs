@@ -1,9 +1,10 @@
 //! Cancels and deletes replication jobs; the disk rows stay in either case.
 
-use hub_domain::ids::ReplicationJobId;
+use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::ReplicationJob;
-use hub_ports::retry_conflicts;
+use hub_domain::vm::{ContextStatus, VmContext};
+use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
 use crate::{ChangeReplicationError, Replication};
 
@@ -27,9 +28,18 @@ impl Replication {
     }
 
     /// Removes a job that has ended; its disks stay with `job_id` NULL (traps C11, D1), and so do the replicas.
+    ///
+    /// A VM that was ready for failover stays so only while another succeeded job of it is left to say so.
     pub async fn delete(&self, id: ReplicationJobId) -> Result<(), ChangeReplicationError> {
         retry_conflicts(|| async {
+            // Whose VM it is never changes; everything else is read under the lock.
+            let found = self.store.view().await?.replication(id).await?;
+            let vm = found.ok_or(ChangeReplicationError::NotFound(id))?.vm;
             let mut work = self.store.begin().await?;
+            match work.lock_vm(vm).await {
+                Err(StoreError::Missing(_)) => return Err(ChangeReplicationError::NotFound(id)),
+                locked => locked?,
+            }
             let found = work.replication(id).await?;
             let status: JobStatus =
                 found.ok_or(ChangeReplicationError::NotFound(id))?.state.status();
@@ -37,9 +47,31 @@ impl Replication {
                 return Err(ChangeReplicationError::Active(id));
             }
             work.delete_replication(id).await?;
+            let is_ready = |vm: VmContext| vm.status == ContextStatus::ReadyForFailover;
+            if work.vm(vm).await?.is_some_and(is_ready) && !any_succeeded(work.as_mut(), vm).await?
+            {
+                work.set_vm_status(vm, ContextStatus::Discovered, self.clock.now()).await?;
+            }
             work.commit().await?;
             Ok(())
         })
         .await
+    }
+}
+
+/// Whether a succeeded job of a VM is stored.
+async fn any_succeeded(work: &mut dyn UnitOfWork, vm: VmContextId) -> Result<bool, StoreError> {
+    /// Jobs that are read at a time.
+    const PAGE: u32 = 500;
+    let mut after = None;
+    loop {
+        let page = work.replications_page(Some(vm), after, PAGE).await?;
+        if page.iter().any(|job| job.state.status() == JobStatus::Succeeded) {
+            return Ok(true);
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(false),
+        }
     }
 }

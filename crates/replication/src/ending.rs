@@ -1,5 +1,6 @@
 //! Ends a job: the whole VM is ready, or the job failed as a whole and its VM is only discovered.
 
+use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::{JobEvent, JobStatus};
@@ -33,6 +34,11 @@ impl Ending {
             Self::Fault(fault) => JobEvent::Failed(fault.clone()),
         }
     }
+}
+
+/// The same fault, told with the disk that it happened to.
+pub(crate) fn of_disk(key: &DiskKey, fault: Fault) -> Fault {
+    Fault { detail: format!("disk {key}: {}", fault.detail), ..fault }
 }
 
 impl Replication {

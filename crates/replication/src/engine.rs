@@ -73,7 +73,11 @@ pub(crate) async fn reach(
 ) -> Result<Result<Reach, Fault>, StoreError> {
     let node = match vm.vma_node {
         Some(id) => catalogue.vma_node(id).await?,
-        None => None,
+        // A VM of an older catalogue names none; while there is only one, that one must be meant.
+        None => {
+            let mut all = catalogue.vma_nodes().await?;
+            if all.len() == 1 { all.pop() } else { None }
+        }
     };
     let Some(node) = node else {
         return Ok(Err(Fault::new("vm/no-vma", "no VMA reaches the VM; add it again")));

@@ -1,26 +1,37 @@
 //! A VM without disk rows, from a catalogue older than they are: its VMA is asked once.
 
 use hub_domain::disk::{DiskFacts, Presence, VmDisk, plan_disk_sync};
+use hub_domain::ids::VmaNodeId;
 use hub_domain::vm::VmContext;
 use hub_ports::{InventoryQuery, StoreError, UnitOfWork};
 
 use crate::engine::reach;
 use crate::{Replication, StartReplicationError};
 
+/// What the source said about a VM without disk rows.
+pub(crate) struct Missing {
+    /// The VMA that was asked.
+    pub(crate) vma_node: VmaNodeId,
+    /// Its disks.
+    pub(crate) disks: Vec<DiskFacts>,
+}
+
 impl Replication {
     /// What the source says about the disks of a VM that has none stored; `None` when it has some.
+    ///
+    /// A VM that nobody reaches is refused in either case, before anything is stored (trap C7).
     pub(crate) async fn missing_disks(
         &self,
         vm: &VmContext,
-    ) -> Result<Option<Vec<DiskFacts>>, StartReplicationError> {
+    ) -> Result<Option<Missing>, StartReplicationError> {
         let mut view = self.store.view().await?;
-        if has_disks(&view.disks_of(&[vm.id]).await?) {
-            return Ok(None);
-        }
         let vm_name = || vm.facts.name.clone();
         let Ok(reach) = reach(view.as_mut(), vm).await? else {
             return Err(StartReplicationError::NoVma { vm_name: vm_name() });
         };
+        if has_disks(&view.disks_of(&[vm.id]).await?) {
+            return Ok(None);
+        }
         drop(view);
         let ids = vec![vm.facts.vmware_vm_id.clone()];
         let query = InventoryQuery { credential: reach.credential, names: Vec::new(), ids };
@@ -34,7 +45,7 @@ impl Replication {
         if found.disks.is_empty() {
             return Err(StartReplicationError::NoDisks { vm_name: vm_name() });
         }
-        Ok(Some(found.disks))
+        Ok(Some(Missing { vma_node: reach.node.id, disks: found.disks }))
     }
 
     /// Stores what the source said, unless somebody else has done it meanwhile; returns the disks as they are now.
@@ -42,17 +53,24 @@ impl Replication {
         &self,
         work: &mut dyn UnitOfWork,
         vm: &VmContext,
-        seen: Option<&[DiskFacts]>,
+        seen: Option<&Missing>,
     ) -> Result<Vec<VmDisk>, StoreError> {
         let stored = work.disks_of(&[vm.id]).await?;
         let Some(seen) = seen.filter(|_| !has_disks(&stored)) else {
             return Ok(stored);
         };
         let now = self.clock.now();
-        let sync = plan_disk_sync(vm.id, &stored, seen, now);
-        work.insert_disks(&sync.add, now).await?;
+        let sync = plan_disk_sync(vm.id, &stored, &seen.disks, now);
+        if !sync.add.is_empty() {
+            work.insert_disks(&sync.add, now).await?;
+        }
         if !sync.update.is_empty() {
             work.update_disks(&sync.update).await?;
+        }
+        if vm.vma_node.is_none() {
+            // The VMA that knew the disks is the one that will copy them.
+            let vma_node = Some(seen.vma_node);
+            work.update_vm(&VmContext { vma_node, updated_at: now, ..vm.clone() }).await?;
         }
         work.disks_of(&[vm.id]).await
     }

@@ -15,3 +15,6 @@ mod start;
 pub use engine::{Options, Replication};
 pub use error::{ChangeReplicationError, RunReplicationError, StartReplicationError};
 pub use start::{StartReplication, Started};
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,12 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobEvent;
-use hub_ports::StoreError;
+use hub_domain::replication::ReplicationJob;
+use hub_ports::{StoreError, stop_copy};
+use tokio::task::JoinSet;
 
 use crate::Replication;
+use crate::engine::reach;
 
 impl Replication {
     /// Ends every unfinished job as `interrupted`; returns how many. Calling it again finds nothing (trap D38).
@@ -12,6 +15,7 @@ impl Replication {
     /// The targets died with the hub that had opened them; the replicas stay and count as incomplete.
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let unfinished = self.store.view().await?.unfinished_replications(None).await?;
+        self.stop_copies(&unfinished).await?;
         let mut ended = 0;
         for job in unfinished {
             let interrupted = self.patiently(|| async {
@@ -28,5 +32,21 @@ impl Replication {
             ended += usize::from(interrupted.await?);
         }
         Ok(ended)
+    }
+
+    /// Asks the VMAs to stop pushing into targets that are gone; all at once, so that one that is away delays the
+    /// start of a hub by its deadline only, however many jobs there are.
+    async fn stop_copies(&self, jobs: &[ReplicationJob]) -> Result<(), StoreError> {
+        let mut asked = JoinSet::new();
+        for job in jobs.iter().filter(|job| job.state.started_at().is_some()) {
+            let mut view = self.store.view().await?;
+            let Some(vm) = view.vm(job.vm).await? else { continue };
+            let Ok(reach) = reach(view.as_mut(), &vm).await? else { continue };
+            let (source, id) = (self.source.clone(), job.id.to_string());
+            let watch = self.options.watch;
+            asked.spawn(async move { stop_copy(source.as_ref(), &reach.node, &id, watch).await });
+        }
+        while asked.join_next().await.is_some() {}
+        Ok(())
     }
 }

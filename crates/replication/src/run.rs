@@ -1,5 +1,7 @@
 //! Runs a replication from its first step to its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hub_domain::disk::{DiskKey, Presence, VmDisk};
 use hub_domain::fault::Fault;
 use hub_domain::ids::ReplicationJobId;
@@ -7,12 +9,12 @@ use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
 use hub_domain::source::PreparedTarget;
 use hub_domain::vm::VmContext;
-use hub_ports::{Classify, PrepareReplica, StoreError};
+use hub_ports::{Classify, PrepareReplica, RetryConflicts, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::ending::Ending;
+use crate::ending::{Ending, of_disk};
 use crate::engine::{Reach, reach};
 use crate::{Replication, RunReplicationError};
 
@@ -56,7 +58,8 @@ impl Replication {
         if cancel.is_cancelled() {
             self.end(id, None, &Ending::Stopped).await?;
         } else {
-            match self.patiently(|| self.begin(id)).await? {
+            let lost = AtomicBool::new(false);
+            match self.patiently(|| self.begin(id, &lost)).await? {
                 None => (),
                 Some(Err(fault)) => self.end(id, None, &Ending::Fault(fault)).await?,
                 Some(Ok(mut work)) => {
@@ -77,8 +80,14 @@ impl Replication {
         Ok(job.state.status())
     }
 
-    /// Takes a queued job to work; `None` when it has ended meanwhile.
-    async fn begin(&self, id: ReplicationJobId) -> Result<Option<Result<Work, Fault>>, StoreError> {
+    /// Takes a queued job to work; `None` when it has ended meanwhile, or when another run was first.
+    ///
+    /// `lost` remembers that the answer to a commit was lost, for only then may a running job be this run's own.
+    async fn begin(
+        &self,
+        id: ReplicationJobId,
+        lost: &AtomicBool,
+    ) -> Result<Option<Result<Work, Fault>>, StoreError> {
         let mut unit = self.store.begin().await?;
         let Some(mut job) = unit.replication(id).await? else {
             return Ok(None);
@@ -90,8 +99,9 @@ impl Replication {
                 unit.update_replication(&mut job).await?;
             }
             // The commit of an earlier try was done, only its answer was lost.
-            JobStatus::Running => (),
-            JobStatus::Cancelling
+            JobStatus::Running if lost.load(Ordering::Relaxed) => (),
+            JobStatus::Running
+            | JobStatus::Cancelling
             | JobStatus::Succeeded
             | JobStatus::Failed
             | JobStatus::Cancelled
@@ -105,18 +115,22 @@ impl Replication {
             Err(fault) => return Ok(Some(Err(fault))),
         };
         let disks = unit.disks_of(&[vm.id]).await?;
-        unit.commit().await?;
+        if let Err(error) = unit.commit().await {
+            if !error.is_conflict() {
+                lost.store(true, Ordering::Relaxed);
+            }
+            return Err(error);
+        }
         let (open, told_at) = (Vec::new(), None);
         Ok(Some(Ok(Work { job, vm, reach, disks, open, told_at })))
     }
 
     async fn replicate(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
         for index in 0..work.job.disks.len() {
-            if cancel.is_cancelled() {
-                return Ending::Stopped;
-            }
-            if let Err(fault) = self.prepare(work, index).await {
-                return Ending::Fault(fault);
+            match cancel.run_until_cancelled(self.prepare(work, index)).await {
+                None => return Ending::Stopped,
+                Some(Err(fault)) => return Ending::Fault(fault),
+                Some(Ok(())) => (),
             }
         }
         self.copy(work, cancel).await
@@ -140,7 +154,8 @@ impl Replication {
             incremental: work.job.kind == ReplicationKind::Incremental,
         };
         let prepared = self.storage.prepare_replica(&order).await;
-        let target = prepared.map_err(|error| Fault::new(error.code(), error.to_string()))?;
+        let target = prepared
+            .map_err(|error| of_disk(&replica.key, Fault::new(error.code(), error.to_string())))?;
         replica.path = Some(target.path.clone());
         replica.method_reason.clone_from(&target.no_parent_reason);
         work.open.push((replica.key.clone(), target));

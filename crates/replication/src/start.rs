@@ -1,6 +1,6 @@
 //! Starts a replication: links the disk rows that are there and stores the job, in one unit of work.
 
-use hub_domain::disk::{DiskFacts, Presence, VmDisk};
+use hub_domain::disk::{Presence, VmDisk};
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
@@ -9,6 +9,7 @@ use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
 use hub_ports::store::{FindVmError, find_vm};
 use hub_ports::{StoreError, retry_conflicts};
 
+use crate::legacy::Missing;
 use crate::{Replication, StartReplicationError};
 
 /// Asks for a replication.
@@ -44,14 +45,14 @@ impl Replication {
         let vm = find_vm(view.as_mut(), &request.vm).await?;
         drop(view);
         let missing = self.missing_disks(&vm).await?;
-        retry_conflicts(|| self.try_start(request, &vm, missing.as_deref())).await
+        retry_conflicts(|| self.try_start(request, &vm, missing.as_ref())).await
     }
 
     async fn try_start(
         &self,
         request: &StartReplication,
         vm: &VmContext,
-        missing: Option<&[DiskFacts]>,
+        missing: Option<&Missing>,
     ) -> Result<Started, StartReplicationError> {
         let gone = || StartReplicationError::FindVm(FindVmError::NotFound(vm.id.to_string()));
         let mut work = self.store.begin().await?;
@@ -65,9 +66,6 @@ impl Replication {
                 return Ok(Started { job: running, is_new: false });
             }
             return Err(StartReplicationError::AlreadyRunning(running.id));
-        }
-        if vm.vma_node.is_none() {
-            return Err(StartReplicationError::NoVma { vm_name: vm.facts.name });
         }
         let disks = self.store_missing_disks(work.as_mut(), &vm, missing).await?;
         let mut present: Vec<&VmDisk> =

@@ -1,0 +1,8 @@
+//! Trials of the engine over doubles, in paused time.
+
+mod bench;
+mod broken;
+mod cancelling;
+mod copying;
+mod records;
+mod starting;
