@@ -99,11 +99,11 @@ fn create(
         Some(Err(error)) => (None, Some(told(&error))),
     };
 
-    let unfinished =
-        Unfinished::new(vec![files.partial_image.clone(), files.partial_manifest.clone()]);
+    let mut unfinished = Unfinished::default();
     let manifest =
         ManifestWriter::create_new(&files.partial_manifest, order.capacity.bytes(), block_size)
             .map_err(manifest_at(&files.partial_manifest))?;
+    unfinished.own(&files.partial_manifest)?;
     if let Some((parent, _)) = &parent {
         manifest.table().copy_from(&parent.table).map_err(io_at(&files.partial_manifest))?;
     }
@@ -119,6 +119,7 @@ fn create(
     let (parent, chain) = parent.unzip();
     let image = ImageWriter::create_new(&files.partial_image, options, chain)
         .map_err(|error| not_created(&files.partial_image, error))?;
+    unfinished.own(&files.partial_image)?;
     let image = TargetImage::Written(Arc::new(image));
     let target = NewTarget { files, image, manifest, parent, unfinished, reservation };
     Ok(Created { target, block_size, no_parent_reason })
@@ -209,8 +210,6 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
     // Dropped in reverse order: after an error the path is free when what is unfinished has been removed.
     let SettledTarget { reservation, unfinished, files, image, manifest, parent_root, root } =
         settled;
-    // The image is closed before it gets its name: nobody writes to a restore point.
-    drop(image);
     let identity = manifest_identity(
         &files,
         &order.identity,
@@ -226,6 +225,9 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
             stored_root: sealed.to_string(),
         });
     }
+    unfinished.check_owned()?;
+    // The image is closed before it gets its name: nobody writes to a restore point.
+    drop(image);
     durable::rename_new(&files.partial_manifest, &files.manifest)
         .map_err(io_at(&files.manifest))?;
     durable::rename_new(&files.partial_image, &files.image).map_err(io_at(&files.image))?;

@@ -58,10 +58,11 @@ fn open(
     let stale = vec![files.manifest.clone(), files.partial_manifest.clone()];
     durable::remove_files(&files.dir, &stale).map_err(io_at(&files.manifest))?;
 
-    let unfinished = Unfinished::new(vec![files.partial_manifest.clone()]);
+    let mut unfinished = Unfinished::default();
     let capacity = order.capacity.bytes();
     let manifest = ManifestWriter::create_new(&files.partial_manifest, capacity, block_size)
         .map_err(manifest_at(&files.partial_manifest))?;
+    unfinished.own(&files.partial_manifest)?;
     let image = match &parent {
         Some(parent) => {
             manifest.table().copy_from(&parent.table).map_err(io_at(&files.partial_manifest))?;
@@ -172,6 +173,7 @@ fn publish(settled: SettledTarget, path: &str, block_size: u32) -> Result<String
     drop(image);
     let identity = identity(path, block_size, manifest.table().capacity());
     manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
+    unfinished.check_owned()?;
     durable::rename_new(&files.partial_manifest, &files.manifest)
         .map_err(io_at(&files.manifest))?;
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;

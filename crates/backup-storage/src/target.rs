@@ -1,5 +1,8 @@
 //! An image that is being written: the image, its manifest, its exports, and what happens when it is let go.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +14,7 @@ use hub_nbd::{Export, ExportHandle};
 use hub_ports::StorageError;
 use hub_qcow2::{ImageUpdater, ImageWriter};
 
-use crate::failure::block_at;
+use crate::failure::{block_at, io_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::layout::ImageFiles;
 use crate::reservation::Reservation;
@@ -49,13 +52,33 @@ impl TargetImage {
 }
 
 /// Files that vanish with their owner, unless they are kept.
+#[derive(Default)]
 pub(crate) struct Unfinished {
-    files: Vec<PathBuf>,
+    files: Vec<(PathBuf, Option<Identity>)>,
 }
 
+/// Device and inode: what tells a file from a later one of the same name.
+type Identity = (u64, u64);
+
 impl Unfinished {
+    /// Whatever has these names.
     pub(crate) fn new(files: Vec<PathBuf>) -> Self {
-        Self { files }
+        Self { files: files.into_iter().map(|file| (file, None)).collect() }
+    }
+
+    /// Adds a file that was just created. What replaces it under its name belongs to somebody else.
+    pub(crate) fn own(&mut self, file: &Path) -> Result<(), StorageError> {
+        let identity = identity(file).map_err(io_at(file))?;
+        self.files.push((file.to_owned(), Some(identity)));
+        Ok(())
+    }
+
+    /// Refuses to go on when another hub has taken the job over, and the names with it (trap #37).
+    pub(crate) fn check_owned(&self) -> Result<(), StorageError> {
+        match self.files.iter().find(|file| !is_ours(file)) {
+            Some((file, _)) => Err(unusable(file, "another hub has taken this job over")),
+            None => Ok(()),
+        }
     }
 
     /// From here on somebody else owns the files.
@@ -64,11 +87,20 @@ impl Unfinished {
     }
 }
 
+fn identity(file: &Path) -> io::Result<Identity> {
+    let found = fs::symlink_metadata(file)?;
+    Ok((found.dev(), found.ino()))
+}
+
+fn is_ours((file, owned): &(PathBuf, Option<Identity>)) -> bool {
+    owned.is_none_or(|owned| identity(file).is_ok_and(|found| found == owned))
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        for file in &self.files {
+        for file in self.files.iter().filter(|file| is_ours(file)) {
             // A file that is gone already is as good as removed; whatever else stays is `.partial` and swept later.
-            let _ = std::fs::remove_file(file);
+            let _ = fs::remove_file(&file.0);
         }
     }
 }

@@ -196,3 +196,23 @@ async fn p9_abandoning_ends_a_seal_that_was_dropped_anywhere() -> Result<()> {
     }
     Ok(())
 }
+
+/// Trap #37: a hub that lost its job to another one must not give its names to what the other one writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn trap_37_a_hub_that_lost_its_job_seals_nothing_of_its_successors() -> Result<()> {
+    let (stale, mut hub) = (Hub::start().await?, Hub::start().await?);
+    hub.repository = stale.repository.clone();
+    let disk = pattern(SIZE, 1);
+    let lost = stale.storage.prepare_image(&stale.order(1, SIZE, None)?).await?;
+    let lost_root = push(&disk, &lost).await?;
+
+    hub.storage.abandon_image(&hub.repository, &image_path(1)).await?;
+    let target = hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+    let refused = stale.storage.seal_image(&seal(1, lost, lost_root, None)?).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(files(&hub)?.iter().all(|name| name.ends_with(".partial")), "{:?}", files(&hub)?);
+
+    let root = push(&disk, &target).await?;
+    hub.storage.seal_image(&seal(1, target, root, None)?).await?;
+    judge(&hub.file(&image_path(1)), "qcow2", &disk)
+}
