@@ -1,1 +1,18 @@
-//! The SeaORM catalogue: every table, and the unit of work.
+#![doc = include_str!("../README.md")]
+
+mod access;
+mod backups;
+mod connection;
+mod entity;
+mod job_state;
+mod replications;
+mod restores;
+mod sea_store;
+mod secret;
+mod session;
+mod verdict;
+mod vms;
+mod watched;
+
+pub use connection::{OpenError, StoreOptions};
+pub use sea_store::SeaStore;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail};
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database};
+use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, Statement};
 use tempfile::TempDir;
 
 /// Which database a test runs on.
@@ -89,22 +89,44 @@ impl Drop for TestDatabase {
     /// Drops the server's database, with whoever is still connected; a failure only leaves it behind.
     fn drop(&mut self) {
         let Home::Server { url, name } = &self.home else { return };
-        let force = if self.kind == DatabaseKind::Postgres { " WITH (FORCE)" } else { "" };
-        let statement = format!("DROP DATABASE IF EXISTS {name}{force}");
-        let url = url.clone();
+        let (kind, url, name) = (self.kind, url.clone(), name.clone());
         // A runtime cannot wait inside another one, so the wait has a thread of its own.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run_on(&url, &statement))
+            runtime.block_on(drop_database(kind, &url, &name))
         });
         drop(dropping.join());
     }
 }
 
-async fn run_on(url: &str, statement: &str) -> anyhow::Result<()> {
+/// A test that ends inside a transaction still holds locks, since its runtime waits here for us: it is cut off.
+async fn drop_database(kind: DatabaseKind, url: &str, name: &str) -> anyhow::Result<()> {
+    if kind == DatabaseKind::Postgres {
+        return run_on(url, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+    }
+    let db = connect(url).await?;
+    let connected = format!(
+        "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = '{name}'"
+    );
+    let connected = Statement::from_string(db.get_database_backend(), connected);
+    for row in db.query_all_raw(connected).await? {
+        let id: i64 = row.try_get_by_index(0)?;
+        // Whoever has gone by now needs no cutting off.
+        let _ = db.execute_unprepared(&format!("KILL {id}")).await;
+    }
+    db.execute_unprepared("SET SESSION lock_wait_timeout = 10").await?;
+    db.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name}")).await?;
+    Ok(db.close().await?)
+}
+
+async fn connect(url: &str) -> anyhow::Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url.to_owned());
     options.max_connections(1).sqlx_logging(false);
-    let db = Database::connect(options).await.context("the test server does not answer")?;
+    Database::connect(options).await.context("the test server does not answer")
+}
+
+async fn run_on(url: &str, statement: &str) -> anyhow::Result<()> {
+    let db = connect(url).await?;
     let done = db.execute_unprepared(statement).await;
     db.close().await?;
     done.map(drop).with_context(|| statement.to_owned())

@@ -7,6 +7,7 @@ pub mod fixtures;
 mod mem_storage;
 mod mem_store;
 mod steps;
+pub mod store_contract;
 
 pub use clock::{FixedClock, SeqIds};
 pub use fake_vma::{CopyScript, FakeVma};

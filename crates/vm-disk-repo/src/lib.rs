@@ -1,1 +1,10 @@
-//! Entities and queries of VM contexts and their disks, over any connection.
+#![doc = include_str!("../README.md")]
+
+pub mod column;
+pub mod context;
+pub mod disk;
+mod failure;
+pub mod reads;
+pub mod writes;
+
+pub use failure::{is_reference, is_unique, store_error};

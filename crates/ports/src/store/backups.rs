@@ -96,7 +96,8 @@ pub trait BackupWrites: Send {
     /// Stores a job as given if it still has the given version, and counts that up; else [`StoreError::Conflict`].
     async fn update_backup(&mut self, job: &mut BackupJob) -> Result<(), StoreError>;
 
-    /// Removes a job; [`StoreError::Refused`] while another stands on it.
+    /// Removes a job, and its run with the last of it; [`StoreError::Refused`] while another stands on it or its chain
+    /// row names it. Restores and verifications of it stay as history.
     async fn delete_backup(&mut self, id: BackupJobId) -> Result<(), StoreError>;
 
     /// Stores the chain row of its key, new or changed.

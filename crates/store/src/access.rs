@@ -1,0 +1,147 @@
+//! Repositories, credentials, VMAs and API tokens.
+
+mod rows;
+
+use async_trait::async_trait;
+use hub_domain::access::{ApiToken, Credential, VmaNode};
+use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
+use hub_domain::repository::Repository;
+use hub_ports::StoreError;
+use hub_ports::store::{AccessReads, AccessWrites};
+use hub_vm_disk_repo::{is_reference, is_unique, store_error};
+use sea_orm::{
+    ColumnTrait as _, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _,
+};
+
+use crate::entity::{api_token, credential, repository, vma_node};
+use crate::session::{Session, Source, Unit};
+
+#[async_trait]
+impl<S: Source> AccessReads for Session<S> {
+    async fn repository(&mut self, id: RepositoryId) -> Result<Option<Repository>, StoreError> {
+        let row = repository::Entity::find_by_id(id.to_string()).one(self.db()).await;
+        row.map_err(store_error)?.map(Repository::try_from).transpose()
+    }
+
+    async fn repositories(&mut self) -> Result<Vec<Repository>, StoreError> {
+        let by_name = repository::Entity::find().order_by_asc(repository::Column::Name);
+        let rows = by_name.all(self.db()).await.map_err(store_error)?;
+        rows.into_iter().map(Repository::try_from).collect()
+    }
+
+    async fn credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
+        let row = credential::Entity::find_by_id(id.to_string()).one(self.db()).await;
+        row.map_err(store_error)?.map(|row| row.open(&self.sealer)).transpose()
+    }
+
+    async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError> {
+        let by_name = credential::Entity::find().order_by_asc(credential::Column::Name);
+        let rows = by_name.all(self.db()).await.map_err(store_error)?;
+        rows.into_iter().map(|row| row.open(&self.sealer)).collect()
+    }
+
+    async fn vma_node(&mut self, id: VmaNodeId) -> Result<Option<VmaNode>, StoreError> {
+        let row = vma_node::Entity::find_by_id(id.to_string()).one(self.db()).await;
+        row.map_err(store_error)?.map(|row| row.open(&self.sealer)).transpose()
+    }
+
+    async fn vma_nodes(&mut self) -> Result<Vec<VmaNode>, StoreError> {
+        let by_name = vma_node::Entity::find().order_by_asc(vma_node::Column::Name);
+        let rows = by_name.all(self.db()).await.map_err(store_error)?;
+        rows.into_iter().map(|row| row.open(&self.sealer)).collect()
+    }
+
+    async fn api_token(&mut self, digest: &[u8; 32]) -> Result<Option<ApiToken>, StoreError> {
+        let with_digest =
+            api_token::Entity::find().filter(api_token::Column::Digest.eq(hex::encode(digest)));
+        let row = with_digest.one(self.db()).await.map_err(store_error)?;
+        row.map(ApiToken::try_from).transpose()
+    }
+
+    async fn api_token_count(&mut self) -> Result<u64, StoreError> {
+        api_token::Entity::find().count(self.db()).await.map_err(store_error)
+    }
+}
+
+#[async_trait]
+impl AccessWrites for Session<Unit> {
+    async fn insert_repository(&mut self, repository: &Repository) -> Result<(), StoreError> {
+        repository::Entity::insert(repository::ActiveModel::from(repository))
+            .exec_without_returning(self.db())
+            .await
+            .map(drop)
+            .map_err(taken)
+    }
+
+    async fn delete_repository(&mut self, id: RepositoryId) -> Result<(), StoreError> {
+        let deleted = repository::Entity::delete_by_id(id.to_string()).exec(self.db()).await;
+        let deleted = deleted.map_err(|error| in_use(error, "backups lie in this repository"))?;
+        some(deleted.rows_affected, "the repository")
+    }
+
+    async fn insert_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
+        let row = credential::ActiveModel::sealed(credential, &self.sealer)?;
+        let inserted = credential::Entity::insert(row).exec_without_returning(self.db()).await;
+        inserted.map(drop).map_err(taken)
+    }
+
+    async fn update_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
+        let updated = credential::Entity::update_many()
+            .set(credential::ActiveModel::sealed(credential, &self.sealer)?)
+            .filter(credential::Column::Id.eq(credential.id.to_string()))
+            .exec(self.db())
+            .await
+            .map_err(taken)?;
+        some(updated.rows_affected, "the credential")
+    }
+
+    async fn delete_credential(&mut self, id: CredentialId) -> Result<(), StoreError> {
+        let deleted = credential::Entity::delete_by_id(id.to_string()).exec(self.db()).await;
+        let deleted = deleted.map_err(|error| in_use(error, "a VM uses this credential"))?;
+        some(deleted.rows_affected, "the credential")
+    }
+
+    async fn insert_vma_node(&mut self, node: &VmaNode) -> Result<(), StoreError> {
+        let row = vma_node::ActiveModel::sealed(node, &self.sealer)?;
+        let inserted = vma_node::Entity::insert(row).exec_without_returning(self.db()).await;
+        inserted.map(drop).map_err(taken)
+    }
+
+    async fn update_vma_node(&mut self, node: &VmaNode) -> Result<(), StoreError> {
+        let updated = vma_node::Entity::update_many()
+            .set(vma_node::ActiveModel::sealed(node, &self.sealer)?)
+            .filter(vma_node::Column::Id.eq(node.id.to_string()))
+            .exec(self.db())
+            .await
+            .map_err(taken)?;
+        some(updated.rows_affected, "the VMA")
+    }
+
+    async fn delete_vma_node(&mut self, id: VmaNodeId) -> Result<(), StoreError> {
+        let deleted = vma_node::Entity::delete_by_id(id.to_string()).exec(self.db()).await;
+        let deleted = deleted.map_err(|error| in_use(error, "a VM needs this VMA"))?;
+        some(deleted.rows_affected, "the VMA")
+    }
+
+    async fn insert_api_token(&mut self, token: &ApiToken) -> Result<(), StoreError> {
+        api_token::Entity::insert(api_token::ActiveModel::from(token))
+            .exec_without_returning(self.db())
+            .await
+            .map(drop)
+            .map_err(taken)
+    }
+}
+
+/// A duplicate of something with a name is not a matter of who was first.
+fn taken(error: DbErr) -> StoreError {
+    if is_unique(&error) { StoreError::Refused("the name is taken") } else { store_error(error) }
+}
+
+fn in_use(error: DbErr, why: &'static str) -> StoreError {
+    if is_reference(&error) { StoreError::Refused(why) } else { store_error(error) }
+}
+
+fn some(rows: u64, what: &'static str) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::Missing(what)) } else { Ok(()) }
+}

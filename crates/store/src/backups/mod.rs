@@ -1,0 +1,5 @@
+//! Backup runs, backup jobs and chains.
+
+mod reads;
+mod rows;
+mod writes;

@@ -1,0 +1,176 @@
+//! Reading backups.
+
+use async_trait::async_trait;
+use hub_domain::backup::{BackupJob, BackupRun};
+use hub_domain::chain::{BackupChain, ChainKey};
+use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
+use hub_domain::job::JobStatus;
+use hub_ports::StoreError;
+use hub_ports::store::{BackupFilter, BackupReads, BackupStats};
+use hub_vm_disk_repo::reads::wide_integer;
+use hub_vm_disk_repo::{column, store_error};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+};
+
+use crate::entity::{backup_chain, backup_job, backup_run};
+use crate::job_state::unfinished_words;
+use crate::session::{Session, Source};
+
+#[async_trait]
+impl<S: Source> BackupReads for Session<S> {
+    async fn backup_run(&mut self, id: BackupRunId) -> Result<Option<BackupRun>, StoreError> {
+        let row = backup_run::Entity::find_by_id(id.to_string()).one(self.db()).await;
+        row.map_err(store_error)?.map(BackupRun::try_from).transpose()
+    }
+
+    async fn backups_of_run(&mut self, run: BackupRunId) -> Result<Vec<BackupJob>, StoreError> {
+        let of_run = backup_job::Entity::find()
+            .filter(backup_job::Column::RunId.eq(run.to_string()))
+            .order_by_asc(backup_job::Column::DiskId);
+        jobs(self.db(), of_run).await
+    }
+
+    async fn backup(&mut self, id: BackupJobId) -> Result<Option<BackupJob>, StoreError> {
+        let row = backup_job::Entity::find_by_id(id.to_string()).one(self.db()).await;
+        row.map_err(store_error)?.map(BackupJob::try_from).transpose()
+    }
+
+    async fn backups_page(
+        &mut self,
+        filter: &BackupFilter,
+        after: Option<BackupJobId>,
+        limit: u32,
+    ) -> Result<Vec<BackupJob>, StoreError> {
+        use backup_job::Column;
+        let BackupFilter { vm, ordinal, repository, status, run } = *filter;
+        let condition = Condition::all()
+            .add_option(vm.map(|vm| Column::VmContextId.eq(vm.to_string())))
+            .add_option(ordinal.map(|ordinal| Column::DiskId.eq(i64::from(ordinal))))
+            .add_option(repository.map(|id| Column::RepositoryId.eq(id.to_string())))
+            .add_option(status.map(|status| Column::Status.eq(status.word())))
+            .add_option(run.map(|run| Column::RunId.eq(run.to_string())))
+            .add_option(after.map(|after| Column::Id.gt(after.to_string())));
+        jobs(self.db(), by_id().filter(condition).limit(u64::from(limit))).await
+    }
+
+    async fn backups_of_chain(&mut self, key: ChainKey) -> Result<Vec<BackupJob>, StoreError> {
+        let of_chain = by_id()
+            .filter(backup_job::Column::VmContextId.eq(key.vm.to_string()))
+            .filter(backup_job::Column::DiskId.eq(i64::from(key.ordinal)))
+            .filter(backup_job::Column::RepositoryId.eq(key.repository.to_string()));
+        jobs(self.db(), of_chain).await
+    }
+
+    async fn unfinished_backups(
+        &mut self,
+        vm: Option<VmContextId>,
+    ) -> Result<Vec<BackupJob>, StoreError> {
+        let mut unfinished = by_id().filter(backup_job::Column::Status.is_in(unfinished_words()));
+        if let Some(vm) = vm {
+            unfinished = unfinished.filter(backup_job::Column::VmContextId.eq(vm.to_string()));
+        }
+        jobs(self.db(), unfinished).await
+    }
+
+    async fn deleting_backups(&mut self) -> Result<Vec<BackupJob>, StoreError> {
+        let deleting = by_id().filter(backup_job::Column::DeletingSince.is_not_null());
+        jobs(self.db(), deleting).await
+    }
+
+    async fn chain(&mut self, key: ChainKey) -> Result<Option<BackupChain>, StoreError> {
+        let row = backup_chain::Entity::find()
+            .filter(of_key(key))
+            .one(self.db())
+            .await
+            .map_err(store_error)?;
+        row.map(BackupChain::try_from).transpose()
+    }
+
+    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<BackupChain>, StoreError> {
+        let rows = backup_chain::Entity::find()
+            .filter(backup_chain::Column::VmContextId.eq(vm.to_string()))
+            .order_by_asc(backup_chain::Column::DiskId)
+            .order_by_asc(backup_chain::Column::RepositoryId)
+            .all(self.db())
+            .await
+            .map_err(store_error)?;
+        rows.into_iter().map(BackupChain::try_from).collect()
+    }
+
+    async fn backed_up_vms_named(&mut self, name: &str) -> Result<Vec<VmContextId>, StoreError> {
+        let ids: Vec<String> = backup_job::Entity::find()
+            .select_only()
+            .column(backup_job::Column::VmContextId)
+            .distinct()
+            .filter(backup_job::Column::VmName.eq(name))
+            .order_by_asc(backup_job::Column::VmContextId)
+            .into_tuple()
+            .all(self.db())
+            .await
+            .map_err(store_error)?;
+        ids.iter().map(|id| column::id("vm_context_id", id)).collect()
+    }
+
+    async fn backup_stats(&mut self) -> Result<BackupStats, StoreError> {
+        let db = self.db();
+        let failed = [JobStatus::Failed, JobStatus::Interrupted].map(JobStatus::word);
+        let status = backup_job::Column::Status;
+        let (points, stored_bytes) = points(db).await?;
+        Ok(BackupStats {
+            jobs: count(db, Condition::all()).await?,
+            points,
+            failed: count(db, Condition::all().add(status.is_in(failed))).await?,
+            active: count(db, Condition::all().add(status.is_in(unfinished_words()))).await?,
+            stored_bytes,
+        })
+    }
+}
+
+/// The condition of a chain's primary key.
+pub(super) fn of_key(key: ChainKey) -> Condition {
+    Condition::all()
+        .add(backup_chain::Column::VmContextId.eq(key.vm.to_string()))
+        .add(backup_chain::Column::DiskId.eq(i64::from(key.ordinal)))
+        .add(backup_chain::Column::RepositoryId.eq(key.repository.to_string()))
+}
+
+fn by_id() -> Select<backup_job::Entity> {
+    backup_job::Entity::find().order_by_asc(backup_job::Column::Id)
+}
+
+async fn jobs(
+    db: &impl ConnectionTrait,
+    query: Select<backup_job::Entity>,
+) -> Result<Vec<BackupJob>, StoreError> {
+    let rows = query.all(db).await.map_err(store_error)?;
+    rows.into_iter().map(BackupJob::try_from).collect()
+}
+
+async fn count(db: &impl ConnectionTrait, of: Condition) -> Result<u64, StoreError> {
+    backup_job::Entity::find().filter(of).count(db).await.map_err(store_error)
+}
+
+/// How many restore points there are and what they take: as `BackupJob::is_restore_point` has it.
+async fn points(db: &impl ConnectionTrait) -> Result<(u64, u64), StoreError> {
+    let sum = Expr::col(backup_job::Column::StoredBytes).sum();
+    let sum = sum.cast_as(Alias::new(wide_integer(db.get_database_backend())));
+    let (points, stored): (i64, Option<i64>) = backup_job::Entity::find()
+        .select_only()
+        .column_as(backup_job::Column::Id.count(), "points")
+        .column_as(sum, "stored")
+        .filter(backup_job::Column::Status.eq(JobStatus::Succeeded.word()))
+        .filter(backup_job::Column::DeletingSince.is_null())
+        .filter(backup_job::Column::RepositoryPath.is_not_null())
+        .into_tuple()
+        .one(db)
+        .await
+        .map_err(store_error)?
+        .unwrap_or_default();
+    Ok((
+        column::number("COUNT(id)", points)?,
+        column::number("SUM(stored_bytes)", stored.unwrap_or(0))?,
+    ))
+}

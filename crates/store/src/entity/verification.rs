@@ -1,0 +1,28 @@
+//! One row of `verifications`.
+
+use hub_domain::time::Timestamp;
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "verifications")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) id: String,
+    pub(crate) backup_id: String,
+    pub(crate) scope: String,
+    pub(crate) bytes_total: i64,
+    pub(crate) bytes_done: i64,
+    pub(crate) verdicts: String,
+    pub(crate) version: i64,
+    pub(crate) status: String,
+    pub(crate) error_code: Option<String>,
+    pub(crate) error_text: Option<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,105 @@
+//! Rows of replication jobs and their disks.
+
+use hub_domain::disk::DiskKey;
+use hub_domain::ids::{ReplicationJobId, VmDiskId};
+use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
+use hub_domain::source::CopyBytes;
+use hub_ports::StoreError;
+use hub_vm_disk_repo::column;
+use sea_orm::Set;
+
+use crate::entity::{replication_job, replication_job_disk};
+use crate::job_state::StateColumns;
+
+impl replication_job::Model {
+    pub(super) fn with_disks(self, disks: Vec<ReplicaDisk>) -> Result<ReplicationJob, StoreError> {
+        let state = StateColumns {
+            status: self.status,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            error_code: self.error_code,
+            error_text: self.error_text,
+        };
+        Ok(ReplicationJob {
+            id: column::id("replication_jobs.id", &self.id)?,
+            vm: column::id("vm_context_id", &self.vm_context_id)?,
+            kind: column::word(
+                "replication_type",
+                &self.replication_type,
+                ReplicationKind::from_word,
+            )?,
+            format: column::word("format", &self.format, ReplicaFormat::from_word)?,
+            state: state.try_into()?,
+            disks,
+            version: self.version,
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// The job's own row; its sums are for people who read the table, the domain folds them from the disks.
+pub(super) fn job(job: &ReplicationJob) -> Result<replication_job::ActiveModel, StoreError> {
+    let state = StateColumns::from(&job.state);
+    let bytes = job.bytes();
+    let percent = u128::from(bytes.done.min(bytes.total)) * 100 / u128::from(bytes.total.max(1));
+    Ok(replication_job::ActiveModel {
+        id: Set(job.id.to_string()),
+        vm_context_id: Set(job.vm.to_string()),
+        replication_type: Set(job.kind.word().to_owned()),
+        format: Set(job.format.word().to_owned()),
+        progress_percent: Set(i32::try_from(percent).unwrap_or(100)),
+        bytes_total: Set(column::signed(bytes.total)?),
+        bytes_done: Set(column::signed(bytes.done)?),
+        version: Set(job.version),
+        status: Set(state.status),
+        error_code: Set(state.error_code),
+        error_text: Set(state.error_text),
+        created_at: Set(job.created_at),
+        started_at: Set(state.started_at),
+        finished_at: Set(state.finished_at),
+    })
+}
+
+impl TryFrom<replication_job_disk::Model> for ReplicaDisk {
+    type Error = StoreError;
+
+    fn try_from(row: replication_job_disk::Model) -> Result<Self, StoreError> {
+        Ok(Self {
+            disk: VmDiskId::from_raw(row.vm_disk_id),
+            ordinal: column::number("ordinal", row.ordinal.into())?,
+            key: DiskKey::new(&row.disk_key)
+                .map_err(|_| column::corrupt("disk_key", &row.disk_key))?,
+            path: row.replica_path,
+            method: row.method,
+            method_reason: row.method_reason,
+            bytes: CopyBytes {
+                total: column::number("bytes_total", row.bytes_total)?,
+                done: column::number("bytes_done", row.bytes_done)?,
+                read: column::number("bytes_read", row.bytes_read)?,
+                sent: column::number("bytes_sent", row.bytes_sent)?,
+            },
+            root: row.root,
+        })
+    }
+}
+
+/// The row of one disk of a job.
+pub(super) fn disk(
+    job: ReplicationJobId,
+    disk: &ReplicaDisk,
+) -> Result<replication_job_disk::ActiveModel, StoreError> {
+    Ok(replication_job_disk::ActiveModel {
+        job_id: Set(job.to_string()),
+        ordinal: Set(column::small(disk.ordinal)?),
+        vm_disk_id: Set(disk.disk.as_raw()),
+        disk_key: Set(disk.key.as_str().to_owned()),
+        replica_path: Set(disk.path.clone()),
+        method: Set(disk.method.clone()),
+        method_reason: Set(disk.method_reason.clone()),
+        bytes_total: Set(column::signed(disk.bytes.total)?),
+        bytes_done: Set(column::signed(disk.bytes.done)?),
+        bytes_read: Set(column::signed(disk.bytes.read)?),
+        bytes_sent: Set(column::signed(disk.bytes.sent)?),
+        root: Set(disk.root.clone()),
+    })
+}

@@ -1,0 +1,87 @@
+//! A view or a unit of work: the same reads over a pool or a transaction, writes over a transaction only.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hub_ports::{StoreError, UnitOfWork};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend};
+
+use crate::secret::Sealer;
+use crate::watched::Watched;
+
+/// Reads go through [`Session::db`] whatever it is.
+pub(crate) struct Session<S> {
+    pub(crate) source: S,
+    pub(crate) sealer: Arc<Sealer>,
+}
+
+impl<S> Session<S> {
+    pub(crate) fn new(source: S, sealer: Arc<Sealer>) -> Self {
+        Self { source, sealer }
+    }
+}
+
+/// Where a session's statements go.
+pub(crate) trait Source: Send + Sync {
+    type Connection: ConnectionTrait + Send + Sync;
+
+    fn connection(&self) -> &Self::Connection;
+}
+
+impl<S: Source> Session<S> {
+    pub(crate) fn db(&self) -> &S::Connection {
+        self.source.connection()
+    }
+}
+
+impl Source for DatabaseConnection {
+    type Connection = Self;
+
+    fn connection(&self) -> &Self {
+        self
+    }
+}
+
+/// A unit of work: an open transaction, undone when dropped.
+pub(crate) struct Unit {
+    transaction: Watched,
+    pool: DatabaseConnection,
+    inserted: usize,
+}
+
+impl Unit {
+    pub(crate) fn new(transaction: DatabaseTransaction, pool: DatabaseConnection) -> Self {
+        Self { transaction: Watched::new(transaction), pool, inserted: 0 }
+    }
+
+    /// Counts rows of the inventory that were inserted.
+    pub(crate) fn count_inserted(&mut self, rows: usize) {
+        self.inserted += rows;
+    }
+}
+
+impl Source for Unit {
+    type Connection = Watched;
+
+    fn connection(&self) -> &Watched {
+        &self.transaction
+    }
+}
+
+/// So many new rows make MariaDB plan with wrong statistics for seconds: it reads the whole table for one VM.
+const LARGE_INSERT: usize = 5_000;
+
+#[async_trait]
+impl UnitOfWork for Session<Unit> {
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        let Unit { transaction, pool, inserted } = self.source;
+        transaction.commit().await?;
+        if inserted >= LARGE_INSERT && pool.get_database_backend() == DbBackend::MySql {
+            let analyze = "ANALYZE TABLE vm_replication_contexts, vm_disks";
+            if let Err(error) = pool.execute_unprepared(analyze).await {
+                tracing::warn!(%error, "the statistics of the inventory were not renewed; lists may be slow for a while");
+            }
+        }
+        Ok(())
+    }
+}

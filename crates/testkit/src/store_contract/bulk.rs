@@ -1,0 +1,40 @@
+//! More rows than one statement may carry.
+
+use anyhow::ensure;
+use hub_domain::ids::VmContextId;
+use hub_domain::vm::VmContext;
+use hub_ports::Store;
+
+use super::Outcome;
+use super::samples::{at, two_disks, vm};
+use crate::fixtures::VCENTER;
+
+/// 1,200 VMs and 2,400 disks in one unit, found again in one call each.
+pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
+    let vms: Vec<VmContext> = (1..=1_200).map(vm).collect();
+    let ids: Vec<VmContextId> = vms.iter().map(|vm| vm.id).collect();
+    let mut disks = Vec::new();
+    for id in &ids {
+        disks.extend(two_disks(*id)?);
+    }
+    let mut work = store.begin().await?;
+    work.insert_vms(&vms).await?;
+    work.insert_disks(&disks, at(3)).await?;
+    work.commit().await?;
+    let mut view = store.view().await?;
+    let of_source: Vec<String> = vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
+    let mut found = view.vms_of_source(VCENTER, &of_source).await?;
+    found.sort_by_key(|vm| vm.id);
+    ensure!(found == vms);
+    let stored = view.disks_of(&ids).await?;
+    ensure!(stored.len() == disks.len());
+    let in_order = stored.iter().zip(&disks).all(|(stored, new)| {
+        stored.vm == new.vm && stored.ordinal == new.ordinal && stored.facts == new.facts
+    });
+    ensure!(in_order, "disks come by VM and ordinal");
+    let totals = view.inventory_totals().await?;
+    ensure!(totals.vms == 1_200 && totals.disks == 2_400);
+    let page = view.vms_page(Some(ids[599]), 500).await?;
+    ensure!(page == vms[600..1_100]);
+    Ok(())
+}

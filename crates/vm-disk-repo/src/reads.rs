@@ -1,0 +1,122 @@
+//! Reading VMs and their disks.
+
+use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::ids::VmContextId;
+use hub_domain::vm::VmContext;
+use hub_ports::StoreError;
+use hub_ports::store::InventoryTotals;
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+};
+
+use crate::column::{self, CHUNK};
+use crate::failure::store_error;
+use crate::{context, disk};
+
+/// The VM with this id.
+pub async fn vm(
+    db: &impl ConnectionTrait,
+    id: VmContextId,
+) -> Result<Option<VmContext>, StoreError> {
+    let row = context::Entity::find_by_id(id.to_string()).one(db).await.map_err(store_error)?;
+    row.map(VmContext::try_from).transpose()
+}
+
+/// All VMs with this display name, by id.
+pub async fn vms_named(
+    db: &impl ConnectionTrait,
+    name: &str,
+) -> Result<Vec<VmContext>, StoreError> {
+    let named = context::Entity::find()
+        .filter(context::Column::VmName.eq(name))
+        .order_by_asc(context::Column::ContextId);
+    contexts(db, named).await
+}
+
+/// The VMs of one source with these ids of the source; any number of ids, in no order.
+pub async fn vms_of_source(
+    db: &impl ConnectionTrait,
+    vcenter_host: &str,
+    vmware_vm_ids: &[String],
+) -> Result<Vec<VmContext>, StoreError> {
+    let mut found = Vec::new();
+    for ids in vmware_vm_ids.chunks(CHUNK) {
+        let some = context::Entity::find()
+            .filter(context::Column::VcenterHost.eq(vcenter_host))
+            .filter(context::Column::VmwareVmId.is_in(ids));
+        found.extend(contexts(db, some).await?);
+    }
+    Ok(found)
+}
+
+/// Up to `limit` VMs with an id after `after`, by id.
+pub async fn vms_page(
+    db: &impl ConnectionTrait,
+    after: Option<VmContextId>,
+    limit: u32,
+) -> Result<Vec<VmContext>, StoreError> {
+    let mut page =
+        context::Entity::find().order_by_asc(context::Column::ContextId).limit(u64::from(limit));
+    if let Some(after) = after {
+        page = page.filter(context::Column::ContextId.gt(after.to_string()));
+    }
+    contexts(db, page).await
+}
+
+/// All disks of these VMs, retired ones included, by VM and ordinal; any number of ids.
+pub async fn disks_of(
+    db: &impl ConnectionTrait,
+    vms: &[VmContextId],
+) -> Result<Vec<VmDisk>, StoreError> {
+    let mut found: Vec<VmDisk> = Vec::new();
+    for vms in vms.chunks(CHUNK) {
+        let rows = disk::Entity::find()
+            .filter(disk::Column::VmContextId.is_in(vms.iter().map(ToString::to_string)))
+            .all(db)
+            .await
+            .map_err(store_error)?;
+        for row in rows {
+            found.push(row.try_into()?);
+        }
+    }
+    found.sort_unstable_by_key(|disk| (disk.vm, disk.ordinal));
+    Ok(found)
+}
+
+/// Sums over all VMs and their present disks.
+pub async fn totals(db: &impl ConnectionTrait) -> Result<InventoryTotals, StoreError> {
+    let vms = context::Entity::find().count(db).await.map_err(store_error)?;
+    let sum = Expr::col(disk::Column::CapacityBytes).sum();
+    // MariaDB and PostgreSQL widen a sum beyond 64 bits, which the bound of a capacity makes needless.
+    let sum = sum.cast_as(Alias::new(wide_integer(db.get_database_backend())));
+    let (disks, capacity): (i64, Option<i64>) = disk::Entity::find()
+        .select_only()
+        .column_as(disk::Column::Id.count(), "disks")
+        .column_as(sum, "capacity")
+        .filter(disk::Column::Presence.eq(Presence::Present.word()))
+        .into_tuple()
+        .one(db)
+        .await
+        .map_err(store_error)?
+        .unwrap_or_default();
+    Ok(InventoryTotals {
+        vms,
+        disks: column::number("COUNT(id)", disks)?,
+        capacity_bytes: column::number("SUM(capacity_bytes)", capacity.unwrap_or(0))?,
+    })
+}
+
+/// How a database spells a signed 64-bit integer in a cast.
+pub fn wide_integer(backend: DbBackend) -> &'static str {
+    if backend == DbBackend::MySql { "SIGNED" } else { "BIGINT" }
+}
+
+async fn contexts(
+    db: &impl ConnectionTrait,
+    query: Select<context::Entity>,
+) -> Result<Vec<VmContext>, StoreError> {
+    let rows = query.all(db).await.map_err(store_error)?;
+    rows.into_iter().map(VmContext::try_from).collect()
+}
