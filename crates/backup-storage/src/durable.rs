@@ -8,15 +8,32 @@ use rustix::fs::{CWD, RenameFlags};
 
 /// Creates a directory with its ancestors below `root`, each durable; `root` itself must exist.
 pub(crate) fn create_dirs(root: &Path, relative: &Path) -> io::Result<PathBuf> {
+    create_dirs_with(root, relative, sync_dir)
+}
+
+/// Creates a directory that a setting names, with whatever is missing above it, each durable.
+pub(crate) fn create_root(dir: &Path) -> io::Result<PathBuf> {
+    let dir = std::path::absolute(dir)?;
+    let there = dir.ancestors().find(|it| it.is_dir()).unwrap_or(&dir);
+    create_dirs(there, dir.strip_prefix(there).unwrap_or(Path::new("")))
+}
+
+fn create_dirs_with(
+    root: &Path,
+    relative: &Path,
+    mut sync: impl FnMut(&Path) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let mut at = root.to_owned();
     for part in relative.components() {
         let parent = at.clone();
         at.push(part);
         match fs::create_dir(&at) {
-            Ok(()) => sync_dir(&parent)?,
+            Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
             Err(error) => return Err(error),
         }
+        // One that was there already may be as young: who made it may have died before this step.
+        sync(&parent)?;
     }
     Ok(at)
 }
@@ -73,6 +90,23 @@ mod tests {
         fs::remove_file(&old).unwrap();
         rename_new(&new, &old).unwrap();
         assert_eq!(fs::read(&old).unwrap(), b"new");
+    }
+
+    /// Promise P1: whoever made a directory may have died, or not yet come, to the sync of its parent.
+    #[test]
+    fn p1_a_directory_that_is_there_is_not_taken_for_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for _ in 0..2 {
+            let mut synced = Vec::new();
+            let note = |dir: &Path| {
+                synced.push(dir.to_owned());
+                Ok(())
+            };
+            let made = create_dirs_with(root, Path::new("vm/disk"), note).unwrap();
+            assert_eq!(made, root.join("vm/disk"));
+            assert_eq!(synced, [root.to_owned(), root.join("vm")]);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) async fn prepare(
     let (order, path) = (order.clone(), relative.clone());
     let block_size = BlockSize::for_capacity(order.capacity.bytes());
     let (new, reason) = blocking(&root.clone(), move || {
-        fs::create_dir_all(&root).map_err(io_at(&root))?;
+        durable::create_root(&root).map_err(io_at(&root))?;
         let below_root = Path::new(&path).parent().unwrap_or(Path::new(""));
         durable::create_dirs(&root, below_root).map_err(io_at(&files.dir))?;
         open(files, &order, block_size, reservation)

@@ -1,6 +1,5 @@
 //! Whole-disk restores to a file, which gets its name only after every byte is proven.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,7 +84,7 @@ pub(crate) async fn restore(
     let dir = files.dir.clone();
     let taken = [files.named.clone(), files.data.clone()];
     blocking(&dir.clone(), move || {
-        fs::create_dir_all(&dir).map_err(io_at(&dir))?;
+        durable::create_root(&dir).map_err(io_at(&dir))?;
         match taken.iter().find(|file| file.exists()) {
             Some(file) => Err(StorageError::Exists { path: file.display().to_string() }),
             None => Ok(()),
