@@ -264,7 +264,8 @@ fn manifest_identity(
         created_at: point.created_at.to_rfc3339(),
         backup_type: point.backup_type.word().to_owned(),
         method: point.method.clone(),
-        method_reason: point.method_reason.clone().unwrap_or_default(),
+        // It may quote a whole answer of a source; a manifest has room for the start of it.
+        method_reason: point.method_reason.iter().flat_map(|it| it.chars()).take(1_000).collect(),
         parent: point
             .parent
             .zip(parent_root)

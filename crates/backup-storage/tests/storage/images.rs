@@ -216,3 +216,19 @@ async fn trap_37_a_hub_that_lost_its_job_seals_nothing_of_its_successors() -> Re
     hub.storage.seal_image(&seal(1, target, root, None)?).await?;
     judge(&hub.file(&image_path(1)), "qcow2", &disk)
 }
+
+/// Promise P5: the reason for reading in full may quote whatever a source answered, and costs no finished copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_a_reason_of_any_length_does_not_keep_a_point_from_being_sealed() -> Result<()> {
+    let hub = Hub::start().await?;
+    let disk = pattern(SIZE, 1);
+    let target = hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+    let root = push(&disk, &target).await?;
+    let mut order = seal(1, target, root, None)?;
+    order.identity.method_reason = Some("the source answered \"<é>\" ".repeat(2_000));
+    hub.storage.seal_image(&order).await?;
+    let manifest =
+        hub_data_mover::Manifest::open(&hub.file(&image_path(1)).with_extension("manifest"))?;
+    assert!(manifest.identity().method_reason.starts_with("the source answered"));
+    judge(&hub.file(&image_path(1)), "qcow2", &disk)
+}
