@@ -24,4 +24,4 @@ mod words;
 pub use serve::serve;
 pub use service::Api;
 pub use state::{Hub, HubFacts};
-pub use token::{NewTokenError, create_token, token_digest};
+pub use token::NewToken;

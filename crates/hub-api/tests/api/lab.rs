@@ -9,7 +9,7 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service};
 use anyhow::{Context, Result, anyhow, ensure};
-use hub_api::{Api, Hub, HubFacts, create_token};
+use hub_api::{Api, Hub, HubFacts, NewToken};
 use hub_backup::Backup;
 use hub_discovery::Discovery;
 use hub_domain::inventory::{SeenInventory, SeenVm};
@@ -90,7 +90,8 @@ impl Lab {
         let (supervisor, stop) = (Supervisor::default(), CancellationToken::new());
         let clock: Arc<dyn Clock> = Arc::new(FixedClock::default());
         let ids: Arc<dyn IdGen> = Arc::new(SeqIds::default());
-        let token = create_token(store.as_ref(), clock.as_ref(), ids.as_ref(), "test").await?;
+        let token = NewToken::make("test");
+        token.store(store.as_ref(), clock.as_ref(), ids.as_ref()).await?;
         let hub = hub(&store, &vma, &storage, &supervisor, &stop, clock, ids);
         Ok(Self {
             api: Api::new(hub),
@@ -100,7 +101,7 @@ impl Lab {
             storage_steps,
             supervisor,
             stop,
-            token: token.expose_secret().to_owned(),
+            token: token.text.expose_secret().to_owned(),
         })
     }
 

@@ -1,0 +1,205 @@
+//! The wiring: the only place that knows every concrete type.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hub_api::{Api, Hub, HubFacts};
+use hub_backup::Backup;
+use hub_backup_storage::{HubStorage, HubStorageOptions};
+use hub_discovery::Discovery;
+use hub_job_runner::Supervisor;
+use hub_nbd::{Exports, Server, ServerOptions};
+use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError};
+use hub_replication::Replication;
+use hub_restore::{ExportRegistry, Restore};
+use hub_store::{SeaStore, StoreOptions};
+use hub_vma_client::{VmaClient, VmaClientOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{SystemClock, UuidV7};
+use crate::data_dir::SecretKey;
+use crate::listeners::Listeners;
+use crate::settings::Settings;
+
+/// From which commit the program was built.
+pub(crate) const BUILD: &str = env!("HUB_BUILD");
+
+/// How long the NBD server and the catalogue may take to close.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A hub that is wired up and does not listen yet.
+pub(crate) struct HubServer {
+    pub(crate) store: SeaStore,
+    pub(crate) storage: Arc<HubStorage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdGen>,
+    pub(crate) replication: Replication,
+    pub(crate) backup: Backup,
+    pub(crate) restore: Restore,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) api: Api,
+    pub(crate) nbd_address: SocketAddr,
+    /// Cancelled first of all when the hub stops: event streams end with it.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Opens the catalogue, binds the NBD port, and gives every part what it works with.
+pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)> {
+    let store = open_catalogue(settings).await?;
+    let exports = Exports::new();
+    let nbd = Server::bind(settings.nbd.listen, exports.clone(), ServerOptions::default())
+        .await
+        .with_context(|| format!("cannot listen on {} for NBD", settings.nbd.listen))?;
+    let nbd_address = nbd.local_addr();
+    let restore_dir = settings.restore_dir();
+    let options = HubStorageOptions {
+        nbd_advertise_host: settings.nbd.advertised(),
+        nbd_port: nbd_address.port(),
+        replica_dir: settings.replica_dir(),
+        restore_dir: restore_dir.clone(),
+    };
+    let disk = Arc::new(HubStorage::new(options, exports));
+    let catalogue: Arc<dyn Store> = Arc::new(store.clone());
+    let source: Arc<dyn SourceNode> = Arc::new(VmaClient::new(VmaClientOptions::default())?);
+    let storage: Arc<dyn BackupStorage> = disk.clone();
+    let replicas: Arc<dyn ReplicaStorage> = disk.clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn IdGen> = Arc::new(UuidV7);
+    let jobs = hub_job_runner::Options { concurrent_jobs: settings.jobs.concurrent };
+    let (supervisor, stop) = (Supervisor::new(jobs), CancellationToken::new());
+    let discovery = Discovery {
+        store: catalogue.clone(),
+        source: source.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        options: Default::default(),
+    };
+    let replication = Replication {
+        store: catalogue.clone(),
+        source: source.clone(),
+        storage: replicas,
+        clock: clock.clone(),
+        ids: ids.clone(),
+        options: Default::default(),
+    };
+    let backup = Backup {
+        store: catalogue.clone(),
+        source: source.clone(),
+        storage: storage.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        options: Default::default(),
+    };
+    let restore = Restore {
+        store: catalogue.clone(),
+        storage: storage.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        exports: ExportRegistry::default(),
+        options: Default::default(),
+    };
+    let api = Api::new(Hub {
+        facts: HubFacts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: BUILD.to_owned(),
+            database: store.kind().to_owned(),
+            restore_dir,
+        },
+        store: catalogue,
+        source,
+        storage,
+        clock: clock.clone(),
+        ids: ids.clone(),
+        discovery,
+        replication: replication.clone(),
+        backup: backup.clone(),
+        restore: restore.clone(),
+        supervisor: supervisor.clone(),
+        stop: stop.clone(),
+    });
+    let hub = HubServer {
+        store,
+        storage: disk,
+        clock,
+        ids,
+        replication,
+        backup,
+        restore,
+        supervisor,
+        api,
+        nbd_address,
+        stop,
+    };
+    Ok((hub, nbd))
+}
+
+impl HubServer {
+    /// Ends what a predecessor left at work, before anything new begins.
+    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+        let backups = self.backup.recover().await?;
+        let replications = self.replication.recover().await?;
+        self.restore.recover().await?;
+        if backups.interrupted + backups.deleted + replications > 0 {
+            tracing::warn!(
+                backups.interrupted,
+                backups.deleted,
+                replications.interrupted = replications,
+                "an earlier hub was stopped at work; its jobs are ended"
+            );
+        }
+        Ok(())
+    }
+
+    /// Stops in the order that loses nothing: no new work, jobs ended and stored, ports closed, catalogue closed.
+    ///
+    /// The API answers until the jobs have ended: connections to the catalogue may belong to its workers.
+    pub(crate) async fn shut_down(&self, mut listeners: Listeners, grace: Duration) {
+        tracing::info!("the hub stops");
+        self.stop.cancel();
+        if tokio::time::timeout(grace, self.api.settle()).await.is_err() {
+            tracing::warn!("requests were still at work at the end of the grace");
+        }
+        if let Err(error) = self.supervisor.shutdown(grace).await {
+            tracing::error!(%error, "jobs are left to the next start, which ends them");
+        }
+        listeners.close_api().await;
+        if let Err(error) = self.restore.close_exports().await {
+            tracing::warn!(%error, "an export could not be closed");
+        }
+        if tokio::time::timeout(CLOSING, listeners.close_nbd()).await.is_err() {
+            tracing::warn!("NBD connections were cut");
+        }
+        if tokio::time::timeout(CLOSING, self.store.close()).await.is_err() {
+            tracing::warn!("the catalogue was not closed in time");
+        }
+    }
+}
+
+/// Brings the schema up to date and opens the catalogue, after making sure that its secrets can be read.
+async fn open_catalogue(settings: &Settings) -> Result<SeaStore> {
+    let url = settings.database_url()?;
+    hub_migration::up(&url).await.context("the catalogue's schema cannot be brought up to date")?;
+    let data_dir = &settings.server.data_dir;
+    let key = SecretKey::read_or_make(data_dir)?;
+    let options = StoreOptions::new(url, key.bytes).connections(settings.database.connections);
+    let store = SeaStore::open(options).await?;
+    can_read_secrets(&store).await.with_context(|| {
+        let found = if key.is_new { "is missing" } else { "is another one" };
+        format!(
+            "the catalogue holds secrets that were sealed with a key, and {} {found}; put the right one there",
+            data_dir.join("secret.key").display()
+        )
+    })?;
+    if key.is_new {
+        key.keep(data_dir)?;
+    }
+    Ok(store)
+}
+
+async fn can_read_secrets(store: &SeaStore) -> Result<(), StoreError> {
+    let mut view = store.view().await?;
+    view.credentials().await?;
+    view.vma_nodes().await.map(drop)
+}

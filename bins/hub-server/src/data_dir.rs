@@ -1,0 +1,114 @@
+//! The data directory: one hub at a time, and the key that seals the secrets in the catalogue.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+/// The name of the key's file.
+const KEY_FILE: &str = "secret.key";
+
+/// The key that seals secrets.
+pub(crate) struct SecretKey {
+    pub(crate) bytes: [u8; 32],
+    /// Made just now and not yet written.
+    pub(crate) is_new: bool,
+}
+
+/// Makes the directory and takes its lock, which is held until the file is closed.
+pub(crate) fn prepare(data_dir: &Path) -> Result<File> {
+    let cannot = || format!("the data directory {} cannot be used", data_dir.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).with_context(cannot)?;
+    let path = data_dir.join("hub.lock");
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = lock.with_context(cannot)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!(
+                "another hub runs on {}; stop it, or choose another data directory",
+                data_dir.display()
+            )
+        }
+        Err(error) => Err(error).with_context(cannot),
+    }
+}
+
+impl SecretKey {
+    /// Reads the key, or makes one in memory where there is none.
+    pub(crate) fn read_or_make(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join(KEY_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { bytes: rand::random(), is_new: true });
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} cannot be read", path.display()));
+            }
+        };
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text.trim(), &mut bytes).ok().with_context(|| {
+            format!("{} holds no key: 64 hexadecimal digits are expected", path.display())
+        })?;
+        Ok(Self { bytes, is_new: false })
+    }
+
+    /// Writes a new key, durably, before anything is sealed with it.
+    pub(crate) fn keep(&self, data_dir: &Path) -> Result<()> {
+        let path = data_dir.join(KEY_FILE);
+        write_private(&path, &hex::encode(self.bytes))
+            .with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// Writes a file that only its owner can read: whole under another name first, so that a crash leaves no half file.
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_directory_has_one_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("a/b");
+        let first = prepare(&data_dir).unwrap();
+        let second = prepare(&data_dir).unwrap_err().to_string();
+        assert!(second.contains("another hub runs"), "{second}");
+        drop(first);
+        assert!(prepare(&data_dir).is_ok());
+    }
+
+    #[test]
+    fn the_key_is_made_once_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = SecretKey::read_or_make(folder.path()).unwrap();
+        assert!(made.is_new);
+        made.keep(folder.path()).unwrap();
+        let read = SecretKey::read_or_make(folder.path()).unwrap();
+        assert!(!read.is_new);
+        assert_eq!(read.bytes, made.bytes);
+        let mode = fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(folder.path().join(KEY_FILE), "short").unwrap();
+        assert!(SecretKey::read_or_make(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! The two ports: the API's and NBD's, each served by a task of its own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow};
+use hub_job_runner::JobKey;
+use hub_nbd::Server;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::assembly::HubServer;
+use crate::settings::Settings;
+
+/// How often exports whose time is over are ended.
+const REAPING: Duration = Duration::from_secs(5);
+
+/// The ports that are served.
+pub(crate) struct Listeners {
+    pub(crate) api_address: SocketAddr,
+    api: JoinSet<std::io::Result<()>>,
+    api_stop: CancellationToken,
+    nbd: JoinSet<()>,
+    nbd_stop: CancellationToken,
+}
+
+/// Serves both ports, and starts what has to be done every few seconds.
+pub(crate) fn start(hub: &HubServer, nbd: Server, settings: &Settings) -> Result<Listeners> {
+    let listen = settings.server.listen;
+    let listener =
+        TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    let api_address = listener.local_addr()?;
+    let mut listeners = Listeners {
+        api_address,
+        api: JoinSet::new(),
+        api_stop: CancellationToken::new(),
+        nbd: JoinSet::new(),
+        nbd_stop: CancellationToken::new(),
+    };
+    listeners.nbd.spawn(nbd.run(listeners.nbd_stop.clone()));
+    listeners.api.spawn(hub_api::serve(listener, hub.api.clone(), listeners.api_stop.clone()));
+    let restore = hub.restore.clone();
+    hub.supervisor.spawn("reap exports", JobKey::new("ticker", "exports"), |stop| async move {
+        while stop.run_until_cancelled(tokio::time::sleep(REAPING)).await.is_some() {
+            if let Err(error) = restore.reap_exports().await {
+                tracing::warn!(%error, "an export whose time is over could not be ended");
+            }
+        }
+    })?;
+    Ok(listeners)
+}
+
+impl Listeners {
+    /// Waits until a server ends that nobody told to.
+    pub(crate) async fn failure(&mut self) -> Error {
+        tokio::select! {
+            Some(ended) = self.api.join_next() => match ended {
+                Ok(Err(error)) => Error::new(error).context("the API server failed"),
+                Ok(Ok(())) => anyhow!("the API server ended by itself"),
+                Err(error) => Error::new(error).context("the API server died"),
+            },
+            Some(_) = self.nbd.join_next() => anyhow!("the NBD server ended by itself"),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Ends the API; running requests get a few seconds.
+    pub(crate) async fn close_api(&mut self) {
+        self.api_stop.cancel();
+        while self.api.join_next().await.is_some() {}
+    }
+
+    /// Ends NBD with all its connections.
+    pub(crate) async fn close_nbd(&mut self) {
+        self.nbd_stop.cancel();
+        while self.nbd.join_next().await.is_some() {}
+    }
+}
