@@ -6,6 +6,7 @@ use hub_domain::fault::Fault;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::source::DiskCopyStatus;
 use hub_ports::{Classify, PointIdentity, SealImage, SealedImage, StoreError, UnitOfWork};
+use tokio_util::sync::CancellationToken;
 
 use crate::Backup;
 use crate::ending::Ending;
@@ -14,13 +15,18 @@ use crate::run::Scene;
 
 impl Backup {
     /// Seals the image of a disk and makes it visible; a disk that cannot be completed ends its own job only.
+    ///
+    /// A cancellation cuts the sealing short and leaves the disk unsettled; what is sealed is recorded.
     pub(crate) async fn complete(
         &self,
         scene: &Scene,
         disk: &mut DiskWork,
         report: &DiskCopyStatus,
+        cancel: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let sealed = match self.seal(scene, disk, report).await {
+        let sealing = cancel.run_until_cancelled(self.seal(scene, disk, report)).await;
+        let Some(sealing) = sealing else { return Ok(()) };
+        let sealed = match sealing {
             Ok(sealed) => sealed,
             Err(fault) => {
                 disk.settled = true;

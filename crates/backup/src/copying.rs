@@ -28,7 +28,7 @@ impl Backup {
         followed
     }
 
-    /// Only waits on the VMA are cut short by a cancellation: sealing and recording a disk are never left half done.
+    /// Waits on the VMA and on the storage are cut short by a cancellation; what is sealed is still recorded.
     async fn follow(
         &self,
         scene: &Scene,
@@ -57,9 +57,12 @@ impl Backup {
                 Some(Err(fault)) => return Ok(Ending::Fault(fault)),
                 Some(Ok(None)) => (),
                 Some(Ok(Some(status))) => {
-                    self.hear(scene, disks, &status).await?;
+                    self.hear(scene, disks, &status, cancel).await?;
                     if disks.iter().all(|disk| disk.settled) {
                         return Ok(Ending::Nothing);
+                    }
+                    if cancel.is_cancelled() {
+                        return Ok(Ending::Stopped);
                     }
                     if status.phase.is_terminal() {
                         return Ok(status.fault.map_or(Ending::Nothing, Ending::Fault));
@@ -77,6 +80,7 @@ impl Backup {
         scene: &Scene,
         disks: &mut [DiskWork],
         status: &CopyStatus,
+        cancel: &CancellationToken,
     ) -> Result<(), StoreError> {
         for disk in disks.iter_mut().filter(|disk| !disk.settled) {
             let about = |report: &&DiskCopyStatus| report.key == disk.job.disk_key;
@@ -84,7 +88,7 @@ impl Backup {
             disk.job.bytes = disk.job.bytes.max(report.bytes);
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => self.tell_progress(disk, report).await,
-                CopyPhase::Succeeded => self.complete(scene, disk, report).await?,
+                CopyPhase::Succeeded => self.complete(scene, disk, report, cancel).await?,
                 CopyPhase::Failed | CopyPhase::Cancelled => {
                     let fault = report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase));
                     disk.settled = true;

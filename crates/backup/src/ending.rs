@@ -52,11 +52,23 @@ impl Backup {
 
     /// Ends a job, if it has not ended yet.
     pub(crate) async fn end_job(&self, id: BackupJobId, ending: &Ending) -> Result<(), StoreError> {
+        self.end_if(id, ending, |_| true).await
+    }
+
+    async fn end_if(
+        &self,
+        id: BackupJobId,
+        ending: &Ending,
+        may_end: impl Fn(JobStatus) -> bool,
+    ) -> Result<(), StoreError> {
         self.patiently(|| async {
             let mut work = self.store.begin().await?;
             let Some(mut job) = work.backup(id).await? else {
                 return Ok(());
             };
+            if !may_end(job.state.status()) {
+                return Ok(());
+            }
             let event = ending.event(job.state.status());
             let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
                 return Ok(());
@@ -69,6 +81,18 @@ impl Backup {
             work.commit().await
         })
         .await
+    }
+
+    /// Ends the jobs that still wait; one that another run has taken to work meanwhile is that run's to end.
+    pub(crate) async fn end_waiting(
+        &self,
+        jobs: &[BackupJob],
+        ending: &Ending,
+    ) -> Result<(), StoreError> {
+        for job in jobs {
+            self.end_if(job.id, ending, |status| status == JobStatus::Queued).await?;
+        }
+        Ok(())
     }
 
     /// Ends all jobs that have not ended yet.

@@ -18,3 +18,6 @@ pub use engine::{Backup, Options};
 pub use error::{CancelBackupError, DeleteBackupError, RunBackupError, StartBackupError};
 pub use recovery::Recovered;
 pub use start::{StartBackup, StartedRun};
+
+#[cfg(test)]
+mod tests;

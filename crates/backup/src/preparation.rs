@@ -1,5 +1,7 @@
 //! Begins the jobs of a run and prepares an image for each disk.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hub_domain::backup::{BackupJob, BackupType};
 use hub_domain::chain::{ChainKey, plan_disk_backup};
 use hub_domain::disk::{Presence, VmDisk};
@@ -7,7 +9,9 @@ use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::source::{CopyMethod, PreparedTarget};
-use hub_ports::{Classify, ParentImage, PrepareImage, StorageError, StoreError, UnitOfWork};
+use hub_ports::{
+    Classify, ParentImage, PrepareImage, RetryConflicts, StorageError, StoreError, UnitOfWork,
+};
 use tokio::time::Instant;
 
 use crate::Backup;
@@ -31,11 +35,14 @@ pub(crate) struct DiskWork {
 }
 
 impl Backup {
-    /// Takes the queued jobs of a run to work, planned anew on what is stored now.
+    /// Takes the queued jobs of a run to work, planned anew on what is stored now; none, when another run was first.
+    ///
+    /// `lost` remembers that the answer to a commit was lost, for only then may running jobs be this run's own.
     pub(crate) async fn begin_jobs(
         &self,
         scene: &Scene,
         jobs: &[BackupJob],
+        lost: &AtomicBool,
     ) -> Result<Result<Vec<DiskWork>, Fault>, StoreError> {
         let mut work = self.store.begin().await?;
         match work.lock_vm(scene.vm.id).await {
@@ -52,8 +59,9 @@ impl Backup {
             match job.state.status() {
                 JobStatus::Queued => (),
                 // The commit of an earlier try was done, only its answer was lost.
-                JobStatus::Running => (),
-                JobStatus::Cancelling
+                JobStatus::Running if lost.load(Ordering::Relaxed) => (),
+                JobStatus::Running
+                | JobStatus::Cancelling
                 | JobStatus::Succeeded
                 | JobStatus::Failed
                 | JobStatus::Cancelled
@@ -61,7 +69,12 @@ impl Backup {
             }
             begun.extend(self.begin_job(work.as_mut(), scene, job, &disks).await?);
         }
-        work.commit().await?;
+        if let Err(error) = work.commit().await {
+            if !error.is_conflict() {
+                lost.store(true, Ordering::Relaxed);
+            }
+            return Err(error);
+        }
         Ok(Ok(begun))
     }
 
@@ -115,6 +128,8 @@ impl Backup {
     }
 
     /// Prepares the image of a disk; a disk that cannot be prepared ends its own job only.
+    ///
+    /// May be dropped at any await: a disk that is not settled then is abandoned and ended with its run.
     pub(crate) async fn prepare(
         &self,
         scene: &Scene,
@@ -140,9 +155,9 @@ impl Backup {
             Ok(target) => disk.target = Some(target),
             Err(error) => {
                 self.abandon(scene, &disk.job).await;
-                disk.settled = true;
                 let fault = Fault::new(error.code(), error.to_string());
                 self.end_job(disk.job.id, &Ending::Fault(fault)).await?;
+                disk.settled = true;
             }
         }
         Ok(())

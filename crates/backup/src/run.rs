@@ -1,5 +1,7 @@
 //! Runs a backup from its first step to its end: everything between is in the modules beside this one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::backup::{BackupJob, BackupRun, run_status};
 use hub_domain::fault::Fault;
@@ -51,14 +53,17 @@ impl Backup {
         }
         if jobs.iter().any(|job| !job.state.status().is_terminal()) {
             let done = match self.patiently(|| self.scene(&run)).await? {
-                _ if cancel.is_cancelled() => self.end_all(&jobs, &Ending::Stopped).await,
-                Err(fault) => self.end_all(&jobs, &Ending::Fault(fault)).await,
+                _ if cancel.is_cancelled() => self.end_waiting(&jobs, &Ending::Stopped).await,
+                Err(fault) => self.end_waiting(&jobs, &Ending::Fault(fault)).await,
                 Ok(scene) => self.protect(&scene, &jobs, cancel).await,
             };
             done.inspect_err(|error| tracing::error!(error = %error, "the catalogue is away; the jobs of this run are ended at the next start of the hub"))?;
         }
         let ended = self.patiently(|| self.load(id)).await?;
         let status = ended.map_or(JobStatus::Failed, |(_, jobs)| run_status(&jobs));
+        if !status.is_terminal() {
+            return Err(RunBackupError::AtWork(id));
+        }
         tracing::info!(status = status.word(), "a backup run has ended");
         Ok(status)
     }
@@ -70,9 +75,13 @@ impl Backup {
         jobs: &[BackupJob],
         cancel: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let mut disks = match self.patiently(|| self.begin_jobs(scene, jobs)).await? {
+        let lost = AtomicBool::new(false);
+        let mut disks = match self.patiently(|| self.begin_jobs(scene, jobs, &lost)).await? {
             Ok(disks) => disks,
-            Err(fault) => return self.end_all(jobs, &Ending::Fault(fault)).await,
+            Err(fault) if lost.load(Ordering::Relaxed) => {
+                return self.end_all(jobs, &Ending::Fault(fault)).await;
+            }
+            Err(fault) => return self.end_waiting(jobs, &Ending::Fault(fault)).await,
         };
         let ending = self.prepare_and_copy(scene, &mut disks, cancel).await;
         for disk in disks.iter().filter(|disk| !disk.settled) {
@@ -92,10 +101,10 @@ impl Backup {
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
         for disk in disks.iter_mut() {
-            if cancel.is_cancelled() {
-                return Ok(Ending::Stopped);
+            match cancel.run_until_cancelled(self.prepare(scene, disk)).await {
+                None => return Ok(Ending::Stopped),
+                Some(prepared) => prepared?,
             }
-            self.prepare(scene, disk).await?;
         }
         if disks.iter().all(|disk| disk.settled) {
             return Ok(Ending::Nothing);

@@ -1,0 +1,5 @@
+//! Trials of the engine over doubles, in paused time: units that meet, stops at every wait, a hub that comes back.
+
+mod meddler;
+mod meeting;
+mod stopping;
