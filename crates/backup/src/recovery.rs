@@ -1,9 +1,13 @@
 //! What a hub does first: ends the jobs that its predecessor left, and finishes the deletions it began.
 
+use std::collections::BTreeMap;
+
 use hub_domain::backup::BackupJob;
 use hub_domain::fault::Fault;
+use hub_domain::ids::{BackupRunId, VmContextId};
 use hub_domain::job::JobEvent;
-use hub_ports::StoreError;
+use hub_ports::{StoreError, stop_copy};
+use tokio::task::JoinSet;
 
 use crate::Backup;
 
@@ -25,6 +29,7 @@ impl Backup {
         let unfinished = view.unfinished_backups(None).await?;
         let mut deleting = view.deleting_backups().await?;
         drop(view);
+        self.stop_copies(&unfinished).await?;
         let mut recovered = Recovered::default();
         for job in &unfinished {
             self.remove_partial(job).await?;
@@ -44,6 +49,24 @@ impl Backup {
             }
         }
         Ok(recovered)
+    }
+
+    /// Asks the VMAs to stop pushing into targets that are gone; all at once, so that one that is away delays the
+    /// start of a hub by its deadline only, however many runs there are.
+    async fn stop_copies(&self, jobs: &[BackupJob]) -> Result<(), StoreError> {
+        let begun = jobs.iter().filter(|job| job.state.started_at().is_some());
+        let runs: BTreeMap<BackupRunId, VmContextId> = begun.map(|job| (job.run, job.vm)).collect();
+        let mut asked = JoinSet::new();
+        for (run, vm) in runs {
+            let mut view = self.store.view().await?;
+            let node = view.vm(vm).await?.and_then(|vm| vm.vma_node);
+            let Some(node) = node else { continue };
+            let Some(node) = view.vma_node(node).await? else { continue };
+            let (source, id, watch) = (self.source.clone(), run.to_string(), self.options.watch);
+            asked.spawn(async move { stop_copy(source.as_ref(), &node, &id, watch).await });
+        }
+        while asked.join_next().await.is_some() {}
+        Ok(())
     }
 
     async fn remove_partial(&self, job: &BackupJob) -> Result<(), StoreError> {

@@ -2,4 +2,5 @@
 
 mod meddler;
 mod meeting;
+mod restarting;
 mod stopping;
