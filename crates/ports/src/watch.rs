@@ -39,7 +39,8 @@ pub struct CopyWatch<'a> {
     node: &'a VmaNode,
     job: String,
     options: WatchOptions,
-    heard_at: Instant,
+    /// Since when it has been asked in vain; a hub that was busy elsewhere has not asked.
+    silent_since: Option<Instant>,
     moved_at: Instant,
     moved: u64,
 }
@@ -58,17 +59,18 @@ impl<'a> CopyWatch<'a> {
             node,
             job: order.job.clone(),
             options,
-            heard_at: now,
+            silent_since: None,
             moved_at: now,
             moved: 0,
         };
         loop {
+            let asked_at = Instant::now();
             match source.start_copy(node, order).await {
                 Ok(status) => {
                     watch.heard(&status);
                     return Ok(watch);
                 }
-                Err(error) => watch.not_heard(&error)?,
+                Err(error) => watch.not_heard(&error, asked_at)?,
             }
             tokio::time::sleep(options.poll_interval).await;
         }
@@ -77,6 +79,7 @@ impl<'a> CopyWatch<'a> {
     /// Waits for the next report; `None` when the VMA did not answer this time.
     pub async fn next(&mut self) -> Result<Option<CopyStatus>, Fault> {
         tokio::time::sleep(self.options.poll_interval).await;
+        let asked_at = Instant::now();
         match self.source.copy_status(self.node, &self.job).await {
             Ok(status) => {
                 self.heard(&status);
@@ -87,23 +90,24 @@ impl<'a> CopyWatch<'a> {
                 }
                 Ok(Some(status))
             }
-            Err(error) => self.not_heard(&error).map(|()| None),
+            Err(error) => self.not_heard(&error, asked_at).map(|()| None),
         }
     }
 
     fn heard(&mut self, status: &CopyStatus) {
-        self.heard_at = Instant::now();
+        self.silent_since = None;
         let counters = |disk: &DiskCopyStatus| [disk.bytes.done, disk.bytes.read, disk.bytes.sent];
         let moved = status.disks.iter().flat_map(counters).fold(0_u64, u64::saturating_add);
         if moved > self.moved {
             self.moved = moved;
-            self.moved_at = self.heard_at;
+            self.moved_at = Instant::now();
         }
     }
 
     /// A VMA that cannot be reached may come back; everything else is final.
-    fn not_heard(&self, error: &SourceError) -> Result<(), Fault> {
-        let patient = self.heard_at.elapsed() < self.options.unreachable_timeout;
+    fn not_heard(&mut self, error: &SourceError, asked_at: Instant) -> Result<(), Fault> {
+        let silent_since = *self.silent_since.get_or_insert(asked_at);
+        let patient = silent_since.elapsed() < self.options.unreachable_timeout;
         if error.is_transient() && patient { Ok(()) } else { Err(error.to_fault()) }
     }
 
@@ -144,6 +148,8 @@ pub async fn stop_copy(source: &dyn SourceNode, node: &VmaNode, job: &str, optio
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use async_trait::async_trait;
     use hub_domain::ids::VmaNodeId;
     use hub_domain::inventory::SeenInventory;
@@ -156,12 +162,12 @@ mod tests {
 
     /// A VMA that accepts everything, and whose copies never move.
     struct Stuck {
-        reachable: bool,
+        reachable: AtomicBool,
     }
 
     impl Stuck {
         fn answer(&self, node: &VmaNode) -> Result<CopyStatus, SourceError> {
-            if self.reachable {
+            if self.reachable.load(Ordering::Relaxed) {
                 return Ok(CopyStatus {
                     phase: CopyPhase::Running,
                     disks: Vec::new(),
@@ -221,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trap_2_29_a_copy_that_does_not_move_is_noticed_in_bounded_time() {
-        let (source, node) = (Stuck { reachable: true }, node());
+        let (source, node) = (Stuck { reachable: AtomicBool::new(true) }, node());
         let options = WatchOptions::default();
         let began = Instant::now();
         let mut watch = CopyWatch::start(&source, &node, &order(), options).await.ok().unwrap();
@@ -237,11 +243,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_vma_that_does_not_answer_is_given_up_on_in_bounded_time() {
-        let (source, node) = (Stuck { reachable: false }, node());
+        let (source, node) = (Stuck { reachable: AtomicBool::new(false) }, node());
         let options = WatchOptions::default();
         let began = Instant::now();
         let fault = CopyWatch::start(&source, &node, &order(), options).await.err();
         assert_eq!(fault.map(|fault| fault.code), Some("vma/unreachable".to_owned()));
         assert!(began.elapsed() <= options.unreachable_timeout + options.poll_interval);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vma_is_silent_only_since_it_was_asked_in_vain() {
+        let (source, node) = (Stuck { reachable: AtomicBool::new(true) }, node());
+        let mut watch =
+            CopyWatch::start(&source, &node, &order(), WatchOptions::default()).await.ok().unwrap();
+        // The hub was busy with an image for longer than a VMA may be silent.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        source.reachable.store(false, Ordering::Relaxed);
+        assert_eq!(watch.next().await, Ok(None), "one answer was lost");
+        source.reachable.store(true, Ordering::Relaxed);
+        assert!(watch.next().await.is_ok());
     }
 }
