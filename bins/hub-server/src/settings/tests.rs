@@ -1,3 +1,5 @@
+//! Which source of settings wins, what is refused, and what is shown.
+
 use std::collections::HashMap;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What of an odd inventory is believed, and what is rejected by name.
+
 use serde_json::json;
 
 use super::*;
