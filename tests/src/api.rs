@@ -39,7 +39,9 @@ impl Api {
     pub fn new(url: &str, token: &str) -> Result<Self> {
         // An error only says that a provider is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        // Judges block the thread for seconds, in which a kept connection would die unseen.
+        let builder = reqwest::Client::builder().timeout(TIMEOUT).pool_max_idle_per_host(0);
+        let http = builder.no_proxy().build()?;
         Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.to_owned() })
     }
 

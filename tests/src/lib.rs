@@ -5,4 +5,5 @@ pub mod datastore;
 pub mod judge;
 pub mod lab;
 pub mod processes;
+mod sparse;
 pub mod tool;

@@ -1,18 +1,19 @@
 //! One virtual disk: how it is stored, and writes to it as a guest would make them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{FileSystem, noise};
 use crate::judge::Image;
-use crate::tool;
+use crate::{sparse, tool};
 
 /// Bytes that are compared, and written when they differ, at a time.
-const STEP: usize = 64 * 1024;
+const STEP: u64 = 64 * 1024;
 
 /// A disk to make.
 #[derive(Clone, Debug)]
@@ -167,7 +168,7 @@ impl Disk {
         let (before, after) = (place.path().join("before.raw"), place.path().join("after.raw"));
         let (top, raw) = (self.top().display().to_string(), before.display().to_string());
         tool::run("qemu-img", &["convert", "-f", "vmdk", "-O", "raw", &top, &raw])?;
-        tool::run("cp", &["--sparse=always", &raw, &after.display().to_string()])?;
+        tool::run("cp", &["--sparse=auto", &raw, &after.display().to_string()])?;
         change(&after)?;
         let changed = differences(&before, &after)?;
         let changed: Vec<_> = changed.iter().map(|(at, bytes)| (*at, bytes.as_slice())).collect();
@@ -223,19 +224,20 @@ fn differences(before: &Path, after: &Path) -> Result<Vec<(u64, Vec<u8>)>> {
     let (before, after) = (fs::File::open(before)?, fs::File::open(after)?);
     let len = after.metadata()?.len();
     ensure!(before.metadata()?.len() == len, "a disk does not change its size by being written to");
-    let (mut old, mut new) = (vec![0; STEP], vec![0; STEP]);
+    let mut steps = BTreeSet::new();
+    for range in sparse::data_ranges(&before)?.into_iter().chain(sparse::data_ranges(&after)?) {
+        steps.extend(range.start / STEP..range.end.div_ceil(STEP));
+    }
     let mut found = Vec::new();
-    let mut at = 0;
-    while at < len {
-        let step = usize::try_from((len - at).min(STEP as u64))?;
-        let (old, new) = (old.get_mut(..step), new.get_mut(..step));
-        let (old, new) = (old.context("the step fits")?, new.context("the step fits")?);
-        before.read_exact_at(old, at)?;
-        after.read_exact_at(new, at)?;
+    for step in steps {
+        let at = step * STEP;
+        let size = usize::try_from(STEP.min(len - at))?;
+        let (mut old, mut new) = (vec![0; size], vec![0; size]);
+        before.read_exact_at(&mut old, at)?;
+        after.read_exact_at(&mut new, at)?;
         if old != new {
-            found.push((at, new.to_vec()));
+            found.push((at, new));
         }
-        at += step as u64;
     }
     Ok(found)
 }

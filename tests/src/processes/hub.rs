@@ -60,6 +60,11 @@ impl Hub {
         Api::new(&self.url, &self.token)
     }
 
+    /// The file of a replica, by the path that the API tells.
+    pub fn replica(&self, path: &str) -> PathBuf {
+        self.options.data_dir.join("replicas").join(path)
+    }
+
     /// Where it keeps everything.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.options.data_dir

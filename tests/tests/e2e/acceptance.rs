@@ -81,7 +81,7 @@ async fn story_2_a_replication_links_the_same_rows_and_its_deletion_keeps_them(
         ensure!(row.text("/job_id")? == id, "linked to {id}: {row:#}");
     }
     for disk in job.list("/disks")? {
-        let replica = it.lab.hub.data_dir().join(disk.text("/replica_path")?);
+        let replica = it.lab.hub.replica(&disk.text("/replica_path")?);
         let ordinal = usize::try_from(disk.number("/disk_id")?)?;
         it.vm.disk(ordinal)?.compare(Image::new(&replica, "raw"))?;
     }

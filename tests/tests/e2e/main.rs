@@ -1,3 +1,4 @@
 //! The real processes together; one binary, so that everything links once.
 
 mod acceptance;
+mod faults;

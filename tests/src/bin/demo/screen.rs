@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Columns of the text of a step; the time stands behind it.
-const WIDTH: usize = 84;
+const WIDTH: usize = 82;
 
 /// The output of the demo.
 pub(crate) struct Screen {
@@ -41,7 +41,7 @@ impl Screen {
         self.started = Instant::now();
         if self.is_terminal {
             let bar = ProgressBar::new(0);
-            bar.set_style(style("{spinner:.cyan} {prefix:<12} {elapsed}"));
+            bar.set_style(style("{spinner:.cyan} {prefix:<15} {elapsed}"));
             bar.set_prefix(name);
             bar.enable_steady_tick(Duration::from_millis(100));
             self.bar = Some(bar);
@@ -53,7 +53,7 @@ impl Screen {
         let Some(bar) = &self.bar else { return };
         if bar.length() != Some(total) {
             bar.set_style(style(
-                "{spinner:.cyan} {prefix:<12} {bar:40.cyan/dim} {binary_bytes} of {binary_total_bytes}, {elapsed}",
+                "{spinner:.cyan} {prefix:<15} {bar:40.cyan/dim} {binary_bytes} of {binary_total_bytes}, {elapsed}",
             ));
             bar.set_length(total);
         }
@@ -67,9 +67,9 @@ impl Screen {
         for (number, line) in outcome.iter().enumerate() {
             if number == 0 {
                 let padding = " ".repeat(WIDTH.saturating_sub(line.chars().count()));
-                println!("{:>2}  {:<12}{line}{padding} {took:>8}", self.number, self.name);
+                println!("{:>2}  {:<15}{line}{padding} {took:>8}", self.number, self.name);
             } else {
-                println!("{:16}{line}", "");
+                println!("{:19}{line}", "");
             }
         }
     }

@@ -31,12 +31,12 @@ pub(super) async fn replicate(
     }
     let sent = job.number("/bytes/sent")?;
     screen.end(&[
-        format!("{}: {}", vm.name, inventory::described(&rows)?),
-        format!("the same rows, now linked; {} sent to the replica", bytes(sent)),
+        format!("{} sent to the replica of {}; the same rows, now linked:", bytes(sent), vm.name),
+        inventory::described(&rows)?,
     ]);
     for disk in job.list("/disks")? {
         let ordinal = disk.number("/disk_id")?;
-        let replica = in_data_dir(stage, &disk.text("/replica_path")?);
+        let replica = stage.hub.replica(&disk.text("/replica_path")?);
         let source = source(stage, &vm.name, ordinal)?;
         let same = Image::new(&source, "vmdk").compare(Image::new(&replica, "raw"));
         ledger.prove(&format!("{} disk {ordinal}", vm.name), "replica", same);
@@ -69,12 +69,16 @@ pub(super) async fn back_up(
         }
         let backups = run.list("/backups")?;
         let sent = run.number("/bytes/sent")?;
-        lines.push(format!("{}: {} disks, {} sent", vm.name, backups.len(), bytes(sent)));
+        let count = match backups.len() {
+            1 => "1 disk".to_owned(),
+            count => format!("{count} disks at one instant"),
+        };
+        lines.push(format!("{}: {count}, {} sent", vm.name, bytes(sent)));
         points.extend(backups.iter().cloned());
         vm.runs.push(backups);
     }
     screen.end(&[lines.join("; ")]);
-    screen.begin("judge");
+    screen.begin(if kind == "full" { "judge" } else { "judge again" });
     for backup in &points {
         ledger.point(backup)?;
         judge(stage, &repository, backup, ledger)?;
@@ -122,10 +126,10 @@ pub(super) async fn chains(stage: &Stage, screen: &mut Screen, managed: &[Manage
             };
             let (count, stored) = (chain.number("/count")?, chain.number("/stored_bytes")?);
             ensure!(count == 2, "a full and an incremental: {chain:#}");
-            lines.push(format!("{} disk {ordinal}: {count} points, {}", vm.name, bytes(stored)));
+            lines.push(format!("{} disk {ordinal}: {count} points in {}", vm.name, bytes(stored)));
         }
     }
-    screen.end(&[lines.join("; ")]);
+    screen.end(&lines);
     Ok(())
 }
 
@@ -139,11 +143,6 @@ pub(super) async fn repository(stage: &Stage) -> Result<Value> {
 pub(super) fn source(stage: &Stage, name: &str, ordinal: u64) -> Result<PathBuf> {
     let disk = stage.vm(name).disk(usize::try_from(ordinal)?)?;
     if name == "web01" { disk.frozen().context("web01 has a snapshot") } else { Ok(disk.top()) }
-}
-
-/// A path of the hub, which may be relative to its data directory.
-fn in_data_dir(stage: &Stage, path: &str) -> PathBuf {
-    stage.hub.data_dir().join(path)
 }
 
 /// Moves the bar.

@@ -78,7 +78,7 @@ pub(super) async fn restore(
         restored.push((backup, format, done.text("/path")?));
     }
     screen.end(&["the newest point of each disk, to raw, qcow2 and VMDK".to_owned()]);
-    screen.begin("judge");
+    screen.begin("judge restores");
     for (backup, format, path) in restored {
         let (name, path) = (disk_name(backup)?, Path::new(&path));
         let source = source(stage, &backup.text("/vm_name")?, backup.number("/disk_id")?)?;
@@ -115,7 +115,8 @@ pub(super) async fn export(
             }
         }
     }
-    screen.end(&[format!("{count} points over NBD, read-only, by nbdinfo and nbdcopy")]);
+    screen
+        .end(&[format!("{count} points, old and new, over NBD read-only, by nbdinfo and nbdcopy")]);
     Ok(())
 }
 

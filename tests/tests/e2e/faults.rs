@@ -1,0 +1,42 @@
+//! Bad input and faults: what is refused and why, and what stands after something was killed, filled or flipped.
+
+mod cancelling;
+mod changes;
+mod deleting;
+mod disk_ids;
+mod flipped_bit;
+mod full_repository;
+mod hub_killed;
+mod names;
+mod protected;
+mod requests;
+mod running_vm;
+mod strange_vma;
+mod twice;
+mod vma_killed;
+
+use anyhow::{Result, ensure};
+use hub_testkit::database::DatabaseKind;
+use hub_tests::lab::Lab;
+
+/// Plays a part in a lab whose VMA is registered; of warnings and errors, only lines with `expected` may be logged.
+async fn play(expected: &[&str], part: impl AsyncFnOnce(&mut Lab) -> Result<()>) -> Result<()> {
+    let whole = async |lab: &mut Lab| {
+        lab.register().await?;
+        part(lab).await?;
+        logged_only(lab, expected)
+    };
+    Lab::play(DatabaseKind::Sqlite, whole).await
+}
+
+/// Fails when a process logged a warning or an error that holds none of the expected texts.
+fn logged_only(lab: &Lab, expected: &[&str]) -> Result<()> {
+    for program in [&lab.hub.program, &lab.vma.program] {
+        let log = program.log()?;
+        let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let meant = |line: &str| expected.iter().any(|it| line.contains(it));
+        let lines: Vec<_> = log.lines().filter(loud).filter(|line| !meant(line)).collect();
+        ensure!(lines.is_empty(), "logged though nobody expects it:\n{}", lines.join("\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Promise P2 at the hub: killed at any moment, it leaves every earlier point bit-identical.
+
+use anyhow::{Context as _, Result, ensure};
+use hub_tests::api::Fields as _;
+use hub_tests::datastore::{VmSpec, noise};
+use hub_tests::lab::Lab;
+use serde_json::json;
+
+use super::play;
+use super::protected::{MIB, Protected, ends, large_disk, small_disk};
+
+/// What the VMA says when its hub is gone, and what the hub says about a job that it found or left unfinished.
+const EXPECTED: &[&str] = &["a disk was not copied", "job/hub-stopped", "interrupted"];
+
+/// A VM with one point, and a change that the next backup has to copy.
+async fn with_a_point(lab: &Lab) -> Result<Protected> {
+    let spec = VmSpec::new("survivor", vec![large_disk(1), small_disk(2)]);
+    let it = Protected::new(lab, &spec).await?;
+    it.back_up(lab, "full").await?;
+    it.vm.disk(0)?.write(100 * MIB, &noise(9, 65_536))?;
+    Ok(it)
+}
+
+#[tokio::test]
+async fn p2_a_hub_killed_in_the_middle_of_a_copy_leaves_earlier_points_and_no_partial_image() {
+    let part = async |lab: &mut Lab| {
+        let it = with_a_point(lab).await?;
+        let before = it.files()?;
+        let run = it.freeze_mid_copy(lab, "full").await?;
+        let second = lab.api.all("/backups").await?;
+        ensure!(second.len() == 4, "two runs of two disks: {second:#?}");
+
+        lab.hub.program.kill()?;
+        lab.hub.restart().await?;
+        lab.vma.program.signal("CONT")?;
+        let ended = lab.api.get(&run).await?.ok()?;
+        let found = ends(&ended)?;
+        let known = |end: &String| end == "interrupted job/hub-restarted";
+        ensure!(found.iter().all(known), "every job has a named end: {ended:#}");
+        it.unchanged_since(&before)?;
+
+        for point in lab.api.all("/backups?status=succeeded").await? {
+            it.verify(lab, &point).await?;
+        }
+        it.back_up(lab, "incremental").await?;
+        let full = it.back_up(lab, "full").await?;
+        let image = it.image(full.first().context("two disks")?)?;
+        ensure!(!before.contains_key(&image), "a new point has a new file");
+        let now = it.files()?;
+        let kept = before.iter().all(|(path, digest)| now.get(path) == Some(digest));
+        ensure!(kept, "earlier points are never written to");
+        Ok(())
+    };
+    play(EXPECTED, part).await.unwrap();
+}
+
+/// The hub dies at whatever moment comes, several times in a row, without anything having been frozen.
+#[tokio::test]
+async fn p2_a_hub_killed_again_and_again_converges_each_time() {
+    let part = async |lab: &mut Lab| {
+        let it = with_a_point(lab).await?;
+        let before = it.files()?;
+        for _ in 0..3 {
+            let run = it.start(lab, "full").await?;
+            it.is_mid_copy().await?;
+            lab.hub.restart().await?;
+            let ended = lab.api.get(&run).await?.ok()?;
+            for end in ends(&ended)? {
+                let named = end == "interrupted job/hub-restarted" || end == "succeeded";
+                ensure!(named, "every job has a named end: {ended:#}");
+            }
+            let points = lab.api.all("/backups?status=succeeded").await?;
+            let now = it.files()?;
+            let kept = before.iter().all(|(path, digest)| now.get(path) == Some(digest));
+            ensure!(kept, "earlier points stay as they are");
+            ensure!(now.len() == 2 * points.len(), "a file belongs to a point: {now:#?}");
+        }
+        it.back_up(lab, "incremental").await?;
+        Ok(())
+    };
+    play(EXPECTED, part).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hub_asked_to_stop_in_the_middle_of_a_copy_ends_in_order() {
+    let part = async |lab: &mut Lab| {
+        let it = with_a_point(lab).await?;
+        let before = it.files()?;
+        let run = it.freeze_mid_copy(lab, "full").await?;
+        let export = lab.api.all("/backups?status=succeeded").await?;
+        let point = export.first().context("there is a point")?.text("/backup_id")?;
+        lab.api.post("/exports", &json!({"backup_id": point})).await?.ok()?;
+
+        // It ends by itself and with success; the harness fails when it does not.
+        lab.hub.program.stop().await?;
+        it.unchanged_since(&before)?;
+        lab.vma.program.signal("CONT")?;
+        lab.hub.restart().await?;
+        let ended = lab.api.get(&run).await?.ok()?;
+        let named = |end: &String| end.starts_with("interrupted job/hub-");
+        ensure!(ends(&ended)?.iter().all(named), "every job has a named end: {ended:#}");
+        ensure!(lab.api.all("/exports").await?.is_empty(), "exports end with the hub");
+        it.unchanged_since(&before)?;
+        it.back_up(lab, "incremental").await?;
+        Ok(())
+    };
+    play(EXPECTED, part).await.unwrap();
+}
