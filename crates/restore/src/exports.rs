@@ -76,11 +76,12 @@ impl Restore {
         open.get(&id).filter(|export| export.expires_at > now).cloned()
     }
 
-    /// Ends an export; whether there was one.
+    /// Ends an export; whether there was one. One that could not be closed is known on, so that it can be tried again.
     pub async fn close_export(&self, id: ExportId) -> Result<bool, StorageError> {
-        let Some(export) = self.exports.open.lock().await.remove(&id) else { return Ok(false) };
+        let found = self.exports.open.lock().await.get(&id).cloned();
+        let Some(export) = found else { return Ok(false) };
         self.storage.close_export(&export.address.export).await?;
-        Ok(true)
+        Ok(self.exports.open.lock().await.remove(&id).is_some())
     }
 
     /// Ends the exports whose time is over; the hub calls it every few seconds.
@@ -90,18 +91,21 @@ impl Restore {
             let open = self.exports.open.lock().await;
             open.values().filter(|export| export.expires_at <= now).map(|it| it.id).collect()
         };
-        for id in over {
-            self.close_export(id).await?;
-        }
-        Ok(())
+        self.close_each(over).await
     }
 
     /// Ends all exports, as at the hub's stop.
     pub async fn close_exports(&self) -> Result<(), StorageError> {
         let all: Vec<ExportId> = self.exports.open.lock().await.keys().copied().collect();
-        for id in all {
-            self.close_export(id).await?;
+        self.close_each(all).await
+    }
+
+    /// Closes every one of them, whatever happens to the others; the first error is told.
+    async fn close_each(&self, ids: Vec<ExportId>) -> Result<(), StorageError> {
+        let mut first = Ok(());
+        for id in ids {
+            first = first.and(self.close_export(id).await.map(drop));
         }
-        Ok(())
+        first
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use chrono::TimeDelta;
 use hub_ports::Classify;
+use hub_testkit::Break;
 
 use super::{Fixture, point_id};
 
@@ -49,6 +50,36 @@ async fn an_export_has_a_point_and_a_bounded_life() -> Result<()> {
         let refused = fixture.engine.open_export(point_id(1), life).await;
         assert_eq!(refused.map_err(|error| error.code()).err(), Some("export/lifetime"));
     }
+    assert!(fixture.storage.open_exports().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn trap_c12_an_export_that_could_not_be_closed_is_closed_later() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    for number in [1, 2] {
+        fixture.engine.open_export(point_id(number), HOUR).await?;
+    }
+    fixture.clock.advance(TimeDelta::hours(1));
+    fixture.steps.break_at(1, Break::Fail);
+    assert!(fixture.engine.reap_exports().await.is_err());
+    assert_eq!(fixture.storage.open_exports().len(), 1, "the second does not suffer for the first");
+    assert!(fixture.engine.list_exports().await.is_empty(), "its time is over in any case");
+    fixture.engine.reap_exports().await?;
+    assert!(fixture.storage.open_exports().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_that_a_user_could_not_close_is_still_told() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let export = fixture.engine.open_export(point_id(1), HOUR).await?;
+    fixture.steps.break_at(1, Break::Fail);
+    assert!(fixture.engine.close_export(export.id).await.is_err());
+    assert_eq!(fixture.engine.export(export.id).await.as_ref(), Some(&export));
+    fixture.steps.break_at(1, Break::Fail);
+    assert!(fixture.engine.close_exports().await.is_err());
+    fixture.engine.close_exports().await?;
     assert!(fixture.storage.open_exports().is_empty());
     Ok(())
 }
