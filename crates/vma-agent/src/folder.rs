@@ -86,7 +86,7 @@ impl FolderSource {
             }
         }
         let (vms, doubles) = without_doubles(vms);
-        warnings.extend(doubles.iter().flat_map(Double::warnings));
+        warnings.extend(doubles.iter().flat_map(|it| it.warnings.clone()));
         Ok(Found { stores, vms, doubles, warnings })
     }
 
@@ -148,7 +148,7 @@ struct Found {
 impl Found {
     fn vm(self, id: &str) -> Result<FolderVm, SourceError> {
         if let Some(double) = self.doubles.into_iter().find(|it| it.id == id) {
-            let Double { id, first, second } = double;
+            let Double { id, first, second, .. } = double;
             return Err(SourceError::VmAmbiguous { id, first, second });
         }
         let found = self.vms.into_iter().find(|it| it.id == id);
@@ -161,18 +161,24 @@ struct Double {
     id: String,
     first: String,
     second: String,
+    warnings: [Warning; 2],
 }
 
 impl Double {
-    fn warnings(&self) -> [Warning; 2] {
-        let warn = |subject: &str, other: &str| Warning {
-            subject: subject.to_owned(),
-            detail: format!(
-                "it has the id {} as `{other}` does, so neither is listed; give one of them another uuid.bios",
-                self.id
-            ),
+    fn new(first: &FolderVm, second: &FolderVm) -> Self {
+        let warn = |it: &FolderVm, other: &FolderVm| {
+            it.warning(&format!(
+                "it has the id {} as `{}` does, so neither is listed; give one of them another uuid.bios",
+                it.id,
+                other.label()
+            ))
         };
-        [warn(&self.first, &self.second), warn(&self.second, &self.first)]
+        Self {
+            id: first.id.clone(),
+            warnings: [warn(first, second), warn(second, first)],
+            first: first.label(),
+            second: second.label(),
+        }
     }
 }
 
@@ -192,11 +198,7 @@ fn without_doubles(vms: Vec<FolderVm>) -> (Vec<FolderVm>, Vec<Double>) {
                         *mark = true;
                     }
                 }
-                doubles.push(Double {
-                    id: vm.id.clone(),
-                    first: vms.get(first).map(FolderVm::label).unwrap_or_default(),
-                    second: vm.label(),
-                });
+                doubles.extend(vms.get(first).map(|first| Double::new(first, vm)));
             }
         }
     }

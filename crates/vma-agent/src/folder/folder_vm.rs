@@ -76,6 +76,11 @@ impl FolderVm {
         self.store.label(&self.path)
     }
 
+    /// Why it is not listed; the subject is its name, by which a user asks for it.
+    pub(super) fn warning(&self, detail: &str) -> Warning {
+        Warning { subject: self.name.clone(), detail: format!("{}: {detail}", self.label()) }
+    }
+
     /// Its directory below the datastore's root.
     pub(super) fn directory(&self) -> String {
         let inside = self.home.strip_prefix(self.store.root()).unwrap_or(&self.home);

@@ -14,7 +14,7 @@ pub(super) fn vm(source: &str, stores: &[Datastore], vm: &FolderVm) -> Result<Vm
     let disks = vm.vmx.disks.iter().enumerate();
     let disks = disks.map(|(ordinal, disk)| vm_disk(stores, vm, ordinal, disk));
     let disks = disks.collect::<Result<Vec<_>, _>>();
-    let disks = disks.map_err(|detail| Warning { subject: vm.label(), detail })?;
+    let disks = disks.map_err(|detail| vm.warning(&detail))?;
     let (vmx, store) = (&vm.vmx, vm.store.name());
     Ok(Vm {
         id: vm.id.clone(),
