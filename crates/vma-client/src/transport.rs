@@ -1,6 +1,7 @@
 //! One HTTP call: a deadline over all of it, a bound on the answer, and errors that say what to do.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -219,6 +220,9 @@ fn is_code(code: &str) -> bool {
 
 fn lost(node: &VmaNode, error: reqwest::Error) -> SourceError {
     let error = error.without_url();
+    if is_cut_off(&error) {
+        return unreachable(node, "the connection ended before the answer was complete".to_owned());
+    }
     if error.is_decode() || is_parse_error(&error) {
         return garbled(node, "it does not speak HTTP as it should");
     }
@@ -226,6 +230,19 @@ fn lost(node: &VmaNode, error: reqwest::Error) -> SourceError {
         return unreachable(node, "no connection in time".to_owned());
     }
     unreachable(node, innermost(&error))
+}
+
+/// A node that dies while it answers is down; it has not broken the contract.
+fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 fn is_parse_error(error: &(dyn Error + 'static)) -> bool {

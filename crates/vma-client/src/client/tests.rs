@@ -218,10 +218,14 @@ async fn rubbish_is_garbled_and_never_believed() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_is_no_answer() {
-    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"job_id\":".to_vec();
-    let asked = status(Script::Bytes(cut)).await;
-    assert!(asked.is_err(), "{asked:?}");
+async fn an_answer_that_ends_early_is_of_a_node_that_went_down_and_may_come_back() {
+    for cut in
+        ["content-length: 100\r\n\r\n{\"job_id\":", "transfer-encoding: chunked\r\n\r\n9\r\n{"]
+    {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{cut}").into_bytes();
+        let asked = status(Script::Bytes(bytes)).await;
+        assert!(matches!(asked, Err(SourceError::Unreachable { .. })), "{cut}: {asked:?}");
+    }
 }
 
 #[tokio::test]
