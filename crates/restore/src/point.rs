@@ -3,7 +3,7 @@
 use hub_domain::backup::BackupJob;
 use hub_domain::chain::{ChainKey, chain_to};
 use hub_domain::ids::BackupJobId;
-use hub_ports::{Catalogue, PointLocation};
+use hub_ports::{Catalogue, PointLocation, StoreError, UnitOfWork};
 
 use crate::error::PointError;
 
@@ -18,6 +18,25 @@ pub(crate) async fn find(
     }
     let status = if job.deleting_since.is_some() { "deleting" } else { job.state.status().word() };
     Err(PointError::NotCompleted { id, status })
+}
+
+/// The point as [`find`] gives it, kept from being deleted until the unit ends.
+///
+/// The lock of its VM guards it; where the VM is gone, its version does, which the start of a deletion counts up too.
+pub(crate) async fn hold(
+    work: &mut dyn UnitOfWork,
+    id: BackupJobId,
+) -> Result<BackupJob, PointError> {
+    let mut seen = find(&mut *work, id).await?;
+    match work.lock_vm(seen.vm).await {
+        // What was read before the lock may have changed while it was waited for.
+        Ok(()) => find(&mut *work, id).await,
+        Err(StoreError::Missing(_)) => {
+            work.update_backup(&mut seen).await?;
+            Ok(seen)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where a point lies.

@@ -11,7 +11,6 @@ use crate::error::{CancelError, PointError, StartRestoreError};
 use crate::fault::ending;
 use crate::point;
 use crate::tracking::{Tracked, saving};
-use crate::verification::lock_vm_of;
 
 /// Longest file name, in bytes; file systems allow 255, and unfinished files have a longer one.
 const MAX_FILE_NAME: usize = 200;
@@ -40,8 +39,7 @@ impl Restore {
         }
         retry_conflicts(|| async {
             let mut work = self.store.begin().await?;
-            let point = point::find(work.as_mut(), request.point).await?;
-            lock_vm_of(work.as_mut(), &point).await?;
+            let point = point::hold(work.as_mut(), request.point).await?;
             for running in work.unfinished_restores().await? {
                 if running.file_name == file_name {
                     let same = running.point == request.point && running.format == request.format;

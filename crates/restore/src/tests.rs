@@ -1,5 +1,6 @@
 //! The engine over doubles: each path, each fault, each odd moment.
 
+mod deletions;
 mod exports;
 mod restores;
 mod verifications;

@@ -1,6 +1,5 @@
 //! Verifications: every block of a point, or of a chain, compared with its manifest.
 
-use hub_domain::backup::BackupJob;
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
@@ -22,8 +21,7 @@ impl Restore {
     ) -> Result<(Verification, bool), StartVerificationError> {
         retry_conflicts(|| async {
             let mut work = self.store.begin().await?;
-            let tip = point::find(work.as_mut(), id).await?;
-            lock_vm_of(work.as_mut(), &tip).await?;
+            let tip = point::hold(work.as_mut(), id).await?;
             let same = |job: &Verification| job.point == id && job.scope == scope;
             if let Some(running) = work.unfinished_verifications().await?.into_iter().find(same) {
                 return Ok((running, false));
@@ -189,17 +187,6 @@ impl Restore {
     async fn verification_status(&self, id: VerificationId) -> Result<JobStatus, StoreError> {
         let job = self.store.view().await?.verification(id).await?;
         Ok(job.ok_or(StoreError::Missing("the verification"))?.state.status())
-    }
-}
-
-/// Locks what a point hangs on; its VM context may be gone, and then nobody can add to the chain either.
-pub(crate) async fn lock_vm_of(
-    work: &mut dyn hub_ports::UnitOfWork,
-    point: &BackupJob,
-) -> Result<(), StoreError> {
-    match work.lock_vm(point.vm).await {
-        Err(StoreError::Missing(_)) => Ok(()),
-        locked => locked,
     }
 }
 
