@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobEvent;
-use hub_ports::{BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError};
+use hub_ports::{BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError, retry_patiently};
 
 use crate::exports::ExportRegistry;
 
@@ -33,6 +33,10 @@ pub struct Options {
     pub progress_interval: Duration,
     /// Longest time that an export may live.
     pub max_export_time: Duration,
+    /// How long the storage may take to stop before it is left alone.
+    pub stop_timeout: Duration,
+    /// How long the catalogue may be away before a job gives up writing down how it went.
+    pub store_patience: Duration,
 }
 
 impl Default for Options {
@@ -40,6 +44,8 @@ impl Default for Options {
         Self {
             progress_interval: Duration::from_secs(1),
             max_export_time: Duration::from_secs(7 * 24 * 3600),
+            stop_timeout: Duration::from_secs(5),
+            store_patience: Duration::from_secs(600),
         }
     }
 }
@@ -69,5 +75,14 @@ impl Restore {
             self.end_verification(job.id, JobEvent::Interrupted(fault.clone())).await?;
         }
         Ok(())
+    }
+
+    /// Runs something on the catalogue through conflicts and while the database is away.
+    pub(crate) async fn patiently<T, F, Fut>(&self, unit: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        retry_patiently(self.options.store_patience, unit).await
     }
 }

@@ -1,9 +1,11 @@
 //! Restores of a whole disk to a file.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hub_domain::ids::{BackupJobId, RestoreJobId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{RestoreFormat, RestoreJob};
-use hub_ports::{PointLocation, RestoreOutput, StoreError, retry_conflicts};
+use hub_ports::{PointLocation, RestoreOutput, RetryConflicts, StoreError, retry_conflicts};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
@@ -74,12 +76,12 @@ impl Restore {
         id: RestoreJobId,
         cancel: CancellationToken,
     ) -> Result<(), StoreError> {
-        if self.end_restore(id, JobEvent::Started).await? != Some(JobStatus::Running) {
+        let started = self.end_restore(id, JobEvent::Started).await?;
+        if !matches!(started, Some(JobStatus::Running | JobStatus::Cancelling)) {
             return Ok(());
         }
-        let (job, location) = match self.located(id).await {
+        let (job, location) = match self.patiently(|| self.located(id)).await? {
             Ok(found) => found,
-            Err(PointError::Store(error)) => return Err(error),
             Err(error) => {
                 use hub_ports::Classify;
                 let fault = hub_domain::fault::Fault::new(error.code(), error.to_string());
@@ -95,7 +97,7 @@ impl Restore {
                     "progress of a restore could not be stored");
             }
         };
-        let event = match saving(self.options.progress_interval, work, save).await {
+        let event = match saving(self.options, &cancel, work, save).await {
             Ok(file) => {
                 self.record_restore(id, file.bytes).await?;
                 JobEvent::Succeeded
@@ -111,16 +113,24 @@ impl Restore {
         self.end_restore(id, event).await.map(drop)
     }
 
-    async fn located(&self, id: RestoreJobId) -> Result<(RestoreJob, PointLocation), PointError> {
+    async fn located(
+        &self,
+        id: RestoreJobId,
+    ) -> Result<Result<(RestoreJob, PointLocation), PointError>, StoreError> {
         let mut view = self.store.view().await?;
         let job = view.restore(id).await?.ok_or(StoreError::Missing("the restore"))?;
-        let found = point::find(view.as_mut(), job.point).await?;
-        let location = point::locate(view.as_mut(), &found).await?;
-        Ok((job, location))
+        let located = async {
+            let found = point::find(view.as_mut(), job.point).await?;
+            point::locate(view.as_mut(), &found).await
+        };
+        match located.await {
+            Err(PointError::Store(error)) => Err(error),
+            located => Ok(located.map(|location| (job, location))),
+        }
     }
 
     async fn record_restore(&self, id: RestoreJobId, done: u64) -> Result<(), StoreError> {
-        retry_conflicts(|| async {
+        self.patiently(|| async {
             let mut work = self.store.begin().await?;
             let job = work.restore(id).await?;
             let mut job = job.ok_or(StoreError::Missing("the restore"))?;
@@ -158,24 +168,32 @@ impl Restore {
         id: RestoreJobId,
         event: JobEvent,
     ) -> Result<Option<JobStatus>, StoreError> {
-        retry_conflicts(|| async {
+        let lost = AtomicBool::new(false);
+        self.patiently(|| async {
             let mut work = self.store.begin().await?;
             let job = work.restore(id).await?;
             let mut job = job.ok_or(StoreError::Missing("the restore"))?;
             let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
-                return Ok(None);
+                // The commit of an earlier try may have been done, and only its answer lost.
+                return Ok(lost.load(Ordering::Relaxed).then(|| job.state.status()));
             };
             job.state = state;
             work.update_restore(&mut job).await?;
-            work.commit().await?;
+            if let Err(error) = work.commit().await {
+                lost.fetch_or(!error.is_conflict(), Ordering::Relaxed);
+                return Err(error);
+            }
             Ok(Some(job.state.status()))
         })
         .await
     }
 
     async fn restore_status(&self, id: RestoreJobId) -> Result<JobStatus, StoreError> {
-        let job = self.store.view().await?.restore(id).await?;
-        Ok(job.ok_or(StoreError::Missing("the restore"))?.state.status())
+        self.patiently(|| async {
+            let job = self.store.view().await?.restore(id).await?;
+            Ok(job.ok_or(StoreError::Missing("the restore"))?.state.status())
+        })
+        .await
     }
 }
 

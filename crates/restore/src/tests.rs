@@ -2,6 +2,7 @@
 
 mod deletions;
 mod exports;
+mod outages;
 mod restores;
 mod verifications;
 
@@ -30,6 +31,7 @@ struct Fixture {
     storage: Arc<MemBackupStorage>,
     clock: Arc<FixedClock>,
     steps: Steps,
+    catalogue: Steps,
     repository: Repository,
 }
 
@@ -43,7 +45,8 @@ impl Fixture {
     /// A catalogue and a storage with a chain of two points.
     async fn new() -> Result<Self> {
         let steps = Steps::default();
-        let store = Arc::new(MemStore::default());
+        let catalogue = Steps::default();
+        let store = Arc::new(MemStore::with_steps(catalogue.clone()));
         let storage = Arc::new(MemBackupStorage::with_steps(steps.clone()));
         let clock = Arc::new(FixedClock::at(Timestamp::UNIX_EPOCH));
         let repository = fixtures::repository(2, "default");
@@ -58,10 +61,11 @@ impl Fixture {
             exports: ExportRegistry::default(),
             options: Options::default(),
         };
-        let fixture = Self { engine, store, storage, clock, steps, repository };
+        let fixture = Self { engine, store, storage, clock, steps, catalogue, repository };
         fixture.add_point(1, None).await?;
         fixture.add_point(2, Some(1)).await?;
         fixture.steps.heal();
+        fixture.catalogue.heal();
         Ok(fixture)
     }
 

@@ -1,9 +1,11 @@
 //! Progress of long work, heard often and stored seldom.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use hub_ports::ProgressSink;
+use hub_ports::{ProgressSink, StorageError};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Options;
 
 /// Remembers the last report.
 #[derive(Debug, Default)]
@@ -24,22 +26,34 @@ impl ProgressSink for Tracked {
     }
 }
 
-/// Runs `work`, and `save` at every interval until it is done.
+/// Runs `work`, and `save` at every interval until it is done; neither waits for the other.
 ///
-/// A save that fails is not the work's failure: the next one, or the end, tells the same and more.
+/// A save that fails is not the work's failure: the next one, or the end, tells the same and more. Work that does not
+/// stop in time after `cancel` is dropped, since a storage that hangs must not outlive the wish to stop.
 pub(crate) async fn saving<T, S>(
-    interval: Duration,
-    work: impl Future<Output = T>,
+    options: Options,
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, StorageError>>,
     save: impl Fn() -> S,
-) -> T
+) -> Result<T, StorageError>
 where
     S: Future<Output = ()>,
 {
     let mut work = std::pin::pin!(work);
+    let mut overdue = std::pin::pin!(async {
+        cancel.cancelled().await;
+        tokio::time::sleep(options.stop_timeout).await;
+    });
     loop {
+        let saved = async {
+            tokio::time::sleep(options.progress_interval).await;
+            save().await;
+        };
         tokio::select! {
+            biased;
             done = &mut work => return done,
-            () = tokio::time::sleep(interval) => save().await,
+            () = &mut overdue => return Err(StorageError::Cancelled),
+            () = saved => (),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Verifications: every block of a point, or of a chain, compared with its manifest.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
-use hub_ports::{PointLocation, StorageError, StoreError, retry_conflicts};
+use hub_ports::{PointLocation, RetryConflicts, StorageError, StoreError, retry_conflicts};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
@@ -55,7 +57,7 @@ impl Restore {
         cancel: CancellationToken,
     ) -> Result<(), StoreError> {
         let started = self.end_verification(id, JobEvent::Started).await?;
-        if started != Some(JobStatus::Running) {
+        if !matches!(started, Some(JobStatus::Running | JobStatus::Cancelling)) {
             return Ok(());
         }
         let event = match self.verify_all(id, &cancel).await {
@@ -79,7 +81,7 @@ impl Restore {
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
         let mut before = 0;
-        for location in self.points_of(id).await? {
+        for location in self.patiently(|| self.points_of(id)).await?? {
             let tracked = Tracked::default();
             let work = self.storage.verify_point(&location, &tracked, cancel);
             let save = || async {
@@ -89,7 +91,7 @@ impl Restore {
                         "progress of a verification could not be stored");
                 }
             };
-            let verdict = saving(self.options.progress_interval, work, save).await?;
+            let verdict = saving(self.options, cancel, work, save).await?;
             if !verdict.is_good() {
                 tracing::error!(job.id = %id, point.id = %verdict.point,
                     "a restore point is not what its manifest says");
@@ -100,7 +102,17 @@ impl Restore {
         Ok(())
     }
 
-    async fn points_of(&self, id: VerificationId) -> Result<Vec<PointLocation>, RunError> {
+    async fn points_of(
+        &self,
+        id: VerificationId,
+    ) -> Result<Result<Vec<PointLocation>, PointError>, StoreError> {
+        match self.locate_points(id).await {
+            Err(PointError::Store(error)) => Err(error),
+            located => Ok(located),
+        }
+    }
+
+    async fn locate_points(&self, id: VerificationId) -> Result<Vec<PointLocation>, PointError> {
         let mut view = self.store.view().await?;
         let job = view.verification(id).await?.ok_or(StoreError::Missing("the verification"))?;
         let tip = point::find(view.as_mut(), job.point).await?;
@@ -116,8 +128,8 @@ impl Restore {
     }
 
     async fn capacity_of(&self, id: BackupJobId) -> Result<u64, StoreError> {
-        let point = self.store.view().await?.backup(id).await?;
-        Ok(point.map_or(0, |point| point.capacity.bytes()))
+        let read = || async { self.store.view().await?.backup(id).await };
+        Ok(self.patiently(read).await?.map_or(0, |point| point.capacity.bytes()))
     }
 
     /// Stores how far it is, and a verdict that is new.
@@ -127,12 +139,15 @@ impl Restore {
         done: u64,
         verdict: Option<PointVerdict>,
     ) -> Result<(), StoreError> {
-        retry_conflicts(|| async {
+        self.patiently(|| async {
             let mut work = self.store.begin().await?;
             let job = work.verification(id).await?;
             let mut job = job.ok_or(StoreError::Missing("the verification"))?;
             job.bytes_done = job.bytes_done.max(done).min(job.bytes_total);
-            job.verdicts.extend(verdict.clone());
+            // A commit whose answer was lost has stored it already.
+            let is_new = |new: &PointVerdict| job.verdicts.iter().all(|it| it.point != new.point);
+            let new = verdict.clone().filter(is_new);
+            job.verdicts.extend(new);
             work.update_verification(&mut job).await?;
             work.commit().await
         })
@@ -169,24 +184,32 @@ impl Restore {
         id: VerificationId,
         event: JobEvent,
     ) -> Result<Option<JobStatus>, StoreError> {
-        retry_conflicts(|| async {
+        let lost = AtomicBool::new(false);
+        self.patiently(|| async {
             let mut work = self.store.begin().await?;
             let job = work.verification(id).await?;
             let mut job = job.ok_or(StoreError::Missing("the verification"))?;
             let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
-                return Ok(None);
+                // The commit of an earlier try may have been done, and only its answer lost.
+                return Ok(lost.load(Ordering::Relaxed).then(|| job.state.status()));
             };
             job.state = state;
             work.update_verification(&mut job).await?;
-            work.commit().await?;
+            if let Err(error) = work.commit().await {
+                lost.fetch_or(!error.is_conflict(), Ordering::Relaxed);
+                return Err(error);
+            }
             Ok(Some(job.state.status()))
         })
         .await
     }
 
     async fn verification_status(&self, id: VerificationId) -> Result<JobStatus, StoreError> {
-        let job = self.store.view().await?.verification(id).await?;
-        Ok(job.ok_or(StoreError::Missing("the verification"))?.state.status())
+        self.patiently(|| async {
+            let job = self.store.view().await?.verification(id).await?;
+            Ok(job.ok_or(StoreError::Missing("the verification"))?.state.status())
+        })
+        .await
     }
 }
 
