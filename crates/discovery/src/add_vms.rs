@@ -33,12 +33,13 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// What has to be asked of the source; names and ids together need the whole list.
+    /// What has to be asked of the source, as it is looked for in the answer; names and ids together need the whole list.
     fn query(&self) -> (Vec<String>, Vec<String>) {
+        let plain = |texts: &[String]| texts.iter().map(|text| text.trim().to_owned()).collect();
         match self {
             Self::All => (Vec::new(), Vec::new()),
             Self::These { names, ids } if names.is_empty() || ids.is_empty() => {
-                (names.clone(), ids.clone())
+                (plain(names), plain(ids))
             }
             Self::These { .. } => (Vec::new(), Vec::new()),
         }
@@ -150,8 +151,17 @@ impl Discovery {
             return chunk.iter().map(|_| Err(VmFault::of_store(&error))).collect();
         }
         let mut outcomes = Vec::with_capacity(chunk.len());
+        let mut away = None;
         for vm in chunk {
+            // A database that is away is waited for once, not once per VM.
+            if let Some(fault) = &away {
+                outcomes.push(Err(VmFault::clone(fault)));
+                continue;
+            }
             let alone = self.store_chunk(&[vm], link).await;
+            if let Err(error @ StoreError::Unavailable(_)) = &alone {
+                away = Some(VmFault::of_store(error));
+            }
             outcomes.push(match alone.as_deref() {
                 Ok([stored]) => Ok(*stored),
                 Ok(_) => Err(VmFault::new("store/internal", "the VM was not stored")),

@@ -189,3 +189,64 @@ async fn broken_at_any_step_no_vm_is_stored_without_its_disks_and_adding_again_h
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_goes_away_is_not_waited_for_once_per_vm() {
+    let mut seen = three().unwrap();
+    let twice = seen.vms[1].disks[0].clone();
+    seen.vms[1].disks.push(twice);
+    let names = ["pgtest1", "web, /1 – Ж", "empty"];
+    for step in 1.. {
+        let mut bench = Bench::new(seen.clone()).await.unwrap();
+        bench.discovery.options.chunk = 3;
+        bench.steps.break_at(step, Break::Fail);
+        let report = bench.add(&names).await;
+        let reached = bench.steps.reached();
+        if let Ok(report) = report {
+            let codes = codes(&report);
+            let away = codes.iter().position(|code| *code == "store/unavailable");
+            if let Some(away) = away {
+                let after = codes[away..].iter().all(|code| *code == "store/unavailable");
+                assert!(after, "step {step}: {codes:?}");
+            }
+        }
+        if !reached {
+            assert!(step > 5, "the steps are counted");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_found_with_blanks_around_it_and_with_200_letters() {
+    let mut seen = three().unwrap();
+    let long = "Ж".repeat(100) + &"x".repeat(100);
+    seen.vms[2].facts.name.clone_from(&long);
+    let bench = Bench::new(seen).await.unwrap();
+    let report = bench.add(&[" pgtest1\n", &long]).await.unwrap();
+    assert_eq!(codes(&report), ["added", "added"]);
+}
+
+#[tokio::test]
+async fn a_vm_that_shows_no_disk_any_more_keeps_its_rows_and_heals_with_the_same_ones() {
+    let bench = Bench::new(three().unwrap()).await.unwrap();
+    bench.add(&["pgtest1"]).await.unwrap();
+    let before = bench.stored().await.unwrap();
+    let mut bare = three().unwrap();
+    bare.vms[0].disks.clear();
+    bench.vma.set_inventory(bare);
+    let report = bench.add(&["pgtest1"]).await.unwrap();
+    assert_eq!(
+        (codes(&report), report.results[0].outcome.as_ref().unwrap().disks),
+        (vec!["updated"], 0)
+    );
+    let retired = bench.stored().await.unwrap();
+    assert!(retired[0].1.iter().all(|disk| disk.presence == Presence::Retired));
+    assert_eq!(retired[0].1.len(), 2);
+    bench.vma.set_inventory(three().unwrap());
+    bench.add(&["pgtest1"]).await.unwrap();
+    let ids = |stored: &[(VmContext, Vec<VmDisk>)]| -> Vec<_> {
+        stored[0].1.iter().map(|disk| (disk.id, disk.ordinal, disk.presence)).collect()
+    };
+    assert_eq!(ids(&bench.stored().await.unwrap()), ids(&before));
+}
