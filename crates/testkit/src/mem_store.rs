@@ -6,6 +6,8 @@
 
 mod access;
 mod backups;
+#[cfg(test)]
+mod contract;
 mod jobs;
 mod rows;
 mod vms;
