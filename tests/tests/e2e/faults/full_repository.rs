@@ -70,13 +70,12 @@ async fn p5_a_full_repository_fails_the_job_keeps_its_points_and_works_again_wit
             ensure!(detail.contains("free space"), "it says what to do: {detail}");
             it.unchanged_since(&before)?;
         }
-        // Without room for even the first byte no copy is ordered.
+        // Nor is it another story without room for even the first byte.
         let filler = place.join("filler");
         let filled = fs::write(&filler, vec![1; usize::try_from(16 * MIB)?]);
         ensure!(filled.is_err(), "the file system is full");
         let run = it.start(lab, "full").await?;
-        let run = lab.api.ended(&run, |_| ()).await?;
-        failed_with(&run, "repository/full")?;
+        failed_with(&lab.api.ended(&run, |_| ()).await?, "target/no-space")?;
         fs::remove_file(&filler)?;
         it.unchanged_since(&before)?;
         for point in &backups {

@@ -138,7 +138,7 @@ async fn a_vma_that_makes_no_sense_is_refused_and_learns_no_token() {
         let moved =
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let broken = "HTTP/1.1 500 Oh\r\ncontent-length: 2\r\n\r\nno";
-        let stranger_proof = "HTTP/1.1 200 OK\r\ncontent-length: 89\r\n\r\n\
+        let stranger_proof = "HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n\
             {\"name\":\"x\",\"version\":\"1\",\"api_version\":1,\"source_kind\":\"folder\",\"proof\":\"00000000000000\"}";
         let cases = [
             ("no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", 502, "vma/garbled-answer"),
