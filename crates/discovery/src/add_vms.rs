@@ -173,4 +173,6 @@ impl Discovery {
 }
 
 #[cfg(test)]
+mod meeting;
+#[cfg(test)]
 pub(crate) mod tests;
