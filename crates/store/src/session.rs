@@ -68,7 +68,8 @@ impl Source for Unit {
     }
 }
 
-/// So many new rows make MariaDB plan with wrong statistics for seconds: it reads the whole table for one VM.
+/// So many new rows make a server plan with wrong statistics until it looks again by itself, which takes MariaDB
+/// seconds and PostgreSQL up to a minute: it reads the whole table for one VM.
 const LARGE_INSERT: usize = 5_000;
 
 #[async_trait]
@@ -76,12 +77,18 @@ impl UnitOfWork for Session<Unit> {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         let Unit { transaction, pool, inserted } = self.source;
         transaction.commit().await?;
-        if inserted >= LARGE_INSERT && pool.get_database_backend() == DbBackend::MySql {
-            let analyze = "ANALYZE TABLE vm_replication_contexts, vm_disks";
-            if let Err(error) = pool.execute_unprepared(analyze).await {
-                tracing::warn!(%error, "the statistics of the inventory were not renewed; lists may be slow for a while");
-            }
+        if inserted >= LARGE_INSERT && pool.get_database_backend() != DbBackend::Sqlite {
+            renew_statistics(&pool).await;
         }
         Ok(())
+    }
+}
+
+async fn renew_statistics(pool: &DatabaseConnection) {
+    let verb =
+        if pool.get_database_backend() == DbBackend::MySql { "ANALYZE TABLE" } else { "ANALYZE" };
+    let analyze = format!("{verb} vm_replication_contexts, vm_disks");
+    if let Err(error) = pool.execute_unprepared(&analyze).await {
+        tracing::warn!(%error, "the statistics of the inventory were not renewed; lists may be slow for a while");
     }
 }
