@@ -23,7 +23,7 @@ const SHOWN: usize = 60;
 pub enum Lifetime {
     /// Until it is dropped, and never longer than the thread that started it.
     Owned,
-    /// Until somebody stops it; dropping leaves it alone.
+    /// Until it is dropped, or beyond that and the end of this program once it is released.
     Detached,
 }
 
@@ -32,7 +32,7 @@ pub enum Lifetime {
 pub struct Program {
     name: String,
     child: Child,
-    lifetime: Lifetime,
+    released: bool,
     ended: Option<ExitStatus>,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -70,7 +70,7 @@ impl Program {
         command.stdin(Stdio::null()).stdout(append(&stdout)?).stderr(append(&stderr)?);
         let child = command.spawn().with_context(|| format!("`{name}` cannot be started"))?;
         let name = name.to_owned();
-        Ok(Self { name, child, lifetime, ended: None, stdout, stderr, said_before })
+        Ok(Self { name, child, released: false, ended: None, stdout, stderr, said_before })
     }
 
     /// Waits until it says a line with `marker` on stdout, and answers what follows the marker.
@@ -105,6 +105,11 @@ impl Program {
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let rest = whole.lines().find_map(|line| line.split_once(marker).map(|(_, rest)| rest));
         Ok(rest.map(|rest| rest.trim().to_owned()))
+    }
+
+    /// Lets a detached program live on when this value is dropped.
+    pub fn release(&mut self) {
+        self.released = true;
     }
 
     /// Its process id.
@@ -178,7 +183,7 @@ impl Drop for Program {
             // A test that fails shows what its processes had to say; nobody can be told that this failed too.
             drop(writeln!(std::io::stderr(), "{}", self.tail()));
         }
-        if self.lifetime == Lifetime::Owned {
+        if !self.released {
             drop(self.kill());
         }
     }

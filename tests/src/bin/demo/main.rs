@@ -33,7 +33,12 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut screen = Screen::new();
-    match run(&arguments, &mut screen).await {
+    let told = tokio::select! {
+        told = run(&arguments, &mut screen) => told,
+        // Dropping the story ends its processes and removes its directory.
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    match told {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -93,10 +93,12 @@ impl Stage {
             self.hub.program.stop().await?;
             return self.vma.program.stop().await;
         }
+        self.hub.program.release();
+        self.vma.program.release();
         let (hub, vma) = (self.hub.program.id(), self.vma.program.id());
         let folder = self.folder.keep();
         screen.say(&format!(
-            "\nHub and VMA go on running.\n  URL    {}\n  token  {}\n  stop   kill {hub} {vma} && rm -r {}",
+            "\nHub and VMA go on running.\n  URL    {}\n  token  {}\n  stop   kill {hub} {vma} && sleep 2 && rm -rf {}",
             self.hub.url,
             self.hub.token,
             folder.display()
