@@ -5,7 +5,7 @@ use hub_domain::chain::{ChainKey, summarise_chain};
 use hub_domain::fault::Fault;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::source::DiskCopyStatus;
-use hub_ports::{Classify, PointIdentity, SealImage, SealedImage, StoreError, UnitOfWork};
+use hub_ports::{PointIdentity, SealImage, SealedImage, StoreError, UnitOfWork};
 use tokio_util::sync::CancellationToken;
 
 use crate::Backup;
@@ -60,8 +60,7 @@ impl Backup {
             source_root: source_root.clone(),
             identity: identity(scene, disk, report),
         };
-        let failed = |error: hub_ports::StorageError| Fault::new(error.code(), error.to_string());
-        let sealed = self.storage.seal_image(&order).await.map_err(failed)?;
+        let sealed = self.storage.seal_image(&order).await.map_err(|error| error.to_fault())?;
         let proof = Proof { source_root, stored_root: sealed.stored_root.clone() };
         if !proof.agrees() {
             let detail =

@@ -9,9 +9,7 @@ use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::source::{CopyMethod, PreparedTarget};
-use hub_ports::{
-    Classify, ParentImage, PrepareImage, RetryConflicts, StorageError, StoreError, UnitOfWork,
-};
+use hub_ports::{ParentImage, PrepareImage, RetryConflicts, StorageError, StoreError, UnitOfWork};
 use tokio::time::Instant;
 
 use crate::Backup;
@@ -146,6 +144,8 @@ impl Backup {
             self.abandon(scene, &disk.job).await;
             disk.method = CopyMethod::Full;
             disk.order.parent = None;
+            // The manifest is made from this one, and has to say why as well.
+            disk.job.method_reason = Some(reason.clone());
             prepared = match self.patiently(|| self.make_full(disk.job.id, &reason)).await? {
                 true => self.storage.prepare_image(&disk.order).await,
                 false => Err(StorageError::Cancelled),
@@ -155,8 +155,7 @@ impl Backup {
             Ok(target) => disk.target = Some(target),
             Err(error) => {
                 self.abandon(scene, &disk.job).await;
-                let fault = Fault::new(error.code(), error.to_string());
-                self.end_job(disk.job.id, &Ending::Fault(fault)).await?;
+                self.end_job(disk.job.id, &Ending::Fault(error.to_fault())).await?;
                 disk.settled = true;
             }
         }

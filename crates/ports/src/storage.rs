@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use hub_domain::backup::BackupType;
 use hub_domain::capacity::Capacity;
 use hub_domain::disk::DiskKey;
+use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupJobId, VmContextId, VmDiskId};
 use hub_domain::replication::ReplicaFormat;
 use hub_domain::repository::Repository;
@@ -292,6 +293,20 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl StorageError {
+    /// The fault that a job stores for this error, with its causes in one sentence.
+    pub fn to_fault(&self) -> Fault {
+        let mut detail = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            detail.push_str(": ");
+            detail.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Fault::new(self.code(), detail)
+    }
 }
 
 impl Classify for StorageError {

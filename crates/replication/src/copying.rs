@@ -3,7 +3,7 @@
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
-use hub_ports::{Classify, CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
+use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -101,8 +101,7 @@ impl Replication {
             return Ok(());
         };
         let sealed = self.storage.seal_replica(target, source_root).await;
-        let root = sealed
-            .map_err(|error| of_disk(&report.key, Fault::new(error.code(), error.to_string())))?;
+        let root = sealed.map_err(|error| of_disk(&report.key, error.to_fault()))?;
         work.open.remove(place);
         for replica in work.job.disks.iter_mut().filter(|it| it.key == report.key) {
             replica.root = Some(root.clone());

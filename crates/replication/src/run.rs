@@ -9,7 +9,7 @@ use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
 use hub_domain::source::PreparedTarget;
 use hub_domain::vm::VmContext;
-use hub_ports::{Classify, PrepareReplica, RetryConflicts, StoreError};
+use hub_ports::{PrepareReplica, RetryConflicts, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -154,8 +154,7 @@ impl Replication {
             incremental: work.job.kind == ReplicationKind::Incremental,
         };
         let prepared = self.storage.prepare_replica(&order).await;
-        let target = prepared
-            .map_err(|error| of_disk(&replica.key, Fault::new(error.code(), error.to_string())))?;
+        let target = prepared.map_err(|error| of_disk(&replica.key, error.to_fault()))?;
         replica.path = Some(target.path.clone());
         replica.method_reason.clone_from(&target.no_parent_reason);
         work.open.push((replica.key.clone(), target));

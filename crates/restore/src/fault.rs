@@ -1,10 +1,8 @@
 //! What a job stores when the storage fails, or when somebody asked it to stop.
 
-use std::error::Error;
-
 use hub_domain::fault::Fault;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_ports::{Classify, StorageError};
+use hub_ports::StorageError;
 
 /// How a job ends that the storage could not do.
 pub(crate) fn ending(error: &StorageError, status: JobStatus) -> JobEvent {
@@ -15,18 +13,6 @@ pub(crate) fn ending(error: &StorageError, status: JobStatus) -> JobEvent {
             "job/hub-stopped",
             "the hub was stopped while this job was at work; start it again",
         )),
-        _ => JobEvent::Failed(Fault::new(error.code(), told(error))),
+        _ => JobEvent::Failed(error.to_fault()),
     }
-}
-
-/// An error with its causes, in one sentence.
-fn told(error: &StorageError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -9,8 +9,8 @@ use hub_domain::repository::Repository;
 use hub_domain::restore::{Mismatch, PointVerdict};
 use hub_domain::source::{NbdAddress, ParentTable, PreparedTarget};
 use hub_ports::{
-    BackupStorage, ExportedPoint, PointLocation, PrepareImage, ProgressSink, RepositoryProbe,
-    RestoreOutput, RestoredFile, SealImage, SealedImage, StorageError,
+    BackupStorage, ExportedPoint, PointIdentity, PointLocation, PrepareImage, ProgressSink,
+    RepositoryProbe, RestoreOutput, RestoredFile, SealImage, SealedImage, StorageError,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,7 @@ struct Image {
     capacity: Capacity,
     export: Option<String>,
     root: Option<String>,
+    identity: Option<PointIdentity>,
 }
 
 impl MemBackupStorage {
@@ -63,6 +64,12 @@ impl MemBackupStorage {
     pub fn sealed(&self) -> Vec<BackupJobId> {
         let state = self.state.lock();
         state.images.values().filter(|it| it.root.is_some()).map(|it| it.point).collect()
+    }
+
+    /// What the manifest of a sealed point says.
+    pub fn identity(&self, point: BackupJobId) -> Option<PointIdentity> {
+        let state = self.state.lock();
+        state.images.values().find(|it| it.point == point).and_then(|it| it.identity.clone())
     }
 
     /// Images that were prepared and never sealed: when all jobs have ended there must be none.
@@ -168,6 +175,7 @@ impl BackupStorage for MemBackupStorage {
                 capacity: order.capacity,
                 export: Some(address.export.clone()),
                 root: None,
+                identity: None,
             };
             state.images.insert((order.repository.id, path.clone()), image);
             let target = PreparedTarget {
@@ -208,6 +216,7 @@ impl BackupStorage for MemBackupStorage {
                 _ => (),
             }
             image.root = Some(order.source_root.clone());
+            image.identity = Some(order.identity.clone());
             image.export = None;
         }
         self.pass("storage.sealed").await?;
