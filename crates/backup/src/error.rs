@@ -32,6 +32,12 @@ pub enum StartBackupError {
         /// The VM.
         vm_name: String,
     },
+    /// The VM's source wants a login, and none is stored with the VM.
+    #[error("the source of VM {vm_name} wants a login; add the VM again with a credential_id")]
+    NoLogin {
+        /// The VM.
+        vm_name: String,
+    },
     /// Another backup of the VM is at work.
     #[error("backup run {0} of this VM is still at work; wait for it or cancel it")]
     AlreadyRunning(BackupRunId),
@@ -49,6 +55,7 @@ impl RetryConflicts for StartBackupError {
             | Self::NoDisks
             | Self::DiskNotFound { .. }
             | Self::NoVma { .. }
+            | Self::NoLogin { .. }
             | Self::AlreadyRunning(_) => false,
         }
     }
@@ -60,7 +67,9 @@ impl Classify for StartBackupError {
             Self::FindVm(error) => error.class(),
             Self::RepositoryNotFound(_) => ErrorClass::NotFound,
             Self::NoDisks | Self::DiskNotFound { .. } => ErrorClass::Invalid,
-            Self::NoVma { .. } | Self::AlreadyRunning(_) => ErrorClass::Conflict,
+            Self::NoVma { .. } | Self::NoLogin { .. } | Self::AlreadyRunning(_) => {
+                ErrorClass::Conflict
+            }
             Self::Store(error) => error.class(),
         }
     }
@@ -72,6 +81,7 @@ impl Classify for StartBackupError {
             Self::NoDisks => "backup/no-disks",
             Self::DiskNotFound { .. } => "backup/disk-not-found",
             Self::NoVma { .. } => "vm/no-vma",
+            Self::NoLogin { .. } => "discovery/credential-needed",
             Self::AlreadyRunning(_) => "backup/already-running",
             Self::Store(error) => error.code(),
         }

@@ -63,9 +63,7 @@ impl Backup {
         }
         let disks = work.disks_of(&[vm.id]).await?;
         let chosen = choose(&vm, &disks, &request.disks)?;
-        if vm.vma_node.is_none() {
-            return Err(StartBackupError::NoVma { vm_name: vm.facts.name });
-        }
+        check_reach(work.as_mut(), &vm).await?;
         if let Some(running) = running(work.as_mut(), request, vm.id, &chosen).await? {
             return Ok(running);
         }
@@ -133,6 +131,22 @@ async fn locked(work: &mut dyn UnitOfWork, id: VmContextId) -> Result<VmContext,
         done => done?,
     }
     work.vm(id).await?.ok_or_else(gone)
+}
+
+/// Whether the VM can be reached, asked before anything is stored (traps D3, C7).
+async fn check_reach(work: &mut dyn UnitOfWork, vm: &VmContext) -> Result<(), StartBackupError> {
+    let vm_name = || vm.facts.name.clone();
+    let node = match vm.vma_node {
+        Some(id) => work.vma_node(id).await?,
+        None => None,
+    };
+    match node {
+        None => Err(StartBackupError::NoVma { vm_name: vm_name() }),
+        Some(node) if node.source_kind == "vsphere" && vm.credential.is_none() => {
+            Err(StartBackupError::NoLogin { vm_name: vm_name() })
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn choose<'a>(

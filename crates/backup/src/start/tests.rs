@@ -1,5 +1,6 @@
 //! Starting: what is refused, what is the same request, what two at once make.
 
+use hub_domain::access::VmaNode;
 use hub_domain::disk::DiskKey;
 use hub_domain::ids::VmContextId;
 use hub_ports::{Classify, ErrorClass, Store};
@@ -91,4 +92,28 @@ async fn a_disk_that_went_away_while_the_job_was_queued_ends_its_job_only() {
     let jobs = bench.jobs().await.unwrap();
     assert!(jobs[0].is_restore_point());
     assert_eq!(jobs[1].state.fault().unwrap().code, "backup/disk-gone");
+}
+
+#[tokio::test]
+async fn traps_d3_c7_a_vm_of_a_vsphere_source_without_a_login_is_refused_before_anything_is_stored()
+{
+    let bench = Bench::new().await.unwrap();
+    let node = fixtures::vma_node(1, "vma1");
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_vma_node(&VmaNode { source_kind: "vsphere".to_owned(), ..node }).await.unwrap();
+    work.commit().await.unwrap();
+    let error = bench.backup.start(&bench.request(FULL)).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.class()),
+        ("discovery/credential-needed", ErrorClass::Conflict)
+    );
+    assert!(error.to_string().contains("pgtest1"), "{error}");
+    assert!(bench.jobs().await.unwrap().is_empty());
+    let login = fixtures::credential(5, "vc");
+    let mut work = bench.store.begin().await.unwrap();
+    work.insert_credential(&login).await.unwrap();
+    let credential = Some(login.id);
+    work.update_vm(&VmContext { credential, ..bench.vm.clone() }).await.unwrap();
+    work.commit().await.unwrap();
+    assert!(bench.backup.start(&bench.request(FULL)).await.unwrap().is_new);
 }
