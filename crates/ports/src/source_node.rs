@@ -113,7 +113,7 @@ pub enum SourceError {
         url: String,
     },
     /// The VMA has never heard of the job, or was restarted since.
-    #[error("the VMA knows no job {job}; it was probably restarted")]
+    #[error("the VMA knows no job {job}, probably because it was restarted; start the job again")]
     UnknownJob {
         /// The hub's id of the job.
         job: String,
