@@ -1,11 +1,16 @@
 //! Bad input and faults: what is refused and why, and what stands after something was killed, filled or flipped.
 
+mod broken_copy;
+mod broken_replication;
+mod broken_restore;
 mod cancelling;
 mod changes;
+mod deep_chain;
 mod deleting;
 mod disk_ids;
 mod flipped_bit;
 mod full_repository;
+mod grown_disk;
 mod hub_killed;
 mod names;
 mod protected;
@@ -13,7 +18,6 @@ mod requests;
 mod running_vm;
 mod strange_vma;
 mod twice;
-mod vma_killed;
 
 use anyhow::{Result, ensure};
 use hub_testkit::database::DatabaseKind;

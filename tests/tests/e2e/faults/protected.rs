@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,14 +119,7 @@ impl Protected {
 
     /// Waits until a part of an image is written, which is when a copy is in its middle.
     pub(super) async fn is_mid_copy(&self) -> Result<()> {
-        let partial = |path: &PathBuf| path.display().to_string().ends_with(".qcow2.partial");
-        let written = || -> Result<u64> {
-            let files = files_below(&self.root)?.into_iter().filter(partial);
-            // A file may go between being listed and being looked at.
-            let sizes = files.filter_map(|it| fs::metadata(it).ok()).map(|it| it.blocks() * 512);
-            Ok(sizes.max().unwrap_or(0))
-        };
-        becomes_true("an image is half written", || Ok(written()? >= UNDER_WAY)).await
+        is_written_below(&self.root, ".qcow2.partial").await
     }
 
     /// Starts a backup and freezes the VMA in the middle of its copy; answers the run's path.
@@ -168,6 +162,18 @@ pub(super) fn failed_with(run: &Value, code: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until a file with this end of its name is written in part.
+pub(super) async fn is_written_below(directory: &Path, suffix: &str) -> Result<()> {
+    let written = || -> Result<u64> {
+        let mut files = files_below(directory)?;
+        files.retain(|path| path.display().to_string().ends_with(suffix));
+        // A file may go between being listed and being looked at.
+        let sizes = files.iter().filter_map(|it| fs::metadata(it).ok()).map(|it| it.blocks() * 512);
+        Ok(sizes.max().unwrap_or(0))
+    };
+    becomes_true("a file is half written", || Ok(written()? >= UNDER_WAY)).await
+}
+
 /// Waits for a condition; an error says which one did not come true.
 pub(super) async fn becomes_true(
     what: &str,
@@ -183,12 +189,16 @@ pub(super) async fn becomes_true(
     Ok(())
 }
 
-/// All files below a directory, in order.
+/// All files below a directory, in order; none while it does not exist.
 pub(super) fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut ahead = vec![directory.to_owned()];
     while let Some(directory) = ahead.pop() {
-        for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.with_context(|| directory.display().to_string())?,
+        };
+        for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 ahead.push(entry.path());
@@ -210,7 +220,7 @@ pub(super) fn small_disk(seed: u64) -> DiskSpec {
 
 /// A disk full of noise, whose copy takes long enough to be interrupted.
 pub(super) fn large_disk(seed: u64) -> DiskSpec {
-    let capacity = 256 * MIB;
+    let capacity = 160 * MIB;
     let areas = vec![0..capacity / 2, capacity / 2..capacity];
     disk(capacity, Subformat::MonolithicFlat, seed, areas)
 }
