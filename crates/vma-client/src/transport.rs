@@ -146,7 +146,8 @@ fn builder(connect: Duration) -> reqwest::ClientBuilder {
     Client::builder()
         .user_agent(concat!("sendense-hub/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(connect)
-        .pool_idle_timeout(Duration::from_secs(20))
+        // Shorter than a VMA keeps an idle connection (5 s), or a request could meet its end.
+        .pool_idle_timeout(Duration::from_secs(3))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .http1_only()
