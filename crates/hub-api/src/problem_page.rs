@@ -25,9 +25,9 @@ pub(crate) async fn read(code: web::Path<String>) -> Result<HttpResponse, Proble
     Ok(HttpResponse::Ok().content_type("text/markdown; charset=utf-8").body(page))
 }
 
-/// The name of a problem: the first heading of its page.
+/// The name of a problem: the sentence below the heading of its page, which is the code itself.
 pub(crate) fn title(code: &str) -> Option<&'static str> {
-    page(code)?.lines().find_map(|line| line.strip_prefix("# ")).map(str::trim)
+    page(code)?.lines().skip(1).map(str::trim).find(|line| !line.is_empty())
 }
 
 fn page(code: &str) -> Option<&'static str> {
@@ -44,7 +44,7 @@ mod tests {
         assert!(!PAGES.is_empty());
         for (code, page) in PAGES {
             assert!(page.starts_with("# "), "{code} starts with its heading");
-            assert!(title(code).is_some_and(|title| !title.is_empty()), "{code}");
+            assert!(title(code).is_some_and(|title| title.ends_with('.')), "{code}");
             let plain = |it: char| it.is_ascii_lowercase() || it == '-' || it == '/';
             assert!(code.chars().all(plain), "{code}");
         }
