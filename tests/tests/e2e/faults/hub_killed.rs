@@ -1,5 +1,7 @@
 //! Promise P2 at the hub: killed at any moment, it leaves every earlier point bit-identical.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use hub_tests::api::Fields as _;
 use hub_tests::datastore::{VmSpec, noise};
@@ -7,7 +9,7 @@ use hub_tests::lab::Lab;
 use serde_json::json;
 
 use super::play;
-use super::protected::{MIB, Protected, ends, large_disk, small_disk};
+use super::protected::{MIB, Protected, becomes_true, ends, large_disk, small_disk};
 
 /// What the VMA says when its hub is gone, and what the hub says about a job that it found or left unfinished.
 const EXPECTED: &[&str] = &["a disk was not copied", "job/hub-stopped", "interrupted"];
@@ -54,26 +56,69 @@ async fn p2_a_hub_killed_in_the_middle_of_a_copy_leaves_earlier_points_and_no_pa
     play(EXPECTED, part).await.unwrap();
 }
 
-/// The hub dies at whatever moment comes, several times in a row, without anything having been frozen.
+/// When the hub dies; nothing is frozen, so that each is only a beginning.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The request was answered.
+    AskedFor,
+    /// There is a first file.
+    Prepared,
+    /// A part of an image is written.
+    MidCopy,
+    /// A file has got its own name: a disk is sealed, and perhaps not yet in the catalogue.
+    Named,
+}
+
+impl Moment {
+    const ALL: [Self; 4] = [Self::AskedFor, Self::Prepared, Self::MidCopy, Self::Named];
+
+    async fn comes(self, it: &Protected) -> Result<()> {
+        let known = it.names()?;
+        let fresh = |wish: fn(&str) -> bool| -> Result<bool> {
+            let new = it.names()?.into_iter().filter(|path| !known.contains(path));
+            Ok(new.map(|path| path.display().to_string()).any(|path| wish(&path)))
+        };
+        match self {
+            Self::AskedFor => Ok(()),
+            Self::Prepared => becomes_true("a file is there", || fresh(|_| true)).await,
+            Self::MidCopy => it.is_mid_copy().await,
+            Self::Named => {
+                let named = || fresh(|path| !path.ends_with(".partial"));
+                becomes_true("a file has its name", named).await
+            }
+        }
+    }
+}
+
+/// Promise P1 too: a point is visible exactly when its files are there under their names.
 #[tokio::test]
-async fn p2_a_hub_killed_again_and_again_converges_each_time() {
+async fn p1_and_p2_a_hub_killed_at_any_moment_converges_each_time() {
     let part = async |lab: &mut Lab| {
         let it = with_a_point(lab).await?;
         let before = it.files()?;
-        for _ in 0..3 {
+        // Twice, since the second run of a moment stands on what the first one left.
+        for moment in Moment::ALL.into_iter().chain(Moment::ALL) {
             let run = it.start(lab, "full").await?;
-            it.is_mid_copy().await?;
+            moment.comes(&it).await.with_context(|| format!("{moment:?}"))?;
             lab.hub.restart().await?;
             let ended = lab.api.get(&run).await?.ok()?;
             for end in ends(&ended)? {
                 let named = end == "interrupted job/hub-restarted" || end == "succeeded";
-                ensure!(named, "every job has a named end: {ended:#}");
+                ensure!(named, "{moment:?}: every job has a named end: {ended:#}");
             }
-            let points = lab.api.all("/backups?status=succeeded").await?;
+            let mut expected = BTreeSet::new();
+            for point in lab.api.all("/backups?status=succeeded").await? {
+                let image = it.image(&point)?;
+                expected.extend([image.with_extension("manifest"), image]);
+            }
             let now = it.files()?;
+            let found: BTreeSet<_> = now.keys().cloned().collect();
+            ensure!(found == expected, "{moment:?}: {found:#?} are not {expected:#?}");
             let kept = before.iter().all(|(path, digest)| now.get(path) == Some(digest));
-            ensure!(kept, "earlier points stay as they are");
-            ensure!(now.len() == 2 * points.len(), "a file belongs to a point: {now:#?}");
+            ensure!(kept, "{moment:?}: earlier points stay as they are");
+        }
+        for point in lab.api.all("/backups?status=succeeded").await? {
+            it.verify(lab, &point).await?;
         }
         it.back_up(lab, "incremental").await?;
         Ok(())

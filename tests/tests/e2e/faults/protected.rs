@@ -1,6 +1,6 @@
 //! A VM under management and its repository, as most faults want them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -106,6 +106,11 @@ impl Protected {
             digests.insert(path, digest);
         }
         Ok(digests)
+    }
+
+    /// Every file of the repository by its name.
+    pub(super) fn names(&self) -> Result<BTreeSet<PathBuf>> {
+        Ok(files_below(&self.root)?.into_iter().collect())
     }
 
     /// Fails unless the repository holds exactly these files, bit by bit.
