@@ -4,7 +4,7 @@ use actix_web::web;
 use hub_domain::ids::VmContextId;
 use hub_domain::vm::VmAddress;
 use hub_ports::ErrorClass;
-use hub_ports::store::find_vm;
+use hub_ports::store::{InventoryTotals, find_vm};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,7 +20,9 @@ pub(crate) struct VmPage {
     items: Vec<VmView>,
     /// What to give as `after` for the page that follows; null on the last one.
     next: Option<String>,
-    totals: Totals,
+    /// Over the whole inventory; only on the first page, since every page would cost a look at every disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totals: Option<Totals>,
 }
 
 /// Sums over the whole inventory, for capacity planning.
@@ -30,6 +32,16 @@ pub(crate) struct Totals {
     /// Present ones.
     disks: i64,
     capacity_bytes: i64,
+}
+
+impl Totals {
+    fn of(sums: InventoryTotals) -> Self {
+        Self {
+            vms: bytes(sums.vms),
+            disks: bytes(sums.disks),
+            capacity_bytes: bytes(sums.capacity_bytes),
+        }
+    }
 }
 
 /// The disks of a VM.
@@ -46,7 +58,7 @@ pub(crate) struct Refreshed {
     vm: VmView,
 }
 
-/// VMs by id, with their disks, and the totals.
+/// VMs by id, with their disks; the first page has the totals, too.
 #[utoipa::path(get, path = "/api/v1/vm-contexts", tag = "vm-contexts", params(PageQuery),
     responses((status = 200, body = VmPage)))]
 pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<VmPage> {
@@ -56,11 +68,9 @@ pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<V
         let vms = view.vms_page(after, query.limit.with_one_more()).await?;
         let Page { items, next } = Page::of(vms, query.limit, |vm| vm.id.to_string(), |vm| vm);
         let items = with_disks(view.as_mut(), items).await?;
-        let sums = view.inventory_totals().await?;
-        let totals = Totals {
-            vms: bytes(sums.vms),
-            disks: bytes(sums.disks),
-            capacity_bytes: bytes(sums.capacity_bytes),
+        let totals = match after {
+            Some(_) => None,
+            None => Some(Totals::of(view.inventory_totals().await?)),
         };
         Ok(VmPage { items, next, totals })
     });
