@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hub_block::BlockError;
 use hub_data_mover::ManifestError;
-use hub_ports::StorageError;
+use hub_ports::{StorageError, told};
 
 /// A failed file operation at a place.
 #[expect(
@@ -58,18 +58,6 @@ pub(crate) fn manifest_at(path: &Path) -> impl Fn(ManifestError) -> StorageError
 /// A place that cannot be used, and why.
 pub(crate) fn unusable(path: &Path, detail: impl Display) -> StorageError {
     StorageError::Unusable { place: path.display().to_string(), detail: detail.to_string() }
-}
-
-/// The chain of an error's causes in one sentence, for a job's record.
-pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// Runs blocking file work away from the threads that serve the network.

@@ -14,7 +14,8 @@ use hub_domain::capacity::Capacity;
 use hub_domain::repository::Repository;
 use hub_domain::source::PreparedTarget;
 use hub_ports::{
-    ParentImage, PointIdentity, PrepareImage, RepositoryProbe, SealImage, SealedImage, StorageError,
+    ParentImage, PointIdentity, PrepareImage, RepositoryProbe, SealImage, SealedImage,
+    StorageError, told,
 };
 use hub_qcow2::{
     Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError,
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::durable;
 use crate::export_name;
-use crate::failure::{block_at, blocking, io_at, manifest_at, told, unusable};
+use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::layout::{self, ImageFiles};
 use crate::reservation::Reservation;

@@ -9,11 +9,11 @@ use hub_data_mover::{
 };
 use hub_domain::restore::{Mismatch, PointVerdict};
 use hub_nbd::Export;
-use hub_ports::{ExportedPoint, PointLocation, ProgressSink, StorageError};
+use hub_ports::{ExportedPoint, PointLocation, ProgressSink, StorageError, told};
 use hub_qcow2::{ImageReader, check_image};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{block_at, blocking, told, unusable};
+use crate::failure::{block_at, blocking, unusable};
 use crate::hub_storage::HubStorage;
 use crate::image::{open_chain, open_manifest};
 use crate::layout::ImageFiles;

@@ -9,11 +9,11 @@ use hub_data_mover::{BlockSize, Manifest, ManifestIdentity, ManifestWriter};
 use hub_domain::capacity::Capacity;
 use hub_domain::replication::ReplicaFormat;
 use hub_domain::source::PreparedTarget;
-use hub_ports::{PrepareReplica, StorageError};
+use hub_ports::{PrepareReplica, StorageError, told};
 use hub_qcow2::{CreateOptions, ImageUpdater, ImageWriter};
 
 use crate::durable;
-use crate::failure::{block_at, blocking, io_at, manifest_at, told, unusable};
+use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::image::not_created;
 use crate::layout::{self, ImageFiles};

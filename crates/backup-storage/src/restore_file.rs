@@ -6,12 +6,12 @@ use std::sync::Arc;
 use hub_block::RawFile;
 use hub_data_mover::{CopyError, CopyOptions, CopyPlan, DigestTable, Progress, copy};
 use hub_domain::restore::RestoreFormat;
-use hub_ports::{PointLocation, ProgressSink, RestoreOutput, RestoredFile, StorageError};
+use hub_ports::{PointLocation, ProgressSink, RestoreOutput, RestoredFile, StorageError, told};
 use hub_qcow2::{CreateOptions, ImageWriter};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable;
-use crate::failure::{block_at, blocking, io_at, told, unusable};
+use crate::failure::{block_at, blocking, io_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::image::not_created;
 use crate::layout::{partial_of, plain_file_name};

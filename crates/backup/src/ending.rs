@@ -4,7 +4,7 @@ use hub_domain::backup::BackupJob;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_ports::StoreError;
+use hub_ports::{StoreError, told};
 
 use crate::Backup;
 use crate::run::Scene;
@@ -25,10 +25,7 @@ impl Ending {
     fn event(&self, status: JobStatus) -> JobEvent {
         match self {
             _ if status == JobStatus::Cancelling => JobEvent::Cancelled,
-            Self::Stopped => JobEvent::Interrupted(Fault::new(
-                "job/hub-stopped",
-                "the hub was stopped while the job was at work; start it again",
-            )),
+            Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
             Self::Fault(fault) => JobEvent::Failed(fault.clone()),
             Self::Nothing => JobEvent::Failed(Fault::new(
                 "vma/garbled-answer",
@@ -44,7 +41,7 @@ impl Backup {
         let Some(path) = &job.path else { return };
         if let Err(error) = self.storage.abandon_image(&scene.repository, path).await {
             tracing::error!(
-                error = %error, image = %path, repository = %scene.repository.name,
+                error = %told(&error), image = %path, repository = %scene.repository.name,
                 "an unfinished image could not be removed; remove it by hand"
             );
         }

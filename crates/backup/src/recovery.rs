@@ -6,7 +6,7 @@ use hub_domain::backup::BackupJob;
 use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupRunId, VmContextId};
 use hub_domain::job::JobEvent;
-use hub_ports::{StoreError, stop_copy};
+use hub_ports::{StoreError, stop_copy, told};
 use tokio::task::JoinSet;
 
 use crate::Backup;
@@ -43,7 +43,7 @@ impl Backup {
             match self.finish_deletion(job, &repository).await {
                 Ok(()) => recovered.deleted += 1,
                 Err(error) => tracing::error!(
-                    backup.id = %job.id, error = %error,
+                    backup.id = %job.id, error = %told(&error),
                     "a begun deletion could not be finished; delete the backup again"
                 ),
             }
@@ -75,7 +75,7 @@ impl Backup {
             && let Err(error) = self.storage.abandon_image(&repository, path).await
         {
             tracing::error!(
-                error = %error, image = %path, repository = %repository.name,
+                error = %told(&error), image = %path, repository = %repository.name,
                 "an unfinished image could not be removed; remove it by hand"
             );
         }
@@ -88,8 +88,7 @@ impl Backup {
         let Some(mut job) = work.backup(job.id).await? else {
             return Ok(false);
         };
-        let detail = "the hub went away while the job was at work; start it again";
-        let event = JobEvent::Interrupted(Fault::new("job/hub-restarted", detail));
+        let event = JobEvent::Interrupted(Fault::hub_restarted());
         let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
             return Ok(false);
         };

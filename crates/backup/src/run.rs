@@ -9,7 +9,7 @@ use hub_domain::ids::BackupRunId;
 use hub_domain::job::JobStatus;
 use hub_domain::repository::Repository;
 use hub_domain::vm::VmContext;
-use hub_ports::{StoreError, retry_patiently};
+use hub_ports::{StoreError, retry_patiently, told};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -57,7 +57,7 @@ impl Backup {
                 Err(fault) => self.end_waiting(&jobs, &Ending::Fault(fault)).await,
                 Ok(scene) => self.protect(&scene, &jobs, cancel).await,
             };
-            done.inspect_err(|error| tracing::error!(error = %error, "the catalogue is away; the jobs of this run are ended at the next start of the hub"))?;
+            done.inspect_err(|error| tracing::error!(error = %told(error), "the catalogue is away; the jobs of this run are ended at the next start of the hub"))?;
         }
         let ended = self.patiently(|| self.load(id)).await?;
         let status = ended.map_or(JobStatus::Failed, |(_, jobs)| run_status(&jobs));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hub_domain::inventory::SeenVm;
-use hub_ports::{Classify, InventoryQuery, StoreError};
+use hub_ports::{Classify, InventoryQuery, StoreError, told};
 
 use crate::plan::{Link, Stored};
 use crate::selection::select;
@@ -146,7 +146,7 @@ impl Discovery {
             Ok(stored) => return stored.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
-        tracing::warn!(error = %error, vms = chunk.len(), "a batch of VMs could not be stored at once");
+        tracing::warn!(error = %told(&error), vms = chunk.len(), "a batch of VMs could not be stored at once");
         if chunk.len() == 1 || matches!(error, StoreError::Unavailable(_)) {
             return chunk.iter().map(|_| Err(VmFault::of_store(&error))).collect();
         }

@@ -14,4 +14,20 @@ impl Fault {
     pub fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { code: code.into(), detail: detail.into() }
     }
+
+    /// The hub that did the work is gone; its successor says so at its start.
+    pub fn hub_restarted() -> Self {
+        Self::new(
+            "job/hub-restarted",
+            "the hub was restarted while this job was at work; start it again",
+        )
+    }
+
+    /// Nobody asked the job to stop: it was the hub that stopped.
+    pub fn hub_stopped() -> Self {
+        Self::new(
+            "job/hub-stopped",
+            "the hub was stopped while this job was at work; start it again",
+        )
+    }
 }

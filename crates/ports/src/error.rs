@@ -51,6 +51,18 @@ pub trait Classify: Error + Send + Sync + 'static {
     }
 }
 
+/// An error with all its causes in one sentence, for a log line or a job's record.
+pub fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
 /// What the catalogue may answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -10,7 +10,7 @@ pub mod store;
 mod watch;
 
 pub use clock::{Clock, IdGen};
-pub use error::{Classify, ErrorClass, StoreError};
+pub use error::{Classify, ErrorClass, StoreError, told};
 pub use progress::{NoProgress, ProgressSink};
 pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};
 pub use source_node::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};

@@ -13,7 +13,7 @@ use hub_domain::source::{NbdAddress, PreparedTarget};
 use hub_domain::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Classify, ErrorClass, ProgressSink};
+use crate::{Classify, ErrorClass, ProgressSink, told};
 
 /// Images of restore points.
 ///
@@ -298,14 +298,7 @@ pub enum StorageError {
 impl StorageError {
     /// The fault that a job stores for this error, with its causes in one sentence.
     pub fn to_fault(&self) -> Fault {
-        let mut detail = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            detail.push_str(": ");
-            detail.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Fault::new(self.code(), detail)
+        Fault::new(self.code(), told(self))
     }
 }
 

@@ -27,10 +27,7 @@ impl Ending {
         match self {
             _ if status == JobStatus::Cancelling => JobEvent::Cancelled,
             Self::Complete => JobEvent::Succeeded,
-            Self::Stopped => JobEvent::Interrupted(Fault::new(
-                "job/hub-stopped",
-                "the hub was stopped while the job was at work; start it again",
-            )),
+            Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
             Self::Fault(fault) => JobEvent::Failed(fault.clone()),
         }
     }

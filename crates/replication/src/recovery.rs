@@ -23,8 +23,7 @@ impl Replication {
                 let Some(mut job) = work.replication(job.id).await? else {
                     return Ok(false);
                 };
-                let detail = "the hub went away while the job was at work; start it again";
-                let event = JobEvent::Interrupted(Fault::new("job/hub-restarted", detail));
+                let event = JobEvent::Interrupted(Fault::hub_restarted());
                 let changed = self.apply_end(work.as_mut(), &mut job, None, event).await?;
                 work.commit().await?;
                 Ok(changed)

@@ -9,7 +9,7 @@ use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
 use hub_domain::source::PreparedTarget;
 use hub_domain::vm::VmContext;
-use hub_ports::{PrepareReplica, RetryConflicts, StoreError};
+use hub_ports::{PrepareReplica, RetryConflicts, StoreError, told};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -165,7 +165,7 @@ impl Replication {
     async fn release(&self, work: &Work) {
         for (key, target) in &work.open {
             if let Err(error) = self.storage.release_replica(target).await {
-                tracing::error!(error = %error, disk.key = %key, "the target of a replica could not be closed");
+                tracing::error!(error = %told(&error), disk.key = %key, "the target of a replica could not be closed");
             }
         }
     }

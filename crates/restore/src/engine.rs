@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobEvent;
-use hub_ports::{BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError, retry_patiently};
+use hub_ports::{
+    BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError, retry_patiently, told,
+};
 
 use crate::exports::ExportRegistry;
 
@@ -59,20 +61,17 @@ impl Restore {
         let restores = view.unfinished_restores().await?;
         let verifications = view.unfinished_verifications().await?;
         drop(view);
-        let fault = Fault::new(
-            "job/hub-restarted",
-            "the hub was restarted while this job was at work; start it again",
-        );
+        let event = JobEvent::Interrupted(Fault::hub_restarted());
         for job in restores {
             let output = RestoreOutput { format: job.format, file_name: job.file_name.clone() };
             if let Err(error) = self.storage.abandon_restore(&output).await {
-                tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error,
+                tracing::warn!(job.id = %job.id, error = %told(&error),
                     "what an interrupted restore left could not be removed");
             }
-            self.end_restore(job.id, JobEvent::Interrupted(fault.clone())).await?;
+            self.end_restore(job.id, event.clone()).await?;
         }
         for job in verifications {
-            self.end_verification(job.id, JobEvent::Interrupted(fault.clone())).await?;
+            self.end_verification(job.id, event.clone()).await?;
         }
         Ok(())
     }

@@ -2,17 +2,20 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_ports::StorageError;
+use hub_ports::{Classify, StorageError};
+
+use crate::error::PointError;
 
 /// How a job ends that the storage could not do.
 pub(crate) fn ending(error: &StorageError, status: JobStatus) -> JobEvent {
     match (error, status) {
         (StorageError::Cancelled, JobStatus::Cancelling) => JobEvent::Cancelled,
-        // Nobody asked this job to stop, so it was the hub that is stopping.
-        (StorageError::Cancelled, _) => JobEvent::Interrupted(Fault::new(
-            "job/hub-stopped",
-            "the hub was stopped while this job was at work; start it again",
-        )),
+        (StorageError::Cancelled, _) => JobEvent::Interrupted(Fault::hub_stopped()),
         _ => JobEvent::Failed(error.to_fault()),
     }
+}
+
+/// How a job ends whose point cannot be read any more.
+pub(crate) fn unreadable(error: &PointError) -> JobEvent {
+    JobEvent::Failed(Fault::new(error.code(), error.to_string()))
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hub_domain::ids::{BackupJobId, RestoreJobId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{RestoreFormat, RestoreJob};
-use hub_ports::{PointLocation, RestoreOutput, RetryConflicts, StoreError, retry_conflicts};
+use hub_ports::{PointLocation, RestoreOutput, RetryConflicts, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
 use crate::error::{CancelError, PointError, StartRestoreError};
-use crate::fault::ending;
+use crate::fault::{ending, unreadable};
 use crate::point;
 use crate::tracking::{Tracked, saving};
 
@@ -83,9 +83,7 @@ impl Restore {
         let (job, location) = match self.patiently(|| self.located(id)).await? {
             Ok(found) => found,
             Err(error) => {
-                use hub_ports::Classify;
-                let fault = hub_domain::fault::Fault::new(error.code(), error.to_string());
-                return self.end_restore(id, JobEvent::Failed(fault)).await.map(drop);
+                return self.end_restore(id, unreadable(&error)).await.map(drop);
             }
         };
         let output = RestoreOutput { format: job.format, file_name: job.file_name };
@@ -93,7 +91,7 @@ impl Restore {
         let work = self.storage.restore_point(&location, &output, &tracked, &cancel);
         let save = || async {
             if let Err(error) = self.record_restore(id, tracked.done()).await {
-                tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error,
+                tracing::warn!(job.id = %id, error = %told(&error),
                     "progress of a restore could not be stored");
             }
         };
@@ -104,7 +102,7 @@ impl Restore {
             }
             Err(error) => {
                 if let Err(left) = self.storage.abandon_restore(&output).await {
-                    tracing::warn!(job.id = %id, error = &left as &dyn std::error::Error,
+                    tracing::warn!(job.id = %id, error = %told(&left),
                         "what a failed restore left could not be removed");
                 }
                 ending(&error, self.restore_status(id).await?)

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
-use hub_ports::{PointLocation, RetryConflicts, StorageError, StoreError, retry_conflicts};
+use hub_ports::{PointLocation, RetryConflicts, StorageError, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
 use crate::error::{CancelError, PointError, StartVerificationError};
-use crate::fault::ending;
+use crate::fault::{ending, unreadable};
 use crate::point;
 use crate::tracking::{Tracked, saving};
 
@@ -66,11 +66,7 @@ impl Restore {
             Err(RunError::Point(PointError::Store(error)) | RunError::Store(error)) => {
                 return Err(error);
             }
-            Err(RunError::Point(error)) => {
-                use hub_ports::Classify;
-                let fault = hub_domain::fault::Fault::new(error.code(), error.to_string());
-                JobEvent::Failed(fault)
-            }
+            Err(RunError::Point(error)) => unreadable(&error),
         };
         self.end_verification(id, event).await.map(drop)
     }
@@ -87,7 +83,7 @@ impl Restore {
             let save = || async {
                 let done = before + tracked.done();
                 if let Err(error) = self.record(id, done, None).await {
-                    tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error,
+                    tracing::warn!(job.id = %id, error = %told(&error),
                         "progress of a verification could not be stored");
                 }
             };
