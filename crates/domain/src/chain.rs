@@ -91,7 +91,7 @@ fn incremental(parent: &BackupJob, disk: &VmDisk) -> DiskPlan {
             (CopyMethod::ByDigest, Some("the disk has grown since its latest backup"))
         }
         Some(id) => (CopyMethod::ChangedSince { change_id: id.clone() }, None),
-        None => (CopyMethod::ByDigest, Some("the source gave no change mark at the latest backup")),
+        None => (CopyMethod::ByDigest, Some("the source gave no change id at the latest backup")),
     };
     DiskPlan {
         backup_type: BackupType::Incremental,

@@ -74,7 +74,7 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         key: disk.facts.key.clone(),
         path: Some(format!("{vm}/{}.raw", disk.ordinal)),
         method: Some("by_digest".to_owned()),
-        method_reason: Some("the source gives no change mark".to_owned()),
+        method_reason: Some("the source gives no change id".to_owned()),
         bytes: CopyBytes { total: 4096, done: 2048, read: 1024, sent: 512 },
         root: Some("ab".repeat(32)),
     });
