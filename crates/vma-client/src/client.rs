@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::copy::{order_to_wire, status_from_wire};
 use crate::inventory::{inventory_from_wire, query_to_wire};
 use crate::options::VmaClientOptions;
-use crate::proof::{Challenge, Proofs};
+use crate::proof::Challenge;
 use crate::transport::{Call, ClientError, Transport, garbled, json, json_error, shortened};
 
 /// The version of the contract that this client speaks.
@@ -26,27 +26,22 @@ const API_VERSION: u32 = 1;
 pub struct VmaClient {
     options: VmaClientOptions,
     transport: Transport,
-    proofs: Proofs,
 }
 
 impl VmaClient {
     /// Makes a client; a TLS provider must be installed in the process.
     pub fn new(options: VmaClientOptions) -> Result<Self, ClientError> {
         let transport = Transport::new(options.connect)?;
-        let proofs = Proofs::new(options.proof_lifetime);
-        Ok(Self { options, transport, proofs })
+        Ok(Self { options, transport })
     }
 
-    /// Calls a node that has proved itself, showing it the token.
+    /// Calls a node that has just proved itself, showing it the token.
+    ///
+    /// A proof is for one call: it costs a round trip on the connection that the call then uses, and a remembered one
+    /// would show the token to whoever has taken over the address since.
     async fn call(&self, node: &VmaNode, call: Call<'_>) -> Result<Vec<u8>, SourceError> {
-        if !self.proofs.holds(node) {
-            self.identify(node).await?;
-        }
-        let answer = self.transport.call(node, call).await;
-        if answer.as_ref().is_err_and(|error| !is_from_the_node(error)) {
-            self.proofs.forget(node);
-        }
-        answer
+        self.identify(node).await?;
+        self.transport.call(node, call).await
     }
 
     fn quick<'a>(&self, path: &'a [&'a str], post: bool) -> Call<'a> {
@@ -81,7 +76,6 @@ impl SourceNode for VmaClient {
         };
         let identity: Identity = parsed(node, &self.transport.call(node, call).await?)?;
         if !challenge.is_met(node.token.expose_secret(), &identity.proof) {
-            self.proofs.forget(node);
             return Err(SourceError::NotTheNode { url: node.url.clone() });
         }
         if identity.api_version != API_VERSION {
@@ -91,7 +85,6 @@ impl SourceNode for VmaClient {
             );
             return Err(garbled(node, detail));
         }
-        self.proofs.remember(node);
         Ok(NodeIdentity {
             name: shortened(&identity.name),
             version: shortened(&identity.version),
@@ -149,11 +142,6 @@ impl SourceNode for VmaClient {
         self.call(node, self.quick(&path, true)).await.map_err(|it| unknown(it, job))?;
         Ok(())
     }
-}
-
-/// Whether an error was said by the node itself, so that its proof still counts.
-fn is_from_the_node(error: &SourceError) -> bool {
-    matches!(error, SourceError::Refused(_) | SourceError::UnknownJob { .. })
 }
 
 /// A node that forgot a job says so with one code; engines must tell that from all other refusals (trap D38).

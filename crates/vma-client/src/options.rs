@@ -13,8 +13,6 @@ pub struct VmaClientOptions {
     pub start: Duration,
     /// A discovery: a vCenter with thousands of VMs takes minutes.
     pub discovery: Duration,
-    /// For how long a proof of identity counts.
-    pub proof_lifetime: Duration,
     /// Largest inventory, in bytes.
     pub inventory_limit: usize,
     /// Largest copy report, in bytes.
@@ -30,7 +28,6 @@ impl Default for VmaClientOptions {
             quick: Duration::from_secs(10),
             start: Duration::from_secs(60),
             discovery: Duration::from_secs(600),
-            proof_lifetime: Duration::from_secs(60),
             inventory_limit: 256 << 20,
             report_limit: 8 << 20,
             answer_limit: 1 << 20,

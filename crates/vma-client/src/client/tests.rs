@@ -28,12 +28,16 @@ enum Script {
 struct Peer {
     url: String,
     heads: Arc<Mutex<Vec<String>>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Peer {
     async fn start(token: &'static str, script: Script) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::at("127.0.0.1:0", token, script).await
+    }
+
+    async fn at(address: &str, token: &'static str, script: Script) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let heads = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
@@ -44,7 +48,13 @@ impl Peer {
                 connections.spawn(serve(stream, token, script.clone(), noted.clone()));
             }
         });
-        Ok(Self { url, heads, _tasks: tasks })
+        Ok(Self { url, heads, tasks })
+    }
+
+    /// Ends it; its address is free for another one.
+    async fn end(mut self) -> String {
+        self.tasks.shutdown().await;
+        self.url.trim_start_matches("http://").to_owned()
     }
 
     fn heads(&self) -> Vec<String> {
@@ -155,10 +165,12 @@ async fn a_node_that_knows_the_token_is_asked_with_it() {
     assert_eq!(status.phase, CopyPhase::Running);
     client.copy_status(&node(&peer.url), "job").await.unwrap();
     let heads = peer.heads();
-    assert_eq!(heads.len(), 3, "one proof counts for the second poll: {heads:?}");
-    assert!(!heads[0].to_ascii_lowercase().contains("authorization"));
-    assert!(heads[1].contains(&format!("Bearer {TOKEN}")));
-    assert!(heads[2].starts_with("GET /api/v1/progress/job "));
+    assert_eq!(heads.len(), 4, "each poll has a proof of its own: {heads:?}");
+    for poll in heads.chunks(2) {
+        assert!(!poll[0].to_ascii_lowercase().contains("authorization"));
+        assert!(poll[1].starts_with("GET /api/v1/progress/job "));
+        assert!(poll[1].contains(&format!("Bearer {TOKEN}")));
+    }
 }
 
 #[tokio::test]
@@ -171,6 +183,22 @@ async fn a_stranger_never_sees_the_token() {
     let asked = client.identify(&node).await;
     assert!(matches!(asked, Err(SourceError::NotTheNode { .. })), "{asked:?}");
     assert!(peer.heads().iter().all(|head| !head.contains(TOKEN)));
+}
+
+#[tokio::test]
+async fn a_stranger_who_takes_over_the_address_never_sees_the_token() {
+    let report = r#"{"job_id":"job","state":"running","disks":[]}"#;
+    let peer = Peer::start(TOKEN, Script::Answer(200, report.to_owned())).await.unwrap();
+    let client = client(VmaClientOptions::default()).unwrap();
+    let node = node(&peer.url);
+    client.copy_status(&node, "job").await.unwrap();
+    let address = peer.end().await;
+    let stranger = Script::Answer(200, report.to_owned());
+    let stranger = Peer::at(&address, "another token", stranger).await.unwrap();
+    let asked = client.copy_status(&node, "job").await;
+    assert!(matches!(asked, Err(SourceError::NotTheNode { .. })), "{asked:?}");
+    let heads = stranger.heads();
+    assert!(!heads.is_empty() && heads.iter().all(|head| !head.contains(TOKEN)), "{heads:?}");
 }
 
 #[tokio::test]
