@@ -48,12 +48,12 @@ impl QemuDisk {
             unsupported: ended.unsupported,
         };
         let failed = |reason: String| refuse(Ended { reason, unsupported: false });
+        let image = image::file_name(chain).map_err(failed)?;
         let directory = tempfile::Builder::new().prefix("vma-").tempdir_in(&options.run_dir);
         let directory = directory
             .map_err(|it| failed(format!("no directory for the reader's socket: {it}")))?;
         let socket = directory.path().join("nbd.sock");
-        let mut child =
-            QemuChild::start(options, &image::file_name(chain), &socket).map_err(failed)?;
+        let mut child = QemuChild::start(options, &image, &socket).map_err(failed)?;
         let deadline = Instant::now() + options.ready_within;
         loop {
             if let Some(ended) = child.ended().await {

@@ -257,3 +257,28 @@ async fn a_missing_reader_is_said() {
     let refused = source.open(&asking(ID, &["disk-2000"])).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains("/nowhere/setpriv"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_directory_that_is_no_text_is_refused_and_not_mistaken_for_another() {
+    use std::os::unix::ffi::OsStrExt;
+
+    if !has_qemu().unwrap() {
+        return;
+    }
+    let fixture = Fixture::new().unwrap();
+    let extent = |file: &str| descriptor("vmfs", &format!("RW {} VMFS \"{file}\"", DISK / 512));
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), content(5)).unwrap();
+    // What the first directory's name becomes when its odd byte is replaced.
+    let decoy = fixture.path("vm\u{fffd}");
+    std::fs::create_dir(&decoy).unwrap();
+    std::fs::write(decoy.join("d.vmdk"), extent(&secret.path().display().to_string())).unwrap();
+    let plain = fixture.vm("plain", ONE_DISK).unwrap();
+    std::fs::write(plain.join("d.vmdk"), extent("d-flat.vmdk")).unwrap();
+    std::fs::write(plain.join("d-flat.vmdk"), content(9)).unwrap();
+    let odd = fixture.root().join(std::ffi::OsStr::from_bytes(b"vm\xff"));
+    std::fs::rename(&plain, odd).unwrap();
+    let opened = open(&fixture).await;
+    let reason = opened.err().map(|it| it.to_string()).unwrap_or_default();
+    assert!(reason.contains("UTF-8"), "{reason}");
+}
