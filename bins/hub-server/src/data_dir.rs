@@ -70,8 +70,13 @@ impl SecretKey {
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
+    // What lies there is of a start that was cut off, or somebody's trap: a link, or a file that others can read.
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => (),
+    }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&partial)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
@@ -82,6 +87,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -95,6 +101,29 @@ mod tests {
         assert!(second.contains("another hub runs"), "{second}");
         drop(first);
         assert!(prepare(&data_dir).is_ok());
+    }
+
+    /// A token may be wanted in a directory that others can write to.
+    #[test]
+    fn trap_c12_a_secret_goes_into_no_file_that_was_laid_out_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (secret, victim) = (folder.path().join("token"), folder.path().join("victim"));
+        let partial = folder.path().join("token.partial");
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, &partial).unwrap();
+        write_private(&secret, "hub_1").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert!(fs::symlink_metadata(&secret).unwrap().is_file());
+
+        fs::write(&partial, "").unwrap();
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o666)).unwrap();
+        let mut spy = File::open(&partial).unwrap();
+        write_private(&secret, "hub_2").unwrap();
+        let mut seen = String::new();
+        spy.read_to_string(&mut seen).unwrap();
+        assert_eq!(seen, "");
+        assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "hub_2\n");
     }
 
     #[test]

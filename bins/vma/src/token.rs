@@ -72,9 +72,14 @@ fn make(state_dir: &Path, path: &Path) -> io::Result<Token> {
     Ok(Token { secret: SecretString::from(token), is_new: true })
 }
 
+/// Writes a file that only its owner can read, and never into one that somebody has laid out for it.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => (),
+    }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()
@@ -98,6 +103,18 @@ mod tests {
         assert!(!second.is_new);
         assert_eq!(second.exposed(), first.exposed());
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn trap_c12_a_token_goes_into_no_file_that_was_laid_out_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let partial = folder.path().join(format!("token.{}.partial", std::process::id()));
+        std::os::unix::fs::symlink(&victim, partial).unwrap();
+        assert!(read_or_make(&AuthSettings::default(), folder.path()).unwrap().is_new);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert!(fs::symlink_metadata(folder.path().join("token")).unwrap().is_file());
     }
 
     #[test]
