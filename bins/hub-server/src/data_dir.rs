@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::process::umask;
 
 /// The name of the key's file.
 const KEY_FILE: &str = "secret.key";
@@ -16,6 +17,16 @@ pub(crate) struct SecretKey {
     pub(crate) bytes: [u8; 32],
     /// Made just now and not yet written.
     pub(crate) is_new: bool,
+}
+
+/// From now on, whatever this process makes is for its own user only: catalogue, images, manifests, replicas, restores.
+///
+/// An administrator's stricter mask stays. It is the process that is closed, and not each file, because the catalogue's
+/// files are made by the database's library, and because images may lie in directories that everybody can enter.
+pub(crate) fn close_to_others() {
+    let others = Mode::RWXG | Mode::RWXO;
+    let before = umask(others);
+    umask(before | others);
 }
 
 /// Makes the directory and takes its lock, which is held until the file is closed.

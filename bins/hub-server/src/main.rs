@@ -28,6 +28,7 @@ fn main() -> Result<()> {
         say(&settings.redacted()?);
         return Ok(());
     }
+    data_dir::close_to_others();
     log::start(&settings.log)?;
     rustls::crypto::ring::default_provider()
         .install_default()

@@ -118,6 +118,28 @@ fn it_starts_twice_on_one_directory_and_shows_its_token_once() {
     assert!(again.stop().unwrap());
 }
 
+/// Images are a company's disks, and not every directory for them is the hub's own (trap C12).
+#[test]
+fn what_the_hub_makes_is_for_its_own_user_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data_dir, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
+    for open in [&data_dir, &elsewhere] {
+        fs::create_dir(open).unwrap();
+        fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let repository = elsewhere.join("backups");
+    let settings = folder.path().join("hub.toml");
+    fs::write(&settings, format!("[storage]\nrepository_dir = {repository:?}\n")).unwrap();
+    let hub = Hub::start(&data_dir, &["--config", settings.to_str().unwrap()]).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&repository), 0o700);
+    for entry in fs::read_dir(&data_dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+    }
+    assert!(hub.stop().unwrap());
+}
+
 #[test]
 fn a_killed_hub_starts_again_and_a_second_one_beside_it_does_not() {
     let folder = tempfile::tempdir().unwrap();
