@@ -1,4 +1,4 @@
-//! Paths that somebody is writing to: one image, one writer (trap #25).
+//! Paths that somebody is writing to: one image, one writer.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
