@@ -175,7 +175,8 @@ impl Disk {
         self.write_all(&changed)
     }
 
-    fn write_all(&self, writes: &[(u64, &[u8])]) -> Result<()> {
+    /// Several writes, each as [`Disk::write`] makes one.
+    pub fn write_all(&self, writes: &[(u64, &[u8])]) -> Result<()> {
         for (offset, bytes) in writes {
             let len = u64::try_from(bytes.len())?;
             let aligned = offset % 512 == 0 && len % 512 == 0;

@@ -203,7 +203,7 @@ impl Bench {
 }
 
 /// The most memory that a process had resident, in MiB.
-fn peak_memory(id: u32) -> Result<f64> {
+pub(crate) fn peak_memory(id: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;

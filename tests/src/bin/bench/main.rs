@@ -1,6 +1,7 @@
 //! Measurements against peers in the same run; `cargo xtask bench` builds this in release mode and runs it.
 
 mod catalogue;
+mod copy;
 mod figures;
 mod inventory;
 mod peer;
@@ -21,6 +22,8 @@ struct Arguments {
 enum Case {
     /// Adds, refreshes and lists many VMs, beside the same rows inserted by the databases' own clients.
     Catalogue(CatalogueArguments),
+    /// Copies disks through VMA and hub, beside the tools of qemu and libnbd on the same source.
+    Copy(copy::CopyArguments),
 }
 
 /// How large, and where the figures go.
@@ -38,5 +41,6 @@ pub(crate) struct CatalogueArguments {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().case {
         Case::Catalogue(arguments) => catalogue::run(&arguments).await,
+        Case::Copy(arguments) => copy::run(&arguments).await,
     }
 }
