@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sea_orm_migration::sea_orm::sqlx::Executor as _;
+use sea_orm_migration::sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm_migration::sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 
 /// Opens the one connection.
@@ -23,7 +24,14 @@ pub(crate) async fn open(url: &str, create: bool) -> Result<DatabaseConnection, 
         .max_lifetime(None)
         .sqlx_logging(false);
     options.map_sqlx_sqlite_opts(move |sqlite| {
-        sqlite.create_if_missing(create).foreign_keys(false).busy_timeout(Duration::from_secs(30))
+        // A power cut may undo the last steps, never tear one, and the next start does them again; so a sync per step
+        // would only make a first start slow. The log is folded in, synced, when the connection closes.
+        sqlite
+            .create_if_missing(create)
+            .foreign_keys(false)
+            .busy_timeout(Duration::from_secs(30))
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
     });
     options.map_sqlx_mysql_pool_opts(|pool| {
         pool.after_connect(|connection, _| {

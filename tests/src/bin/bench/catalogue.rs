@@ -112,7 +112,7 @@ impl Bench {
         let (changed, answer) = self.add(&api).await?;
         ensure!(answer.number("/updated")? > 0, "no change was found: {answer:#}");
 
-        let mut pages = self.list(&api).await?;
+        let mut pages = self.list(&hub).await?;
         let memory = peak_memory(hub.program.id())?;
         hub.program.stop().await?;
         vma.program.stop().await?;
@@ -171,18 +171,22 @@ impl Bench {
         Ok((took, answer))
     }
 
-    /// Walks all pages, one client, one request at a time.
-    async fn list(&self, api: &Api) -> Result<Vec<Duration>> {
+    /// Walks all pages, one client, one request at a time; a page counts until its last byte has arrived.
+    async fn list(&self, hub: &Hub) -> Result<Vec<Duration>> {
+        let http = reqwest_client()?;
         let mut took = Vec::new();
         for _ in 0..LIST_ROUNDS {
-            let (mut path, mut seen) = ("/vm-contexts?limit=100".to_owned(), 0);
+            let (mut after, mut seen) = (String::new(), 0);
             loop {
+                let url = format!("{}/api/v1/vm-contexts?limit=100{after}", hub.url);
                 let started = Instant::now();
-                let page = api.get(&path).await?.ok()?;
+                let answer = http.get(url).bearer_auth(&hub.token).send().await?;
+                let bytes = answer.error_for_status()?.bytes().await?;
                 took.push(started.elapsed());
+                let page: Value = serde_json::from_slice(&bytes)?;
                 seen += page.list("/items")?.len();
                 match page.get("next").and_then(Value::as_str) {
-                    Some(next) => path = format!("/vm-contexts?limit=100&after={next}"),
+                    Some(next) => after = format!("&after={next}"),
                     None => break,
                 }
             }

@@ -15,7 +15,8 @@ pub(crate) struct Rows {
     script: PathBuf,
 }
 
-const TABLES: [&str; 2] = ["vm_replication_contexts", "vm_disks"];
+/// The one row of the VMA comes along, because the VMs refer to it.
+const TABLES: [&str; 3] = ["vma_nodes", "vm_replication_contexts", "vm_disks"];
 
 impl Rows {
     /// Writes what a catalogue holds to a script.
@@ -80,7 +81,10 @@ impl Rows {
             .output()
             .with_context(|| format!("`{program}` cannot be started"))?;
         let took = started.elapsed();
-        ensure!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+        // A client quotes the statement that failed, which here is the whole inventory.
+        let said = String::from_utf8_lossy(&done.stderr);
+        let error = said.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+        ensure!(done.status.success(), "{program} ended with {}: {error}", done.status);
         Ok(took)
     }
 }
