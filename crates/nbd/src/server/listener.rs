@@ -1,8 +1,9 @@
 //! The listening port: accepts clients, bounds their number, and ends them all when told to.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hub_block::BufferPool;
@@ -64,6 +65,7 @@ impl Server {
     /// Dropping the future instead aborts the sessions.
     pub async fn run(self, stop: CancellationToken) {
         let mut sessions = JoinSet::new();
+        let mut strangers = Strangers::default();
         loop {
             tokio::select! {
                 biased;
@@ -74,11 +76,16 @@ impl Server {
                     }
                 }
                 accepted = self.listener.accept() => match accepted {
-                    Ok((_, peer)) if sessions.len() >= self.shared.options.max_sessions => {
+                    Ok((_, peer))
+                        if sessions.len() >= self.shared.options.max_sessions
+                            && !strangers.send_away_the_oldest() =>
+                    {
                         tracing::warn!(%peer, "nbd connection closed, all sessions are in use");
                     }
                     Ok((stream, peer)) => {
-                        sessions.spawn(session(stream, peer, self.shared.clone(), stop.clone()));
+                        let stranger = strangers.admit();
+                        let (shared, stop) = (self.shared.clone(), stop.clone());
+                        sessions.spawn(session(stream, peer, stranger, shared, stop));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "nbd connection not accepted");
@@ -92,13 +99,40 @@ impl Server {
     }
 }
 
+/// Clients that have not chosen an export yet, the oldest first.
+///
+/// A handshake takes a few round trips, so that the oldest stranger is the least likely to know an export: silent
+/// connections, which anybody can make, never keep away the clients that do.
+#[derive(Default)]
+struct Strangers {
+    leave: VecDeque<Weak<CancellationToken>>,
+}
+
+impl Strangers {
+    /// One more; a stranger is one as long as it holds what this returns, which tells it to leave.
+    fn admit(&mut self) -> Arc<CancellationToken> {
+        self.leave.retain(|it| it.strong_count() > 0);
+        let leave = Arc::new(CancellationToken::new());
+        self.leave.push_back(Arc::downgrade(&leave));
+        leave
+    }
+
+    /// Makes room, if there is a stranger.
+    fn send_away_the_oldest(&mut self) -> bool {
+        let mut leave = std::iter::from_fn(|| self.leave.pop_front());
+        let oldest = leave.find_map(|it| it.upgrade());
+        oldest.inspect(|it| it.cancel()).is_some()
+    }
+}
+
 async fn session(
     stream: TcpStream,
     peer: SocketAddr,
+    stranger: Arc<CancellationToken>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    match converse(stream, &shared, &stop).await {
+    match converse(stream, stranger, &shared, &stop).await {
         Ok(()) => tracing::debug!(%peer, "nbd session ended"),
         Err(error) => {
             let cause = std::error::Error::source(&*error).map(ToString::to_string);
@@ -109,6 +143,7 @@ async fn session(
 
 async fn converse(
     stream: TcpStream,
+    stranger: Arc<CancellationToken>,
     shared: &Shared,
     stop: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -120,10 +155,12 @@ async fn converse(
     let agreed = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
+        () = stranger.cancelled() => return Ok(()),
         agreed = timeout(options.handshake_timeout, handshake) => {
             agreed.map_err(|_| timed_out("the handshake", options.handshake_timeout))??
         }
     };
+    drop(stranger);
     if let Some(agreed) = agreed {
         serve(&mut reader, writer, agreed, options, &shared.pool, stop).await?;
     }

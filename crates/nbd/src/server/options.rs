@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Limits of a server; the defaults suit a hub with a few dozen transfers at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// Connections at once, over all exports; a further one is closed at once.
+    /// Connections at once, over all exports; a further one takes the place of the oldest that has not chosen an export,
+    /// and is closed at once where there is none.
     pub max_sessions: usize,
     /// Longest payload of one read or write, in bytes, from 4 KiB to 64 MiB; the protocol suggests 32 MiB.
     pub max_payload: u32,

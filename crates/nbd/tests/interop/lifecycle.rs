@@ -45,6 +45,7 @@ async fn a_server_with_all_sessions_in_use_hangs_up() {
     let served = Served::start(options).await.unwrap();
     let handle = served.offer("one", memory(4096)).unwrap();
     let client = connect(&served, one_connection()).await.unwrap();
+    client.read_at(0, 512).await.unwrap();
     let refused = connect(&served, one_connection()).await.unwrap_err();
     assert!(matches!(refused, ConnectError::Broken { .. }), "{refused}");
     drop(client);

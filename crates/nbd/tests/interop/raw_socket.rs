@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hub_block::BlockDevice;
-use hub_nbd::{ExportHandle, ServerOptions};
+use hub_nbd::{ClientOptions, ExportHandle, NbdClient, ServerOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -251,6 +251,19 @@ async fn peers_that_stall_are_hung_up_on() {
     let (served, handle) = one_export(options).await.unwrap();
     Raw::transmitting(&served).await.unwrap().hung_up().await.unwrap();
     until("the place to be free", || handle.sessions() == 0).await.unwrap();
+}
+
+/// Trap C12: whoever knows no export must not keep away those who do.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_strangers_make_room_for_a_client() {
+    let options = ServerOptions { max_sessions: 2, ..ServerOptions::default() };
+    let (served, _handle) = one_export(options).await.unwrap();
+    let first = Raw::greeted(&served, 3).await.unwrap();
+    let _second = Raw::greeted(&served, 3).await.unwrap();
+    let one = ClientOptions { connections: 1, ..ClientOptions::default() };
+    let client = NbdClient::connect(&served.endpoint(), "one", one).await.unwrap();
+    client.read_at(0, 512).await.unwrap();
+    within("the oldest stranger to go", first.hung_up()).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
