@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub_domain::backup::{BackupJob, BackupType};
 use hub_domain::chain::{ChainKey, plan_disk_backup};
-use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
@@ -85,9 +85,7 @@ impl Backup {
     ) -> Result<Option<DiskWork>, StoreError> {
         let now = self.clock.now();
         let same = |disk: &&VmDisk| {
-            Some(disk.id) == job.disk
-                && disk.presence == Presence::Present
-                && disk.facts.key == job.disk_key
+            Some(disk.id) == job.disk && disk.is_present() && disk.facts.key == job.disk_key
         };
         let Some(disk) = disks.iter().find(same) else {
             let detail =

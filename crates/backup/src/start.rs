@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hub_domain::backup::{BackupJob, BackupRun, BackupType};
 use hub_domain::chain::{ChainKey, plan_disk_backup};
-use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::disk::VmDisk;
 use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId};
 use hub_domain::job::JobState;
 use hub_domain::selector::DiskSelector;
@@ -154,7 +154,7 @@ fn choose<'a>(
     disks: &'a [VmDisk],
     asked: &DiskSelector,
 ) -> Result<Vec<&'a VmDisk>, StartBackupError> {
-    if !disks.iter().any(|disk| disk.presence == Presence::Present) {
+    if !disks.iter().any(|disk| disk.is_present()) {
         return Err(StartBackupError::NoDisks);
     }
     let chosen = asked.select(disks);

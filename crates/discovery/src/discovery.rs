@@ -6,12 +6,12 @@ use std::sync::Arc;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
 use hub_domain::inventory::SeenInventory;
-use hub_domain::vm::{VmAddress, VmContext};
+use hub_domain::vm::VmAddress;
 use hub_ports::store::find_vm;
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::DiscoveryError;
-use crate::plan::{Change, Known, Link, Stored};
+use crate::plan::{Link, Stored};
 
 /// Finds VMs and keeps them under management; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -91,22 +91,6 @@ impl Discovery {
     /// Brings one VM and its disks up to date with its source.
     pub async fn refresh(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
         let vm = find_vm(self.store.view().await?.as_mut(), vm).await?;
-        self.refresh_known(&vm).await
-    }
-
-    /// Sees to it that a VM has disks: asks its source once where none are stored, as for a VM of an older catalogue.
-    pub async fn ensure_disks(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
-        let mut view = self.store.view().await?;
-        let vm = find_vm(view.as_mut(), vm).await?;
-        let disks = view.disks_of(&[vm.id]).await?;
-        drop(view);
-        if Known::has_disks(&disks) {
-            return Ok(Stored { id: vm.id, change: Change::Unchanged, disks: disks.len() });
-        }
-        self.refresh_known(&vm).await
-    }
-
-    async fn refresh_known(&self, vm: &VmContext) -> Result<Stored, DiscoveryError> {
         let choice = SourceChoice { vma_node: vm.vma_node, credential: vm.credential };
         let (node, credential) = self.source_of(&choice).await?;
         let link = Link { vma_node: node.id, credential: vm.credential };

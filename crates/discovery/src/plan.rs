@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hub_domain::disk::{DiskSync, NewDisk, Presence, VmDisk, plan_disk_sync};
+use hub_domain::disk::{DiskSync, NewDisk, VmDisk, plan_disk_sync};
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
 use hub_domain::inventory::SeenVm;
 use hub_domain::time::Timestamp;
@@ -172,11 +172,6 @@ impl Known {
     /// The VM with this id of the source.
     pub(crate) fn get(&self, vmware_vm_id: &str) -> Option<(&VmContext, &[VmDisk])> {
         self.vms.get(vmware_vm_id).map(|(vm, disks)| (vm, disks.as_slice()))
-    }
-
-    /// Whether a VM has at least one present disk.
-    pub(crate) fn has_disks(disks: &[VmDisk]) -> bool {
-        disks.iter().any(|disk| disk.presence == Presence::Present)
     }
 }
 

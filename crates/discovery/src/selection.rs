@@ -77,7 +77,7 @@ fn unique(texts: &[String]) -> impl Iterator<Item = &str> {
     texts.iter().map(|text| text.trim()).filter(move |text| seen.insert(text.to_owned()))
 }
 
-/// The one VM with a name; where there are several, the one whose id is asked for as well (trap 2.14).
+/// The one VM with a name; where there are several, the one whose id is asked for as well (trap U14).
 fn by_name<'a>(seen: &'a SeenInventory, name: &str, ids: &[String]) -> Result<&'a SeenVm, VmFault> {
     let fits: Vec<&SeenVm> = seen.vms.iter().filter(|vm| vm.facts.name == name).collect();
     match fits.as_slice() {

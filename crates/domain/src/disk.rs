@@ -29,6 +29,13 @@ pub struct VmDisk {
     pub updated_at: Timestamp,
 }
 
+impl VmDisk {
+    /// Whether the source still has it.
+    pub fn is_present(&self) -> bool {
+        self.presence == Presence::Present
+    }
+}
+
 /// What a source says about a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFacts {
@@ -166,7 +173,7 @@ pub fn plan_disk_sync(
     }
     sync.retire = known
         .into_values()
-        .filter(|disk| disk.presence == Presence::Present)
+        .filter(|disk| disk.is_present())
         .map(|disk| VmDisk { presence: Presence::Retired, updated_at: at, ..disk.clone() })
         .collect();
     sync

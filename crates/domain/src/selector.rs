@@ -1,6 +1,6 @@
 //! Which disks of a VM a request means.
 
-use crate::disk::{DiskKey, Presence, VmDisk};
+use crate::disk::{DiskKey, VmDisk};
 
 /// Which disks a request means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl DiskSelector {
     pub fn select<'a>(&self, disks: &'a [VmDisk]) -> Vec<&'a VmDisk> {
         let mut chosen: Vec<&VmDisk> = disks
             .iter()
-            .filter(|disk| disk.presence == Presence::Present)
+            .filter(|disk| disk.is_present())
             .filter(|disk| match self {
                 Self::All => true,
                 Self::Ordinal(ordinal) => disk.ordinal == *ordinal,

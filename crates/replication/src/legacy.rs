@@ -1,6 +1,6 @@
 //! A VM without disk rows, from a catalogue older than they are: its VMA is asked once.
 
-use hub_domain::disk::{DiskFacts, Presence, VmDisk, plan_disk_sync};
+use hub_domain::disk::{DiskFacts, VmDisk, plan_disk_sync};
 use hub_domain::ids::VmaNodeId;
 use hub_domain::vm::VmContext;
 use hub_ports::{InventoryQuery, StoreError, UnitOfWork};
@@ -77,5 +77,5 @@ impl Replication {
 }
 
 fn has_disks(disks: &[VmDisk]) -> bool {
-    disks.iter().any(|disk| disk.presence == Presence::Present)
+    disks.iter().any(|disk| disk.is_present())
 }

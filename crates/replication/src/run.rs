@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hub_domain::disk::{DiskKey, Presence, VmDisk};
+use hub_domain::disk::{DiskKey, VmDisk};
 use hub_domain::fault::Fault;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::{JobEvent, JobStatus};
@@ -140,7 +140,7 @@ impl Replication {
         let Some(replica) = work.job.disks.get_mut(index) else {
             return Ok(());
         };
-        let same = |disk: &&VmDisk| disk.id == replica.disk && disk.presence == Presence::Present;
+        let same = |disk: &&VmDisk| disk.id == replica.disk && disk.is_present();
         let Some(disk) = work.disks.iter().find(same) else {
             let detail =
                 format!("disk {} is gone from the VM; start the replication again", replica.key);

@@ -1,6 +1,6 @@
 //! Starts a replication: links the disk rows that are there and stores the job, in one unit of work.
 
-use hub_domain::disk::{Presence, VmDisk};
+use hub_domain::disk::VmDisk;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
@@ -68,8 +68,7 @@ impl Replication {
             return Err(StartReplicationError::AlreadyRunning(running.id));
         }
         let disks = self.store_missing_disks(work.as_mut(), &vm, missing).await?;
-        let mut present: Vec<&VmDisk> =
-            disks.iter().filter(|disk| disk.presence == Presence::Present).collect();
+        let mut present: Vec<&VmDisk> = disks.iter().filter(|disk| disk.is_present()).collect();
         if present.is_empty() {
             return Err(StartReplicationError::NoDisks { vm_name: vm.facts.name });
         }

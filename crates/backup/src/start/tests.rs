@@ -1,7 +1,7 @@
 //! Starting: what is refused, what is the same request, what two at once make.
 
 use hub_domain::access::VmaNode;
-use hub_domain::disk::DiskKey;
+use hub_domain::disk::{DiskKey, Presence};
 use hub_domain::ids::VmContextId;
 use hub_ports::{Classify, ErrorClass, Store};
 use hub_testkit::fixtures;

@@ -124,7 +124,7 @@ async fn trap_c21_adding_again_heals_refreshes_and_writes_nothing_where_nothing_
 }
 
 #[tokio::test]
-async fn trap_2_14_a_name_that_two_vms_have_names_both_and_an_id_picks_one() {
+async fn trap_u14_a_name_that_two_vms_have_names_both_and_an_id_picks_one() {
     let twins = ["vm-1", "vm-2"].map(|id| fixtures::seen_vm("twin", id, Vec::new()));
     let bench = Bench::new(fixtures::inventory(twins.to_vec())).await.unwrap();
     let report = bench.add(&["twin"]).await.unwrap();

@@ -5,6 +5,7 @@ use hub_testkit::fixtures;
 use uuid::Uuid;
 
 use super::*;
+use crate::Change;
 use crate::add_vms::tests::Bench;
 
 fn named(name: &str) -> VmAddress {
@@ -80,22 +81,6 @@ async fn a_name_that_fits_two_stored_vms_is_answered_with_both() {
     assert_eq!(error.candidates().len(), 2);
     let id = error.candidates()[1].id;
     assert!(bench.discovery.refresh(&VmAddress::Id(id)).await.is_ok());
-}
-
-#[tokio::test]
-async fn story_5_a_vm_without_rows_gets_them_by_asking_once() {
-    let bench = bench().await.unwrap();
-    let facts = fixtures::pgtest1().unwrap().facts;
-    let node = fixtures::vma_node(1, "vma1").id;
-    let legacy = fixtures::vm_context(99, facts, Some(node));
-    let mut work = bench.discovery.store.begin().await.unwrap();
-    work.insert_vms(&[legacy]).await.unwrap();
-    work.commit().await.unwrap();
-    for _ in 0..2 {
-        let stored = bench.discovery.ensure_disks(&named("pgtest1")).await.unwrap();
-        assert_eq!(stored.disks, 2);
-    }
-    assert_eq!(bench.vma.inventory_calls(), 1);
 }
 
 #[tokio::test]
