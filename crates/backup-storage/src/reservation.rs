@@ -1,4 +1,4 @@
-//! Paths that somebody is writing to: one image, one writer.
+//! Paths that somebody is writing to: one image, one writer (trap U25).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -73,7 +73,7 @@ impl Unfinished {
         Ok(())
     }
 
-    /// Refuses to go on when another hub has taken the job over, and the names with it.
+    /// Refuses to go on when another hub has taken the job over, and the names with it (trap U37).
     pub(crate) fn check_owned(&self) -> Result<(), StorageError> {
         match self.files.iter().find(|file| !is_ours(file)) {
             Some((file, _)) => Err(unusable(file, "another hub has taken this job over")),

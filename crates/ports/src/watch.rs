@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn trap_2_29_a_copy_that_does_not_move_is_noticed_in_bounded_time() {
+    async fn trap_u29_a_copy_that_does_not_move_is_noticed_in_bounded_time() {
         let (source, node) = (Stuck { reachable: AtomicBool::new(true) }, node());
         let options = WatchOptions::default();
         let began = Instant::now();

@@ -103,7 +103,7 @@ async fn what_a_killed_restore_left_is_swept() -> Result<()> {
 
 /// Trap #25: `web.0` and `web.1` are two files, but both would keep their bytes in `web-flat.vmdk`.
 #[tokio::test(flavor = "multi_thread")]
-async fn trap_25_two_restores_never_share_the_file_that_holds_the_bytes() -> Result<()> {
+async fn trap_u25_two_restores_never_share_the_file_that_holds_the_bytes() -> Result<()> {
     let hub = Hub::start().await?;
     let disk = pattern(SIZE, 1);
     hub.back_up(1, &disk, None).await?;

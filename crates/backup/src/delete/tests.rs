@@ -58,7 +58,7 @@ async fn a_point_outlives_its_vm_and_can_still_be_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_2_30_a_deletion_that_fails_hides_the_point_and_is_finished_later() {
+async fn trap_u30_a_deletion_that_fails_hides_the_point_and_is_finished_later() {
     let bench = Bench::new().await.unwrap();
     bench.back_up(FULL).await.unwrap();
     let job = bench.jobs().await.unwrap().remove(0);

@@ -46,7 +46,7 @@ async fn an_incremental_stands_on_the_disks_own_point_and_mark() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_2_24_a_parent_that_cannot_be_read_makes_a_full_and_says_why() {
+async fn trap_u24_a_parent_that_cannot_be_read_makes_a_full_and_says_why() {
     let bench = Bench::new().await.unwrap();
     bench.back_up(FULL).await.unwrap();
     bench.storage.set_fault(Some(StorageFault::NoParent));

@@ -15,7 +15,7 @@ const POINTS: u64 = 13;
 
 /// Trap 2.22.
 #[tokio::test]
-async fn trap_2_22_every_point_of_a_chain_of_13_equals_the_source_as_it_was() {
+async fn trap_u22_every_point_of_a_chain_of_13_equals_the_source_as_it_was() {
     let part = async |lab: &mut Lab| {
         let it = Protected::new(lab, &VmSpec::new("deep", vec![small_disk(1)])).await?;
         let mut points: Vec<(Value, blake3::Hash)> = Vec::new();
