@@ -6,6 +6,7 @@ mod layers;
 mod links;
 mod manifests;
 mod modules;
+mod numbers;
 mod problems;
 mod source;
 mod tree;
@@ -60,6 +61,7 @@ fn findings(tree: &Tree, metadata: &Metadata) -> Vec<Finding> {
     let mut all = layers::findings(tree, &metadata.packages);
     all.extend(manifests::findings(tree, &metadata.packages));
     all.extend(modules::findings(tree, &metadata.packages));
+    all.extend(numbers::findings(tree));
     all.extend(problems::findings(tree));
     all.extend(words::findings(tree));
     all.extend(links::findings(tree));

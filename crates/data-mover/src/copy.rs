@@ -103,7 +103,7 @@ pub async fn copy(
     }
 }
 
-/// Traps D7 and #25: a disk is never written to a target of another size.
+/// Traps D7 and U25: a disk is never written to a target of another size.
 fn check_fit(
     source: &dyn BlockDevice,
     target: &dyn BlockDevice,

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(found, [0..12_288, 16_384..20_000]);
     }
 
-    /// Trap #25 and the adversary of changed areas: what leaves the disk is refused.
+    /// Trap U25 and the adversary of changed areas: what leaves the disk is refused.
     #[test]
     fn areas_outside_the_disk_are_refused() {
         let backwards = Range { start: 2, end: 1 };

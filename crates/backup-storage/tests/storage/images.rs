@@ -197,7 +197,7 @@ async fn p9_abandoning_ends_a_seal_that_was_dropped_anywhere() -> Result<()> {
     Ok(())
 }
 
-/// Trap #37: a hub that lost its job to another one must not give its names to what the other one writes.
+/// Trap U37: a hub that lost its job to another one must not give its names to what the other one writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_u37_a_hub_that_lost_its_job_seals_nothing_of_its_successors() -> Result<()> {
     let (stale, mut hub) = (Hub::start().await?, Hub::start().await?);

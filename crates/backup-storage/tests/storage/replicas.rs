@@ -127,7 +127,7 @@ async fn p7_a_replica_that_was_cut_is_read_in_full() -> Result<()> {
     Ok(())
 }
 
-/// Trap #25: a seal whose caller has gone goes on for a while; it must not touch what the next run writes.
+/// Trap U25: a seal whose caller has gone goes on for a while; it must not touch what the next run writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_u25_a_seal_that_was_dropped_does_not_meddle_with_the_next_run() -> Result<()> {
     let hub = Hub::start().await?;

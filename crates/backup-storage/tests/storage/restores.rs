@@ -101,7 +101,7 @@ async fn what_a_killed_restore_left_is_swept() -> Result<()> {
     Ok(())
 }
 
-/// Trap #25: `web.0` and `web.1` are two files, but both would keep their bytes in `web-flat.vmdk`.
+/// Trap U25: `web.0` and `web.1` are two files, but both would keep their bytes in `web-flat.vmdk`.
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_u25_two_restores_never_share_the_file_that_holds_the_bytes() -> Result<()> {
     let hub = Hub::start().await?;

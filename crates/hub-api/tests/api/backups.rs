@@ -123,7 +123,7 @@ async fn bad_backups_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn promise_8_the_same_backup_twice_is_one_run_and_another_is_refused() {
+async fn p8_the_same_backup_twice_is_one_run_and_another_is_refused() {
     let lab = Lab::with_pgtest1().await.unwrap();
     let repository = lab.repository("main").await.unwrap();
     lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
@@ -147,7 +147,7 @@ async fn promise_8_the_same_backup_twice_is_one_run_and_another_is_refused() {
 }
 
 #[tokio::test]
-async fn promise_10_what_others_stand_on_is_not_removed() {
+async fn p10_what_others_stand_on_is_not_removed() {
     let lab = Lab::with_pgtest1().await.unwrap();
     let repository = lab.repository("main").await.unwrap();
     let full = backed_up(&lab, all_disks("full", &repository)).await.unwrap();

@@ -52,7 +52,7 @@ async fn story_2_a_replication_links_the_disks_and_its_deletion_keeps_them() {
 }
 
 #[tokio::test]
-async fn promise_8_the_same_replication_twice_is_one_job() {
+async fn p8_the_same_replication_twice_is_one_job() {
     let lab = Lab::with_pgtest1().await.unwrap();
     lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
     let body = json!({"vm_name": "pgtest1", "replication_type": "initial", "format": "qcow2"});

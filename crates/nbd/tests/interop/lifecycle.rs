@@ -122,7 +122,7 @@ async fn stopping_the_server_ends_all_sessions() {
     assert!(matches!(client.read_at(0, 512).await, Err(BlockError::Disconnected(_))));
 }
 
-/// Traps D5 and 29: a server that stalls in a request is named, and ends the client.
+/// Traps D5 and U29: a server that stalls in a request is named, and ends the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stalls_is_named() {
     let served = Served::start(ServerOptions::default()).await.unwrap();
@@ -158,7 +158,7 @@ async fn p5_a_flush_is_waited_for_longer_and_not_for_ever() {
     device.gate.close();
 }
 
-/// Traps D5 and 29: a server that accepts and never greets is an error, not a hang.
+/// Traps D5 and U29: a server that accepts and never greets is an error, not a hang.
 #[tokio::test]
 async fn a_server_that_never_greets_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

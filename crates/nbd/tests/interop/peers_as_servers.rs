@@ -161,7 +161,7 @@ async fn errors_of_a_server_arrive_as_what_they_are() {
     client.extents(0, MIB).await.unwrap();
 }
 
-/// Traps D5 and 29: a server that does not answer ends as an error, for this request and all later ones.
+/// Traps D5 and U29: a server that does not answer ends as an error, for this request and all later ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_too_slow_ends_as_timed_out() {
     if !present(&["nbdkit"]).unwrap() {

@@ -38,7 +38,7 @@ fn place(position: usize, len: usize, bits: u32) -> usize {
     }
 }
 
-/// Trap 22 of the peers and trap C22: chains of twelve, with disks that grow between the runs.
+/// Traps U22 and C22: chains of twelve, with disks that grow between the runs.
 async fn build_chain(plan: Vec<LayerPlan>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut model: Vec<u8> = Vec::new();

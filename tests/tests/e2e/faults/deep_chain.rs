@@ -13,7 +13,7 @@ use super::protected::{MIB, Protected, small_disk};
 /// Points of the chain; chains broke at the eleventh where names were sorted as texts.
 const POINTS: u64 = 13;
 
-/// Trap 2.22.
+/// Trap U22.
 #[tokio::test]
 async fn trap_u22_every_point_of_a_chain_of_13_equals_the_source_as_it_was() {
     let part = async |lab: &mut Lab| {

@@ -32,7 +32,7 @@ async fn refresh(lab: &Lab, it: &Protected) -> Result<Value> {
     disks.pop().context("one disk")
 }
 
-/// Traps C22, 2.2 and 2.19: the overlay has the disk's size and not the parent's.
+/// Traps C22, U2 and U19: the overlay has the disk's size and not the parent's.
 #[tokio::test]
 async fn trap_c22_a_grown_disk_gets_a_larger_overlay_and_a_shrunk_one_a_new_full() {
     let part = async |lab: &mut Lab| {

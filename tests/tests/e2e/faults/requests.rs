@@ -55,7 +55,7 @@ async fn what_is_unknown_is_named_and_changes_nothing() {
     play(&[], part).await.unwrap();
 }
 
-/// Traps C19 and 2.14: a name is only a label.
+/// Traps C19 and U14: a name is only a label.
 #[tokio::test]
 async fn trap_c19_an_ambiguous_name_is_refused_with_its_candidates_and_an_id_is_not() {
     let part = async |lab: &mut hub_tests::lab::Lab| {

@@ -23,7 +23,7 @@ async fn plain(
     copy(source, target, plan, table, options, progress, CancellationToken::new()).await
 }
 
-/// Traps D7 and #25: the 102 GB disk that was written to the 5 GB target.
+/// Traps D7 and U25: the 102 GB disk that was written to the 5 GB target.
 #[tokio::test]
 async fn sizes_that_differ_are_refused_before_a_byte_moves() {
     for (source, target, table) in [(8, 9, 8), (9, 8, 8), (8, 8, 9), (9, 9, 8)] {

@@ -146,7 +146,7 @@ proptest! {
         prop_assert_eq!(ended.progress.snapshot().total, history.after.len() as u64);
     }
 
-    /// Traps C22 and #27: the delta is judged by content, whatever grew.
+    /// Traps C22 and U27: the delta is judged by content, whatever grew.
     #[test]
     fn a_delta_by_digest_sends_what_differs_and_nothing_else(history in history()) {
         let (target, table) = inherited(&history);
