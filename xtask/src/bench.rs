@@ -18,17 +18,21 @@ pub(crate) struct Arguments {
     /// Never install a package; say what is missing instead.
     #[arg(long)]
     no_install: bool,
-    /// The case and its options, such as `catalogue --vms 1000`; `--help` lists them.
+    /// The case and its options, such as `catalogue --vms 1000` or `copy --quick`; `--help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, default_value = "--help")]
     case: Vec<String>,
 }
 
 /// Runs a case; its figures are for people, and no figure makes it fail.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<()> {
-    let wanted = tools::COMMON.iter().chain(PEERS.iter()).chain(Choice::Mariadb.tools());
+    // Only the catalogue has a database's server for a peer; the hub that copies keeps its own file.
+    let catalogue = arguments.case.first().is_some_and(|case| case == "catalogue");
+    let databases = if catalogue { Choice::Mariadb } else { Choice::Sqlite };
+    let clients: &[Tool] = if catalogue { &PEERS } else { &[] };
+    let wanted = tools::COMMON.iter().chain(clients).chain(databases.tools());
     tools::ensure(wanted, !arguments.no_install)?;
     let programs = workspace.build_release_binaries()?;
-    let databases = Databases::start(Choice::Mariadb)?;
+    let databases = Databases::start(databases)?;
     let mut bench = Command::new(programs.join("bench"));
     bench.args(&arguments.case).envs(databases.variables.iter().cloned());
     passes(bench.env("PATH", tools::path_variable()?))

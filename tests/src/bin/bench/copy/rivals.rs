@@ -149,9 +149,11 @@ pub(super) fn allocated(disk: &Path) -> Result<u64> {
     let arguments = ["map", "-f", "vmdk", "--output=json", text(disk)?];
     let map: serde_json::Value = serde_json::from_str(&tool::run("qemu-img", &arguments)?)?;
     let areas = map.as_array().context("a map is a list")?.iter();
-    let holds = |area: &&serde_json::Value| {
-        area.get("data").and_then(serde_json::Value::as_bool) == Some(true)
+    let says = |area: &serde_json::Value, what: &str| {
+        area.get(what).and_then(serde_json::Value::as_bool) == Some(true)
     };
+    // The holes of a flat extent are mapped, but known to be zero.
+    let holds = |area: &&serde_json::Value| says(area, "data") && !says(area, "zero");
     let len = |area: &serde_json::Value| area.get("length").and_then(serde_json::Value::as_u64);
     areas.filter(holds).map(|area| len(area).context("an area has a length")).sum()
 }
