@@ -25,8 +25,24 @@ pub(crate) fn optional_json<T: DeserializeOwned>(
         return Ok(None);
     }
     serde_json::from_slice(&body).map(Some).map_err(|error| {
-        Problem::with_status(StatusCode::BAD_REQUEST, "request/invalid-body", error.to_string())
+        Problem::with_status(
+            StatusCode::BAD_REQUEST,
+            "request/invalid-body",
+            without_value(&error.to_string()),
+        )
     })
+}
+
+/// What a JSON error says, without the value that was found: it may be a password, and answers end up in logs.
+fn without_value(text: &str) -> String {
+    for beginning in ["invalid type: ", "invalid value: "] {
+        let found = text.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "));
+        if let Some((found, expected)) = found {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{beginning}{kind}, expected {expected}");
+        }
+    }
+    text.to_owned()
 }
 
 /// A body that is not the JSON asked for.
@@ -44,7 +60,7 @@ pub(crate) fn of_json(error: JsonPayloadError, _: &HttpRequest) -> Error {
     let detail = if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         "the body is JSON and says so: Content-Type: application/json".to_owned()
     } else if let JsonPayloadError::Deserialize(error) = &error {
-        error.to_string()
+        without_value(&error.to_string())
     } else {
         error.to_string()
     };

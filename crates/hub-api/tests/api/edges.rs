@@ -47,6 +47,57 @@ async fn trap_c12_every_call_but_the_open_ones_wants_a_token() {
     assert!(calls.len() > 50, "{}", calls.len());
 }
 
+/// Whatever a router, a proxy or a handler takes a path for, a token comes before it.
+#[tokio::test]
+async fn trap_c12_no_spelling_of_a_path_goes_around_the_token() {
+    let lab = Lab::new(Vec::new()).await.unwrap();
+    for path in [
+        "//api/v1/repositories",
+        "/api//v1/repositories",
+        "/api/v1//repositories",
+        "/api/v1/repositories/",
+        "/api/v1/repositories/.",
+        "/api/v1/./repositories",
+        "/api/v1/health/../repositories",
+        "/api/v1/health/%2e%2e/repositories",
+        "/problems/../api/v1/repositories",
+        "/problems/%2e%2e%2fapi/v1/repositories",
+        "/problems/../../../etc/passwd",
+        "/health/api/v1/repositories",
+        "/api/v1/%72epositories",
+        "/api%2fv1/repositories",
+        "/%61pi/v1/repositories",
+        "/API/V1/repositories",
+        "/api/v1/repositories;/health",
+        "/api/v1/repositories%00",
+        "/api/v1/repositories?/health",
+        "/api/v1/debug/health",
+    ] {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::PATCH] {
+            let request = TestRequest::with_uri(path).method(method.clone());
+            let request = request.insert_header(("x-http-method-override", "GET"));
+            let reply = lab.call(request).await.unwrap();
+            assert!(matches!(reply.status, 401 | 404 | 405), "{method} {path}: {}", reply.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn trap_c12_a_problem_repeats_no_secret_of_the_body() {
+    let lab = Lab::new(Vec::new()).await.unwrap();
+    for (path, body) in [
+        ("/api/v1/vmware-credentials", json!({"name": "a", "password": 48_151_623})),
+        ("/api/v1/vmware-credentials", json!({"password": ["48151623"], "name": "48151623"})),
+        ("/api/v1/vmware-credentials", json!("48151623, expected")),
+        ("/api/v1/vma-nodes", json!({"name": "a", "url": "http://a", "token": 48_151_623.5})),
+    ] {
+        let reply = lab.post(path, body).await.unwrap();
+        assert_eq!(reply.problem(), (400, "request/invalid-body"));
+        assert!(reply.text.contains("expected a") || reply.text.contains("expected struct"));
+        assert!(!reply.text.contains("48151623"), "{}", reply.text);
+    }
+}
+
 #[tokio::test]
 async fn trap_d37_whatever_is_wrong_is_told_as_a_problem() {
     let lab = Lab::new(Vec::new()).await.unwrap();

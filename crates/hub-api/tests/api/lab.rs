@@ -175,7 +175,8 @@ impl Lab {
         request.insert_header(("authorization", format!("Bearer {}", self.token)))
     }
 
-    async fn call(&self, request: TestRequest) -> Result<Reply> {
+    /// Answers a request as it is.
+    pub(crate) async fn call(&self, request: TestRequest) -> Result<Reply> {
         let service = init_service(App::new().configure(|it| self.api.configure(it))).await;
         let response = call_service(&service, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
