@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// The hub of Sendense Hub: protects VMware virtual machines from Linux.
 ///
@@ -233,6 +234,11 @@ impl Settings {
             url.is_none_or(|url| known.iter().any(|scheme| url.starts_with(scheme))),
             "database.url begins with sqlite:, mariadb:, mysql: or postgres:"
         );
+        ensure!(
+            url.is_none_or(names_a_place),
+            "database.url is not a URL such as mysql://user:password@host/database; \
+             in a password write # / ? @ : % as %23 %2F %3F %40 %3A %25"
+        );
         for path in
             [&self.storage.repository_dir, &self.storage.replica_dir, &self.storage.restore_dir]
         {
@@ -288,6 +294,12 @@ impl Settings {
 
 fn environment() -> Environment {
     Environment::with_prefix("HUB").prefix_separator("__").separator("__").try_parsing(true)
+}
+
+/// Whether the driver can read a URL; it would repeat one that it cannot, with the password, where everybody sees it.
+fn names_a_place(url: &str) -> bool {
+    let read = |url| Url::parse(url).is_ok_and(|url| !url.cannot_be_a_base());
+    url.starts_with("sqlite:") || (url.contains("://") && read(url))
 }
 
 /// A URL for the eyes: the password goes, wherever the user put it.

@@ -60,6 +60,25 @@ fn what_is_shown_is_complete_and_holds_no_password() {
     assert_eq!(read.database.url.as_deref(), Some("mysql://hub:***@db:3306/hub?***"));
 }
 
+/// The driver repeats a URL that it cannot read, password and all.
+#[test]
+fn trap_c12_a_url_that_cannot_be_read_is_not_repeated() {
+    for url in [
+        "mysql://hub:hunt/er2@db/hub",
+        "mariadb://hub:hunt#er2@db/hub",
+        "postgres://hub:hunt?er2@db/hub",
+        "mysql://hub:hunter2@db:port/hub",
+        "mysql:hub:hunter2@db/hub",
+        "postgres:/hunter2",
+    ] {
+        let error = format!("{:#}", load(&[], &[("HUB__DATABASE__URL", url)]).unwrap_err());
+        assert!(error.contains("database.url") && error.contains("%23"), "{error}");
+        assert!(!error.contains("hunt") && !error.contains("er2"), "{error}");
+    }
+    let by_socket = "postgres:///hub?host=/run/postgresql";
+    assert!(load(&["--database-url", by_socket], &[]).is_ok());
+}
+
 #[test]
 fn an_odd_data_directory_is_still_a_path_in_the_url() {
     let settings = load(&["--data-dir", "/a b/50%?"], &[]).unwrap();
