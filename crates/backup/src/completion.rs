@@ -95,11 +95,11 @@ impl Backup {
         job.change_id.clone_from(&report.change_id);
         job.method.clone_from(&report.method);
         job.method_reason = report.method_reason.clone().or(job.method_reason);
-        let key = chain_key(&job);
+        let key = job.chain_key();
         work.update_backup(&mut job).await?;
         put_chain(work.as_mut(), key).await?;
         work.commit().await?;
-        tracing::info!(backup.id = %job.id, disk.id = job.ordinal, stored = job.stored_bytes, "a restore point is complete");
+        tracing::info!(backup.id = %job.id, disk.ordinal = job.ordinal, stored_bytes = job.stored_bytes, "a restore point is complete");
         Ok(true)
     }
 }
@@ -113,11 +113,6 @@ pub(crate) async fn lock_if_there(
         Ok(()) | Err(StoreError::Missing(_)) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// The chain that a backup belongs to.
-pub(crate) fn chain_key(job: &BackupJob) -> ChainKey {
-    ChainKey { vm: job.vm, ordinal: job.ordinal, repository: job.repository }
 }
 
 /// Brings the chain row of a key up to date with the points of this unit.

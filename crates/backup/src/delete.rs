@@ -6,7 +6,7 @@ use hub_domain::ids::BackupJobId;
 use hub_domain::repository::Repository;
 use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
-use crate::completion::{chain_key, lock_if_there, put_chain};
+use crate::completion::{lock_if_there, put_chain};
 use crate::{Backup, DeleteBackupError};
 
 impl Backup {
@@ -38,7 +38,7 @@ impl Backup {
         if job.deleting_since.is_some() {
             return Ok((job, repository));
         }
-        let all = work.backups_of_chain(chain_key(&job)).await?;
+        let all = work.backups_of_chain(job.chain_key()).await?;
         // What failed on top of this point stays as history; it stands on nothing.
         for mut failed in all.into_iter().filter(|other| other.parent == Some(id)) {
             failed.parent = None;
@@ -46,7 +46,7 @@ impl Backup {
         }
         job.deleting_since = Some(self.clock.now());
         work.update_backup(&mut job).await?;
-        put_chain(work.as_mut(), chain_key(&job)).await?;
+        put_chain(work.as_mut(), job.chain_key()).await?;
         work.commit().await?;
         Ok((job, repository))
     }
@@ -59,7 +59,7 @@ impl Backup {
         if !job.state.status().is_terminal() {
             return Err(DeleteBackupError::Active(job.id));
         }
-        let all = work.backups_of_chain(chain_key(job)).await?;
+        let all = work.backups_of_chain(job.chain_key()).await?;
         let mut children = children_of(&all, job.id);
         // A child on its way out still needs this row until its own is gone.
         let leaving =

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub_domain::backup::{BackupJob, BackupType};
-use hub_domain::chain::{ChainKey, plan_disk_backup};
+use hub_domain::chain::plan_disk_backup;
 use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
@@ -97,7 +97,7 @@ impl Backup {
             }
             return Ok(None);
         };
-        let key = ChainKey { vm: job.vm, ordinal: job.ordinal, repository: job.repository };
+        let key = job.chain_key();
         let points = work.backups_of_chain(key).await?;
         let plan = plan_disk_backup(scene.run.backup_type, disk, &points);
         let order = PrepareImage {

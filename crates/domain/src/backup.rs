@@ -1,6 +1,7 @@
 //! Backup runs and backup jobs: one instant of a VM, one job per disk.
 
 use crate::capacity::Capacity;
+use crate::chain::ChainKey;
 use crate::disk::DiskKey;
 use crate::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId, VmDiskId};
 use crate::job::{JobState, JobStatus, fold_status};
@@ -90,6 +91,11 @@ impl BackupJob {
         self.state.status() == JobStatus::Succeeded
             && self.deleting_since.is_none()
             && self.path.is_some()
+    }
+
+    /// The chain that it belongs to, or would.
+    pub fn chain_key(&self) -> ChainKey {
+        ChainKey { vm: self.vm, ordinal: self.ordinal, repository: self.repository }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finds a restore point with all that is needed to read it.
 
 use hub_domain::backup::BackupJob;
-use hub_domain::chain::{ChainKey, chain_to};
+use hub_domain::chain::chain_to;
 use hub_domain::ids::BackupJobId;
 use hub_ports::{Catalogue, PointLocation, StoreError, UnitOfWork};
 
@@ -55,8 +55,7 @@ pub(crate) async fn chain(
     catalogue: &mut dyn Catalogue,
     tip: &BackupJob,
 ) -> Result<Vec<BackupJob>, PointError> {
-    let key = ChainKey { vm: tip.vm, ordinal: tip.ordinal, repository: tip.repository };
-    let points = catalogue.backups_of_chain(key).await?;
+    let points = catalogue.backups_of_chain(tip.chain_key()).await?;
     let chain = chain_to(&points, tip.id).ok_or(PointError::ChainIncomplete(tip.id))?;
     Ok(chain.into_iter().cloned().collect())
 }

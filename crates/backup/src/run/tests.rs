@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hub_domain::backup::BackupType;
-use hub_domain::chain::ChainKey;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
 use hub_domain::source::CopyMethod;
@@ -23,7 +22,7 @@ async fn story_3_and_4_two_disks_under_one_order_become_two_chains() {
         assert!(job.is_restore_point() && job.proof.as_ref().unwrap().agrees());
         assert!(job.change_id.is_some() && job.state.started_at().is_some());
         let mut view = bench.store.view().await.unwrap();
-        let key = ChainKey { vm: job.vm, ordinal: job.ordinal, repository: job.repository };
+        let key = job.chain_key();
         let chain = view.chain(key).await.unwrap().unwrap();
         assert_eq!((chain.full, chain.latest, chain.count), (job.id, job.id, 1));
     }
