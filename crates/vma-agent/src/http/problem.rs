@@ -135,7 +135,24 @@ pub(super) fn of_json(error: JsonPayloadError, _: &HttpRequest) -> Error {
         | JsonPayloadError::Payload(_)
         | _ => (StatusCode::BAD_REQUEST, "request/invalid-body"),
     };
-    ApiProblem::new(status, code, error.to_string()).into()
+    ApiProblem::new(status, code, without_value(&error)).into()
+}
+
+/// What is wrong with a body, without the value that was found: it may be a password or the name of an export.
+fn without_value(error: &JsonPayloadError) -> String {
+    match error {
+        JsonPayloadError::Deserialize(json) if json.to_string().starts_with("invalid ") => {
+            let (line, column) = (json.line(), json.column());
+            format!("a value is of the wrong type or out of range at line {line} column {column}")
+        }
+        JsonPayloadError::Deserialize(_)
+        | JsonPayloadError::OverflowKnownLength { .. }
+        | JsonPayloadError::Overflow { .. }
+        | JsonPayloadError::ContentType
+        | JsonPayloadError::Serialize(_)
+        | JsonPayloadError::Payload(_)
+        | _ => error.to_string(),
+    }
 }
 
 /// A query that is not the one asked for.

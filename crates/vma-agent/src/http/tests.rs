@@ -141,6 +141,27 @@ async fn errors_of_the_framework_have_the_shape_too() {
 }
 
 #[actix_web::test]
+async fn trap_c12_a_problem_repeats_no_secret_of_the_body() {
+    let app = app!(api());
+    let login = json!({"vcenter": "vc", "username": "u", "password": 48_151_623});
+    let export = json!({"host": "hub", "port": 1, "export": [48_151_623]});
+    let disk = json!({"key": "disk-2000", "capacity_bytes": 1, "block_size": 65_536,
+        "method": {"kind": "full"}, "target": export});
+    let copy = json!({"job_id": "j", "vm_id": "vm", "disks": [disk]});
+    let copy_with_login = json!({"job_id": "j", "vm_id": "vm", "credentials": login, "disks": []});
+    for (path, body) in [
+        ("/api/v1/discover", json!("48151623")),
+        ("/api/v1/backup/start", copy),
+        ("/api/v1/backup/start", copy_with_login),
+    ] {
+        let request = with_token(Method::POST, path).set_json(&body).to_request();
+        let problem = problem_in(test::call_service(&app, request).await).await.unwrap();
+        assert_eq!(problem.code, "request/invalid-body", "{body}");
+        assert!(!format!("{problem:?}").contains("48151623"), "{problem:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_job_is_started_watched_and_started_again() {
     let (api, mut hub) = (api(), Hub::start().await.unwrap());
     let app = app!(api.clone());
