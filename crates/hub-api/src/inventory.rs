@@ -2,6 +2,7 @@
 
 pub(crate) mod discovery;
 pub(crate) mod vm_contexts;
+mod vm_query;
 pub(crate) mod vm_view;
 
 use actix_web::web;

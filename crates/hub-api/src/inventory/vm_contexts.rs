@@ -8,19 +8,20 @@ use hub_ports::store::{InventoryTotals, find_vm};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::vm_query::VmQuery;
 use super::vm_view::{DiskView, VmView, with_disks};
 use crate::answer::{Answer, Response, State, bytes, gone};
-use crate::page::{Page, PageQuery};
+use crate::page::Page;
 use crate::problem::Problem;
 use crate::words::AddOutcome;
 
-/// One page of VMs, and sums over all of them.
+/// One page of VMs, and sums over all of them where they were asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VmPage {
     items: Vec<VmView>,
     /// What to give as `after` for the page that follows; null on the last one.
     next: Option<String>,
-    /// Over the whole inventory; only on the first page, since every page would cost a look at every disk.
+    /// Over the whole inventory; only where asked for, since it costs a look at every disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     totals: Option<Totals>,
 }
@@ -58,19 +59,19 @@ pub(crate) struct Refreshed {
     vm: VmView,
 }
 
-/// VMs by id, with their disks; the first page has the totals, too.
-#[utoipa::path(get, path = "/api/v1/vm-contexts", tag = "vm-contexts", params(PageQuery),
+/// VMs by id, with their disks, and the totals where they are asked for.
+#[utoipa::path(get, path = "/api/v1/vm-contexts", tag = "vm-contexts", params(VmQuery),
     responses((status = 200, body = VmPage)))]
-pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<VmPage> {
+pub(crate) async fn list(state: State, query: web::Query<VmQuery>) -> Answer<VmPage> {
     let listed = state.ask(|hub| async move {
         let mut view = hub.store.view().await?;
         let after = query.after.map(VmContextId::from_uuid);
         let vms = view.vms_page(after, query.limit.with_one_more()).await?;
         let Page { items, next } = Page::of(vms, query.limit, |vm| vm.id.to_string(), |vm| vm);
         let items = with_disks(view.as_mut(), items).await?;
-        let totals = match after {
-            Some(_) => None,
-            None => Some(Totals::of(view.inventory_totals().await?)),
+        let totals = match query.totals {
+            true => Some(Totals::of(view.inventory_totals().await?)),
+            false => None,
         };
         Ok(VmPage { items, next, totals })
     });
