@@ -5,6 +5,7 @@ pub mod contract;
 mod device;
 mod error;
 mod extent;
+pub mod failpoint;
 mod faulty;
 mod memory;
 mod raw_file;
