@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use hub_api::{Api, Hub, HubFacts};
 use hub_backup::Backup;
 use hub_backup_storage::{HubStorage, HubStorageOptions};
+use hub_block::failpoint::{self, Point};
 use hub_discovery::Discovery;
 use hub_job_runner::Supervisor;
 use hub_nbd::{Exports, Server, ServerOptions};
@@ -181,6 +182,7 @@ impl HubServer {
 async fn open_catalogue(settings: &Settings) -> Result<SeaStore> {
     let url = settings.database_url()?;
     hub_migration::up(&url).await.context("the catalogue's schema cannot be brought up to date")?;
+    failpoint::reach(Point::StartSchema)?;
     let data_dir = &settings.server.data_dir;
     let key = SecretKey::read_or_make(data_dir)?;
     let options = StoreOptions::new(url, key.bytes).connections(settings.database.connections);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hub_block::failpoint::{self, Point};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::umask;
 
@@ -91,7 +92,9 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
+    failpoint::reach(Point::PrivateWritten)?;
     fs::rename(&partial, path)?;
+    failpoint::reach(Point::PrivateNamed)?;
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hub_api::NewToken;
+use hub_block::failpoint::{self, Point};
 use hub_domain::ids::RepositoryId;
 use hub_domain::repository::{Repository, RepositoryKind};
 use hub_ports::{BackupStorage, Store};
@@ -39,6 +40,7 @@ pub(crate) async fn prepare(
         write_private(path, token.text.expose_secret())
             .with_context(|| format!("the token cannot be written to {}", path.display()))?;
     }
+    failpoint::reach(Point::StartTokenWritten)?;
     say(&format!("API token (shown once): {}", token.text.expose_secret()));
     token.store(store, hub.clock.as_ref(), hub.ids.as_ref()).await?;
     Ok(())
@@ -56,6 +58,7 @@ async fn add_repository(hub: &HubServer, directory: &Path) -> Result<()> {
         created_at: hub.clock.now(),
     };
     hub.storage.probe(&repository).await?;
+    failpoint::reach(Point::StartRepositoryMade)?;
     let mut work = hub.store.begin().await?;
     work.insert_repository(&repository).await?;
     Ok(work.commit().await?)

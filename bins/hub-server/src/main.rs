@@ -3,6 +3,8 @@
 mod assembly;
 mod clock;
 mod data_dir;
+#[cfg(debug_assertions)]
+mod failpoints;
 mod first_start;
 mod listeners;
 mod log;
@@ -14,6 +16,7 @@ use std::fs::File;
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use hub_api::Api;
+use hub_block::failpoint::{self, Point};
 
 use settings::{Flags, Settings};
 
@@ -28,6 +31,8 @@ fn main() -> Result<()> {
         say(&settings.redacted()?);
         return Ok(());
     }
+    #[cfg(debug_assertions)]
+    flags.failpoints.arm()?;
     data_dir::close_to_others();
     log::start(&settings.log)?;
     rustls::crypto::ring::default_provider()
@@ -43,6 +48,7 @@ async fn run(settings: &Settings, flags: &Flags, lock: File) -> Result<()> {
     let mut signals = signals::Signals::listen()?;
     let (hub, nbd) = assembly::assemble(settings).await?;
     hub.recover().await.context("what an earlier hub left could not be put in order")?;
+    failpoint::reach(Point::StartRecovered)?;
     first_start::prepare(&hub, settings, flags.initial_token_file.as_deref()).await?;
     let mut listeners = listeners::start(&hub, nbd, settings)?;
     say(&format!("API listening on http://{}", listeners.api_address));

@@ -49,6 +49,9 @@ pub(crate) struct Flags {
     /// Print the OpenAPI document of the API, and exit.
     #[arg(long)]
     pub(crate) openapi: bool,
+    #[cfg(debug_assertions)]
+    #[command(flatten)]
+    pub(crate) failpoints: crate::failpoints::Failpoints,
 }
 
 /// All settings.

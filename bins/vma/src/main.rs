@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(debug_assertions)]
+mod failpoints;
 mod settings;
 mod token;
 
@@ -30,6 +32,8 @@ fn main() -> Result<()> {
         say(&settings.redacted()?);
         return Ok(());
     }
+    #[cfg(debug_assertions)]
+    flags.failpoints.arm()?;
     start_log(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))

@@ -42,6 +42,9 @@ pub(crate) struct Flags {
     /// A file that holds the token, in place of the one in the state directory.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[cfg(debug_assertions)]
+    #[command(flatten)]
+    pub(crate) failpoints: crate::failpoints::Failpoints,
 }
 
 /// All settings.

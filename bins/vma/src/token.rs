@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use hub_block::failpoint::{self, Point};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::AuthSettings;
@@ -64,7 +65,10 @@ fn make(state_dir: &Path, path: &Path) -> io::Result<Token> {
     }
     let token = hex::encode(rand::random::<[u8; 32]>());
     let partial = state_dir.join(format!("token.{}.partial", std::process::id()));
-    let written = write_private(&partial, &token).and_then(|()| fs::hard_link(&partial, path));
+    let written = write_private(&partial, &token)
+        .and_then(|()| failpoint::reach(Point::AgentTokenWritten))
+        .and_then(|()| fs::hard_link(&partial, path))
+        .and_then(|()| failpoint::reach(Point::AgentTokenNamed));
     let removed = fs::remove_file(&partial);
     written?;
     removed?;

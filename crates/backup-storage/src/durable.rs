@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use hub_block::failpoint::{self, Point};
 use rustix::fs::{CWD, RenameFlags};
 
 /// Creates a directory with its ancestors below `root`, each durable; `root` itself must exist.
@@ -28,7 +29,7 @@ fn create_dirs_with(
         let parent = at.clone();
         at.push(part);
         match fs::create_dir(&at) {
-            Ok(()) => (),
+            Ok(()) => failpoint::reach(Point::DirectoryMade)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
             Err(error) => return Err(error),
         }
@@ -40,18 +41,22 @@ fn create_dirs_with(
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    failpoint::reach(Point::DirectorySync)?;
+    File::open(dir)?.sync_all()?;
+    failpoint::reach(Point::DirectorySynced)
 }
 
 /// Gives a file its name without ever replacing another one; the directory is the caller's to sync.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    failpoint::reach(Point::FileNaming)?;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => failpoint::reach(Point::FileNamed),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             // This file system cannot rename without replacing; a link cannot replace either.
             fs::hard_link(from, to)?;
             fs::remove_file(from)
         }
-        done => done.map_err(io::Error::from),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -59,8 +64,12 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn remove_files(dir: &Path, files: &[PathBuf]) -> io::Result<()> {
     let mut removed = false;
     for file in files {
+        failpoint::reach(Point::FileRemoving)?;
         match fs::remove_file(file) {
-            Ok(()) => removed = true,
+            Ok(()) => {
+                removed = true;
+                failpoint::reach(Point::FileRemoved)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(error),
         }
@@ -72,7 +81,8 @@ pub(crate) fn remove_files(dir: &Path, files: &[PathBuf]) -> io::Result<()> {
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(content)?;
-    file.sync_all()
+    file.sync_all()?;
+    failpoint::reach(Point::FileWritten)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub_block::BlockDevice;
+use hub_block::failpoint::{self, Point};
 use hub_data_mover::{
     BlockSize, Digest, Manifest, ManifestIdentity, ManifestParent, ManifestWriter,
 };
@@ -121,6 +122,7 @@ fn create(
     let image = ImageWriter::create_new(&files.partial_image, options, chain)
         .map_err(|error| not_created(&files.partial_image, error))?;
     unfinished.own(&files.partial_image)?;
+    failpoint::reach(Point::TargetCreated).map_err(io_at(&files.partial_image))?;
     let image = TargetImage::Written(Arc::new(image));
     let target = NewTarget { files, image, manifest, parent, unfinished, reservation };
     Ok(Created { target, block_size, no_parent_reason })
@@ -201,7 +203,9 @@ pub(crate) async fn seal(
     let target = storage.release(&order.target.address.export)?;
     let settled = target.settle().await?;
     compare_roots(&order.source_root, settled.root)?;
+    failpoint::reach(Point::SealProven).map_err(io_at(&settled.files.partial_image))?;
     settled.image.finish().await.map_err(block_at(&settled.files.partial_image))?;
+    failpoint::reach(Point::SealImageFinished).map_err(io_at(&settled.files.partial_image))?;
     let order = order.clone();
     let place = settled.files.image.clone();
     blocking(&place, move || publish(settled, &order)).await
@@ -234,6 +238,7 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
     durable::rename_new(&files.partial_image, &files.image).map_err(io_at(&files.image))?;
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
     unfinished.keep();
+    failpoint::reach(Point::SealDurable).map_err(io_at(&files.image))?;
     drop(reservation);
     let stored_bytes = files
         .finished()

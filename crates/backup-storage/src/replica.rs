@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hub_block::RawFile;
+use hub_block::failpoint::{self, Point};
 use hub_data_mover::{BlockSize, Manifest, ManifestIdentity, ManifestWriter};
 use hub_domain::capacity::Capacity;
 use hub_domain::replication::ReplicaFormat;
@@ -57,6 +58,7 @@ fn open(
     // From here on the replica counts as incomplete; its table stays readable through the open file.
     let stale = vec![files.manifest.clone(), files.partial_manifest.clone()];
     durable::remove_files(&files.dir, &stale).map_err(io_at(&files.manifest))?;
+    failpoint::reach(Point::ReplicaOutdated).map_err(io_at(&files.manifest))?;
 
     let mut unfinished = Unfinished::default();
     let capacity = order.capacity.bytes();
@@ -74,6 +76,7 @@ fn open(
             create(&files.image, order)?
         }
     };
+    failpoint::reach(Point::ReplicaOpened).map_err(io_at(&files.image))?;
     Ok((NewTarget { files, image, manifest, parent, unfinished, reservation }, reason))
 }
 
@@ -161,6 +164,7 @@ pub(crate) async fn seal(
     let settled = storage.release(&target.address.export)?.settle().await?;
     compare_roots(source_root, settled.root)?;
     settled.image.finish().await.map_err(block_at(&settled.files.image))?;
+    failpoint::reach(Point::ReplicaFinished).map_err(io_at(&settled.files.image))?;
     let (path, block_size) = (target.path.clone(), target.block_size);
     let place: PathBuf = settled.files.image.clone();
     blocking(&place, move || publish(settled, &path, block_size)).await
@@ -178,6 +182,7 @@ fn publish(settled: SettledTarget, path: &str, block_size: u32) -> Result<String
         .map_err(io_at(&files.manifest))?;
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
     unfinished.keep();
+    failpoint::reach(Point::ReplicaDurable).map_err(io_at(&files.image))?;
     drop(reservation);
     Ok(root.to_string())
 }

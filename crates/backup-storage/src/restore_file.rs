@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hub_block::RawFile;
+use hub_block::failpoint::{self, Point};
 use hub_data_mover::{CopyError, CopyOptions, CopyPlan, DigestTable, Progress, copy};
 use hub_domain::restore::RestoreFormat;
 use hub_ports::{PointLocation, ProgressSink, RestoreOutput, RestoredFile, StorageError, told};
@@ -100,6 +101,7 @@ pub(crate) async fn restore(
         let (_held_to_the_end, unfinished) = (reservations, unfinished);
         name_files(&files, format, bytes)?;
         unfinished.keep();
+        failpoint::reach(Point::RestoreDurable).map_err(io_at(&files.named))?;
         Ok(RestoredFile { path: files.named.display().to_string(), bytes })
     })
     .await
@@ -116,6 +118,7 @@ async fn write_proven(
     let partial = partial_of(&files.data);
     let size = point.table.capacity();
     let image = create(&partial, format, size)?;
+    failpoint::reach(Point::RestoreCreated).map_err(io_at(&partial))?;
     let table = DigestTable::temporary_in(&files.dir, size, point.table.block_size())
         .map_err(io_at(&files.dir))?;
     let table = Arc::new(table);
@@ -139,7 +142,9 @@ async fn write_proven(
             detail: "the disk's bytes are not what the manifest says".to_owned(),
         });
     }
-    image.finish().await.map_err(block_at(&partial))
+    failpoint::reach(Point::RestoreProven).map_err(io_at(&partial))?;
+    image.finish().await.map_err(block_at(&partial))?;
+    failpoint::reach(Point::RestoreFinished).map_err(io_at(&partial))
 }
 
 fn create(partial: &Path, format: RestoreFormat, size: u64) -> Result<TargetImage, StorageError> {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
+use crate::failpoint::{self, Point};
 use crate::{BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents};
 
 /// Reads up to this size share one pool of buffers.
@@ -104,7 +105,11 @@ impl BlockDevice for RawFile {
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
         self.writable(offset, data.len() as u64)?;
-        self.on_file(move |file| Ok(file.write_all_at(&data, offset)?)).await
+        self.on_file(move |file| {
+            failpoint::reach(Point::RawWrite)?;
+            Ok(file.write_all_at(&data, offset)?)
+        })
+        .await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
@@ -124,7 +129,7 @@ impl BlockDevice for RawFile {
         self.require_sound()?;
         let failed = self.sync_failed.clone();
         self.on_file(move |file| {
-            file.sync_data().map_err(|error| {
+            failpoint::reach(Point::RawSync).and_then(|()| file.sync_data()).map_err(|error| {
                 failed.store(true, Ordering::Release);
                 error.into()
             })

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hub_block::failpoint::{self, Point};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::{BlockSize, Digest};
@@ -210,6 +211,7 @@ impl DigestTable {
         let count = raw.len() as u64 / DIGEST_BYTES;
         let place = self.place(first..first.saturating_add(count))?;
         self.check_thawed()?;
+        failpoint::reach(Point::TableWrite)?;
         self.file.write_all_at(raw, place)
     }
 

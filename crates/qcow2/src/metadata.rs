@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hub_block::BlockError;
+use hub_block::failpoint::{self, Point};
 
 use crate::body::ImageBody;
 use crate::cluster_map::{ClusterMap, Table};
@@ -202,9 +203,13 @@ pub(crate) fn publish(
     let header = written.placement.header(body, backing).encode().ok_or_else(|| {
         BlockError::Unsupported(format!("a header as large as that of {}", body.file.label()))
     })?;
+    failpoint::reach(Point::ImageTablesWritten)?;
     body.file.sync()?;
+    failpoint::reach(Point::ImageTablesSynced)?;
     body.file.write_all_at(&header, 0)?;
-    body.file.sync()
+    failpoint::reach(Point::ImageHeaderWritten)?;
+    body.file.sync()?;
+    Ok(failpoint::reach(Point::ImageHeaderSynced)?)
 }
 
 fn big_endian(words: &[u64]) -> Vec<u8> {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub_block::BlockError;
+use hub_block::failpoint::{self, Point};
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 
@@ -77,6 +78,7 @@ impl StoreFile {
 
     /// Fills `buffer`; a file that ends before is corrupt.
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), BlockError> {
+        failpoint::reach(Point::ImageRead)?;
         self.file.read_exact_at(buffer, offset).map_err(|error| {
             if error.kind() == ErrorKind::UnexpectedEof {
                 let what = format!("{} ends too early", self.label);
@@ -89,6 +91,7 @@ impl StoreFile {
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
         self.require_sound()?;
+        failpoint::reach(Point::ImageWrite)?;
         Ok(self.file.write_all_at(bytes, offset)?)
     }
 
@@ -122,6 +125,7 @@ impl StoreFile {
 
     pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {
         self.require_sound()?;
+        failpoint::reach(Point::ImageResize)?;
         Ok(self.file.set_len(len)?)
     }
 
@@ -129,7 +133,7 @@ impl StoreFile {
     /// dropped the pages that it could not write, and a second attempt would succeed without them.
     pub(crate) fn sync(&self) -> Result<(), BlockError> {
         self.require_sound()?;
-        self.file.sync_all().map_err(|error| {
+        failpoint::reach(Point::ImageSync).and_then(|()| self.file.sync_all()).map_err(|error| {
             self.sync_failed.store(true, Ordering::Release);
             error.into()
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hub_block::failpoint::{self, Point};
 use hub_ports::{StoreError, UnitOfWork};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend};
 
@@ -76,12 +77,19 @@ const LARGE_INSERT: usize = 5_000;
 impl UnitOfWork for Session<Unit> {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         let Unit { transaction, pool, inserted } = self.source;
+        failpoint::reach(Point::CatalogueCommit).map_err(unavailable)?;
         transaction.commit().await?;
+        failpoint::reach(Point::CatalogueCommitted).map_err(unavailable)?;
         if inserted >= LARGE_INSERT && pool.get_database_backend() != DbBackend::Sqlite {
             renew_statistics(&pool).await;
         }
         Ok(())
     }
+}
+
+/// What a failpoint orders looks like a database that has gone.
+fn unavailable(error: std::io::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
 }
 
 async fn renew_statistics(pool: &DatabaseConnection) {

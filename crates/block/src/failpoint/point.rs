@@ -35,6 +35,95 @@ points! {
     ImageHeaderWritten = "image.header-written",
     /// The header of an image is durable.
     ImageHeaderSynced = "image.header-synced",
+
+    /// A raw file is about to be written.
+    RawWrite = "raw.write",
+    /// A raw file is about to be synced.
+    RawSync = "raw.sync",
+
+    /// A digest table is about to be written.
+    TableWrite = "table.write",
+    /// A manifest exists, without a header.
+    ManifestCreated = "manifest.created",
+    /// The table of a manifest is durable, and its header is not written.
+    ManifestTableSynced = "manifest.table-synced",
+    /// The header of a manifest is written, and not yet durable.
+    ManifestHeaderWritten = "manifest.header-written",
+    /// A manifest is durable, under its partial name.
+    ManifestSealed = "manifest.sealed",
+
+    /// A directory exists, and its name is not yet durable.
+    DirectoryMade = "directory.made",
+    /// The names in a directory are about to be made durable.
+    DirectorySync = "directory.sync",
+    /// The names in a directory are durable.
+    DirectorySynced = "directory.synced",
+    /// A small file is written and synced, its name is not.
+    FileWritten = "file.written",
+    /// A file is about to get its name.
+    FileNaming = "file.naming",
+    /// A file has its name, which is not yet durable.
+    FileNamed = "file.named",
+    /// A file is about to be removed.
+    FileRemoving = "file.removing",
+    /// A file is gone, which is not yet durable.
+    FileRemoved = "file.removed",
+
+    /// Image and manifest of a restore point exist under their partial names.
+    TargetCreated = "target.created",
+    /// Both ends of a backup have agreed on the digest of all digests.
+    SealProven = "seal.proven",
+    /// The image of a restore point is complete, its manifest is not.
+    SealImageFinished = "seal.image-finished",
+    /// Image and manifest of a restore point have their names, durably; the catalogue knows nothing of it.
+    SealDurable = "seal.durable",
+
+    /// A replica has no manifest any more, durably, and is not yet open.
+    ReplicaOutdated = "replica.outdated",
+    /// A replica is open for writing.
+    ReplicaOpened = "replica.opened",
+    /// The image of a replica is complete, its manifest is not.
+    ReplicaFinished = "replica.finished",
+    /// A replica is complete, durably; the catalogue knows nothing of it.
+    ReplicaDurable = "replica.durable",
+
+    /// The file of a restore exists, under its partial name.
+    RestoreCreated = "restore.created",
+    /// Every byte of a restore is compared with the manifest.
+    RestoreProven = "restore.proven",
+    /// The file of a restore is complete, under its partial name.
+    RestoreFinished = "restore.finished",
+    /// All files of a restore have their names, durably; the catalogue knows nothing of it.
+    RestoreDurable = "restore.durable",
+
+    /// A unit of work is about to be committed.
+    CatalogueCommit = "catalogue.commit",
+    /// A unit of work is committed, and who waits for it does not know; an error here is a lost answer.
+    CatalogueCommitted = "catalogue.committed",
+
+    /// The catalogue has its schema, and may have no key for its secrets yet.
+    StartSchema = "start.schema",
+    /// A private file is written under its partial name.
+    PrivateWritten = "private.written",
+    /// A private file has its name, which is not yet durable.
+    PrivateNamed = "private.named",
+    /// The first repository has a directory, and the catalogue does not know it.
+    StartRepositoryMade = "start.repository-made",
+    /// The first token is in its file, and the catalogue does not know it.
+    StartTokenWritten = "start.token-written",
+    /// What an earlier hub left is in order.
+    StartRecovered = "start.recovered",
+
+    /// A VMA has a token under its partial name.
+    AgentTokenWritten = "agent.token-written",
+    /// A VMA's token has its name, which is not yet durable.
+    AgentTokenNamed = "agent.token-named",
+    /// A VMA has opened the disks of a job.
+    AgentOpened = "agent.opened",
+    /// A VMA is connected to the target of a disk.
+    AgentConnected = "agent.connected",
+    /// A VMA has written and flushed a whole disk.
+    AgentCopied = "agent.copied",
 }
 
 impl Point {

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use hub_block::failpoint::{self, Point};
+
 use super::header::{Header, WRITTEN_LEN};
 use super::{ManifestError, ManifestIdentity};
 use crate::digest_table::table_bytes;
@@ -32,6 +34,7 @@ impl ManifestWriter {
         let len = u64::from(WRITTEN_LEN) + table_bytes(capacity, block_size)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         file.set_len(len)?;
+        failpoint::reach(Point::ManifestCreated)?;
         let file = Arc::new(file);
         let table = DigestTable::over(file.clone(), WRITTEN_LEN.into(), capacity, block_size)?;
         Ok(Self { file, table: Arc::new(table) })
@@ -59,8 +62,11 @@ impl ManifestWriter {
         header.check_agreement()?;
         let bytes = header.encode()?;
         self.file.sync_all()?;
+        failpoint::reach(Point::ManifestTableSynced)?;
         self.file.write_all_at(&bytes, 0)?;
+        failpoint::reach(Point::ManifestHeaderWritten)?;
         self.file.sync_all()?;
+        failpoint::reach(Point::ManifestSealed)?;
         Ok(root)
     }
 }

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hub_block::BlockDevice;
+use hub_block::failpoint::{self, Point};
 use hub_data_mover::{BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, copy};
 use hub_nbd::{ClientOptions, Endpoint, NbdClient};
 use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest};
@@ -32,6 +33,9 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
             return job.fail(&fault::of_source(&error));
         }
     };
+    if let Err(error) = failpoint::reach(Point::AgentOpened) {
+        return job.fail(&fault::of_table(&error));
+    }
     let turns = Arc::new(Semaphore::new(shared.options.disks_at_once.max(1)));
     let mut running = JoinSet::new();
     for (index, disk) in request.disks().iter().enumerate() {
@@ -88,6 +92,7 @@ impl DiskCopy {
     async fn copy(&self) -> Result<DiskEnd, Fault> {
         let source = self.snapshot.disks().get(self.index).ok_or_else(fault::internal)?;
         let target = self.connect(&self.disk.target, self.options.connections).await?;
+        failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
         self.check_target(&target)?;
         let plan = self.plan().await;
         let table = self.table().await?;
@@ -104,6 +109,7 @@ impl DiskCopy {
             tracing::debug!(error = %fault::chain(&error), "the copy failed");
             fault::of_copy(&error)
         })?;
+        failpoint::reach(Point::AgentCopied).map_err(|error| fault::of_table(&error))?;
         if let Some(target) = Arc::into_inner(target) {
             target.close().await;
         }
