@@ -16,9 +16,10 @@ use hub_block::{
 use parking_lot::RwLock;
 
 pub(crate) use self::write::Content;
+use crate::cluster_codec::Unpacker;
 use crate::cluster_lock::{ClusterGuard, ClusterLocks};
 use crate::cluster_map::ClusterMap;
-use crate::format::{Geometry, index, words};
+use crate::format::{CompressionType, Geometry, index, words};
 use crate::run::{Run, RunKind, resolve, table_spans};
 use crate::store_file::{StoreFile, blocking};
 
@@ -47,6 +48,7 @@ pub(crate) struct ImageBody {
     locks: Arc<ClusterLocks>,
     closed: AtomicBool,
     pool: BufferPool,
+    unpacker: Unpacker,
 }
 
 impl ImageBody {
@@ -67,6 +69,7 @@ impl ImageBody {
             locks: Arc::default(),
             closed: AtomicBool::new(false),
             pool: BufferPool::new(POOLED_READ, 16),
+            unpacker: Unpacker::new(CompressionType::Zstd),
         }
     }
 
@@ -110,6 +113,10 @@ impl ImageBody {
             let target = &mut buffer[start..start + index(run.len)];
             match run.kind {
                 RunKind::Data { host } => self.file.read_exact_at(target, host)?,
+                RunKind::Compressed { host, stored, start } => {
+                    let cluster = self.unpack(host, stored)?;
+                    target.copy_from_slice(&cluster[index(start)..][..target.len()]);
+                }
                 RunKind::Zero => target.fill(0),
                 RunKind::Absent => {
                     target.fill(0);
@@ -118,6 +125,18 @@ impl ImageBody {
             }
         }
         Ok((buffer, absent))
+    }
+
+    /// Reads a compressed cluster. Blocks.
+    fn unpack(&self, host: u64, stored: u64) -> Result<PooledBuffer, BlockError> {
+        let mut packed = self.pool.take(index(stored));
+        let len = self.file.read_up_to_at(&mut packed, host)?;
+        let mut cluster = self.pool.take(self.geometry.cluster_len());
+        self.unpacker.unpack(&packed[..len], &mut cluster).map_err(|what| {
+            let what = format!("{what} in {}", self.file.label());
+            BlockError::Corrupt { offset: host, what }
+        })?;
+        Ok(cluster)
     }
 
     /// Reads from under the image as many bytes of a range as there are.
@@ -164,7 +183,9 @@ impl ImageBody {
         for run in runs {
             let of = |kind| Extent { offset: run.offset, len: run.len, kind };
             match run.kind {
-                RunKind::Data { .. } => found.push(of(ExtentKind::Data)),
+                RunKind::Data { .. } | RunKind::Compressed { .. } => {
+                    found.push(of(ExtentKind::Data));
+                }
                 RunKind::Zero => found.push(of(ExtentKind::Zero)),
                 RunKind::Absent => found.extend(self.base_extents(run).await?),
             }

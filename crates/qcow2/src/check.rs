@@ -209,12 +209,16 @@ impl Walk<'_> {
         for (slot, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
             let place = offset + slot as u64 * 8;
             match Mapping::decode(*entry, self.geometry, self.file_len) {
-                Err(EntryFault::Compressed) => {
+                Ok(Mapping::Compressed { .. }) => {
                     return Err(OpenError::unsupported(self.path, "a compressed cluster is"));
                 }
                 Err(EntryFault::Corrupt(what)) => self.survey.report.error(place, what),
                 Ok(mapping) => {
-                    let Some(host) = mapping.host() else { continue };
+                    let clusters = mapping.host_clusters(self.geometry);
+                    if clusters.is_empty() {
+                        continue;
+                    }
+                    let host = clusters.start * size;
                     self.refer(host, 1, "a data cluster");
                     self.check_copied(*entry, place);
                     self.survey.report.data_clusters += 1;

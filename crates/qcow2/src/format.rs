@@ -12,6 +12,8 @@ pub(crate) const COMPRESSED: u64 = 1 << 62;
 pub(crate) const ZERO: u64 = 1;
 /// The bits of an L1 or L2 entry that hold a host offset (9 to 55).
 pub(crate) const OFFSET: u64 = 0x00FF_FFFF_FFFF_FE00;
+/// Compressed clusters are measured in sectors of this size.
+pub(crate) const SECTOR: u64 = 512;
 /// The largest L1 table that QEMU opens, in bytes.
 pub(crate) const MAX_L1_BYTES: u64 = 32 << 20;
 /// The largest refcount table that QEMU opens, in bytes.
@@ -29,6 +31,16 @@ const _: () = assert!(usize::BITS == 64, "offsets are used as indices");
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
 pub(crate) const fn index(value: u64) -> usize {
     value as usize
+}
+
+/// How the compressed clusters of an image are compressed; an image has one way for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CompressionType {
+    /// Raw deflate, which every image has that does not say otherwise.
+    #[default]
+    Zlib,
+    /// One frame of zstd for each cluster.
+    Zstd,
 }
 
 /// How an image cuts its bytes into clusters and tables.
@@ -53,6 +65,11 @@ impl Geometry {
 
     pub(crate) const fn cluster_len(self) -> usize {
         1 << self.cluster_bits
+    }
+
+    /// The lowest bit of the count of sectors in the entry of a compressed cluster.
+    pub(crate) const fn sectors_shift(self) -> u32 {
+        62 - (self.cluster_bits - 8)
     }
 
     /// Entries of one L2 table.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::error::OpenError;
 use crate::format::{
-    Geometry, MAGIC, MAX_BACKING_NAME, MAX_HOST_CLUSTERS, MAX_L1_BYTES, REFCOUNT_ORDER, index,
+    CompressionType, Geometry, MAGIC, MAX_BACKING_NAME, MAX_HOST_CLUSTERS, MAX_L1_BYTES,
+    REFCOUNT_ORDER, index,
 };
 use crate::store_file::StoreFile;
 
@@ -26,6 +27,9 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
+/// The compression type byte, at 104: 0 is deflate, 1 is zstd.
+const ZSTD: u32 = 1;
+
 /// The backing file as the header records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedBacking {
@@ -46,6 +50,7 @@ pub(crate) struct Header {
     pub(crate) refcount_order: u32,
     pub(crate) snapshots: u32,
     pub(crate) dirty: bool,
+    pub(crate) compression: CompressionType,
 }
 
 /// The header cluster as read; fields beyond its end read as missing.
@@ -89,14 +94,16 @@ impl Header {
             refcount_order: if version == 3 { raw.u32(96)? } else { REFCOUNT_ORDER },
             snapshots: raw.u32(60)?,
             dirty: features & DIRTY != 0,
+            compression: CompressionType::default(),
         };
         header.check_bounds(&raw, file_len)?;
         let least = if version == 3 { V3_LEN } else { V2_LEN };
         if header_len < least || header_len > geometry.cluster_size() || header_len % 8 != 0 {
             return Err(raw.corrupt(100, "the header length is not possible"));
         }
+        let compression = raw.compression(features, header_len)?;
         let backing = raw.backing(geometry, header_len)?;
-        Ok(Self { backing, ..header })
+        Ok(Self { backing, compression, ..header })
     }
 
     fn check_bounds(&self, raw: &Raw<'_>, file_len: u64) -> Result<(), OpenError> {
@@ -138,9 +145,13 @@ impl Header {
             [high(offset), low(offset)].into_iter().for_each(&mut put32);
         }
         put32(u32::try_from(self.refcount_table_clusters).ok()?);
-        // No snapshots, and no feature of any kind.
-        [0; 9].into_iter().for_each(&mut put32);
-        [REFCOUNT_ORDER, OUR_LEN, 0, 0].into_iter().for_each(&mut put32);
+        let (features, compression) = match self.compression {
+            CompressionType::Zlib => (0, 0),
+            CompressionType::Zstd => (low(COMPRESSION_TYPE), ZSTD << 24),
+        };
+        // No snapshots; incompatible, compatible and automatically cleared features of 64 bits each.
+        [0, 0, 0, 0, features, 0, 0, 0, 0].into_iter().for_each(&mut put32);
+        [REFCOUNT_ORDER, OUR_LEN, compression, 0].into_iter().for_each(&mut put32);
         if !format.is_empty() {
             [BACKING_FORMAT, u32::try_from(format.len()).ok()?].into_iter().for_each(&mut put32);
             bytes.extend_from_slice(format.as_bytes());
@@ -211,6 +222,22 @@ impl Raw<'_> {
         Ok(())
     }
 
+    /// The byte may only be there, and has to be, with the feature that says so.
+    fn compression(&self, features: u64, header_len: u64) -> Result<CompressionType, OpenError> {
+        let byte = if header_len > V3_LEN { self.u32(V3_LEN)? >> 24 } else { 0 };
+        match (features & COMPRESSION_TYPE != 0, byte) {
+            (false, 0) => Ok(CompressionType::Zlib),
+            (true, ZSTD) => Ok(CompressionType::Zstd),
+            (true, 0) | (false, _) => {
+                Err(self.corrupt(V3_LEN, "the compression type contradicts the features"))
+            }
+            (true, _) => {
+                let what = format!("compression of type {byte} is");
+                Err(OpenError::unsupported(self.path, what))
+            }
+        }
+    }
+
     fn backing(
         &self,
         geometry: Geometry,
@@ -269,6 +296,7 @@ mod tests {
             refcount_order: REFCOUNT_ORDER,
             snapshots: 0,
             dirty: false,
+            compression: CompressionType::Zlib,
         })
     }
 
@@ -281,6 +309,10 @@ mod tests {
         let header = overlay().unwrap();
         let bytes = header.encode().unwrap();
         assert_eq!(bytes.len(), 512);
+        assert_eq!(parse(&bytes).unwrap(), header);
+        let header = Header { compression: CompressionType::Zstd, ..header };
+        let bytes = header.encode().unwrap();
+        assert_eq!((bytes[79], bytes[104]), (8, 1));
         assert_eq!(parse(&bytes).unwrap(), header);
     }
 
@@ -315,6 +347,8 @@ mod tests {
         assert!(with(41, 0xFF).contains("within the file"));
         assert!(with(18, 0xFF).contains("backing name"));
         assert!(with(103, 1).contains("header length"));
+        assert!(with(79, 8).contains("compression type"));
+        assert!(with(104, 1).contains("compression type"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod body;
 mod check;
+mod cluster_codec;
 mod cluster_lock;
 mod cluster_map;
 mod error;

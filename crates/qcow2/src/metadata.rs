@@ -7,7 +7,9 @@ use hub_block::failpoint::{self, Point};
 
 use crate::body::ImageBody;
 use crate::cluster_map::{ClusterMap, Table};
-use crate::format::{COPIED, Geometry, MAX_REFCOUNT_TABLE_BYTES, OFFSET, REFCOUNT_ORDER, index};
+use crate::format::{
+    COPIED, CompressionType, Geometry, MAX_REFCOUNT_TABLE_BYTES, OFFSET, REFCOUNT_ORDER, index,
+};
 use crate::header::{Header, NamedBacking};
 use crate::used_clusters::UsedClusters;
 
@@ -53,6 +55,7 @@ impl Placement {
             refcount_order: REFCOUNT_ORDER,
             snapshots: 0,
             dirty: false,
+            compression: CompressionType::Zlib,
         }
     }
 }

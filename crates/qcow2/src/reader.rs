@@ -149,7 +149,7 @@ impl Chain {
             for run in runs {
                 match run.kind {
                     RunKind::Absent => open.push((run.offset, run.len)),
-                    RunKind::Zero | RunKind::Data { .. } => {
+                    RunKind::Zero | RunKind::Data { .. } | RunKind::Compressed { .. } => {
                         found.push(Piece { run, layer: number });
                     }
                 }
@@ -167,6 +167,10 @@ impl Chain {
             let target = &mut buffer[start..start + index(run.len)];
             match run.kind {
                 RunKind::Data { host } => self.layers[layer].file.read_exact_at(target, host)?,
+                RunKind::Compressed { host, .. } => {
+                    let what = format!("the compressed cluster at offset {host}");
+                    return Err(BlockError::Unsupported(what));
+                }
                 RunKind::Zero | RunKind::Absent => target.fill(0),
             }
         }
@@ -183,7 +187,7 @@ impl Chain {
                 offset: run.offset,
                 len: run.len,
                 kind: match run.kind {
-                    RunKind::Data { .. } => ExtentKind::Data,
+                    RunKind::Data { .. } | RunKind::Compressed { .. } => ExtentKind::Data,
                     RunKind::Zero | RunKind::Absent => ExtentKind::Zero,
                 },
             });

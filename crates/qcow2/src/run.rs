@@ -11,6 +11,15 @@ pub(crate) enum RunKind {
         /// Offset in the file.
         host: u64,
     },
+    /// In this file, compressed; such a run never leaves its guest cluster.
+    Compressed {
+        /// Offset of the first compressed byte in the file.
+        host: u64,
+        /// Most bytes that they take there; the last ones need not be there.
+        stored: u64,
+        /// Where in the cluster the run begins.
+        start: u64,
+    },
     /// Nowhere; they are zero.
     Zero,
     /// Not in this file; what lies under it answers.
@@ -32,6 +41,7 @@ pub(crate) fn push_run(runs: &mut Vec<Run>, run: Run) {
     {
         let joined = match (last.kind, run.kind) {
             (RunKind::Data { host: before }, RunKind::Data { host }) => before + last.len == host,
+            (RunKind::Compressed { .. }, _) => false,
             (before, kind) => before == kind,
         };
         if joined {
@@ -88,6 +98,9 @@ pub(crate) fn resolve(
             Ok(Mapping::Absent) => RunKind::Absent,
             Ok(Mapping::Zero { .. }) => RunKind::Zero,
             Ok(Mapping::Data { host }) => RunKind::Data { host: host + part.start },
+            Ok(Mapping::Compressed { host, len: stored }) => {
+                RunKind::Compressed { host, stored, start: part.start }
+            }
             Err(fault) => return Err((table.offset + slot * 8, fault)),
         };
         push_run(runs, Run { offset: offset + part.at, len: part.len, kind });
@@ -103,14 +116,18 @@ mod tests {
     fn neighbours_in_one_place_become_one_run() {
         let geometry = Geometry::new(9).unwrap();
         let mut entries = vec![0; 64];
-        entries[0] = Mapping::Data { host: 512 }.encode();
-        entries[1] = Mapping::Data { host: 1024 }.encode();
-        entries[2] = Mapping::Data { host: 4096 }.encode();
-        entries[3] = Mapping::Zero { host: None }.encode();
-        entries[4] = Mapping::Zero { host: Some(2048) }.encode();
+        entries[0] = Mapping::Data { host: 512 }.encode(geometry);
+        entries[1] = Mapping::Data { host: 1024 }.encode(geometry);
+        entries[2] = Mapping::Data { host: 4096 }.encode(geometry);
+        entries[3] = Mapping::Zero { host: None }.encode(geometry);
+        entries[4] = Mapping::Zero { host: Some(2048) }.encode(geometry);
+        // Two that were compressed to the same bytes are two runs all the same.
+        for slot in [6, 7] {
+            entries[slot] = Mapping::Compressed { host: 1100, len: 436 }.encode(geometry);
+        }
         let mut runs = Vec::new();
         let view = TableView { entries: &entries, offset: 8192 };
-        resolve(geometry, Some(view), 1 << 20, (100, 3_000), &mut runs).unwrap();
+        resolve(geometry, Some(view), 1 << 20, (100, 3_996), &mut runs).unwrap();
         let run = |offset, len, kind| Run { offset, len, kind };
         assert_eq!(
             runs,
@@ -118,7 +135,9 @@ mod tests {
                 run(100, 924, RunKind::Data { host: 612 }),
                 run(1024, 512, RunKind::Data { host: 4096 }),
                 run(1536, 1024, RunKind::Zero),
-                run(2560, 540, RunKind::Absent),
+                run(2560, 512, RunKind::Absent),
+                run(3072, 512, RunKind::Compressed { host: 1100, stored: 436, start: 0 }),
+                run(3584, 512, RunKind::Compressed { host: 1100, stored: 436, start: 0 }),
             ]
         );
     }

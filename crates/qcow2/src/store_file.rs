@@ -89,6 +89,24 @@ impl StoreFile {
         })
     }
 
+    /// Fills `buffer` as far as the file goes, and returns how far that is.
+    pub(crate) fn read_up_to_at(
+        &self,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<usize, BlockError> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(len) => done += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => return Err(BlockError::Io(error)),
+            }
+        }
+        Ok(done)
+    }
+
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
         self.require_sound()?;
         failpoint::reach(Point::ImageWrite)?;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::body::{Base, Content, ImageBody};
 use crate::cluster_map::ClusterMap;
 use crate::error::CreateError;
-use crate::format::{Geometry, REFCOUNT_ORDER};
+use crate::format::{CompressionType, Geometry, REFCOUNT_ORDER};
 use crate::header::{Header, NamedBacking};
 use crate::metadata::{WrittenMetadata, insert_changed, publish, write_metadata};
 use crate::store_file::{StoreFile, blocking};
@@ -170,6 +170,7 @@ fn named(
         refcount_order: REFCOUNT_ORDER,
         snapshots: 0,
         dirty: false,
+        compression: CompressionType::Zlib,
     };
     if !plain || protocol || backing.name.is_empty() || header.encode().is_none() {
         return Err(CreateError::BackingName(backing.name));

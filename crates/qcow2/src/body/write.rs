@@ -96,7 +96,7 @@ impl ImageBody {
         Ok(first
             .chain(tail)
             .filter(|part| !self.is_whole(part) && self.is_covered(part.cluster))
-            .filter(|part| map.entry(part.cluster) == Mapping::Absent.encode())
+            .filter(|part| map.entry(part.cluster) == Mapping::Absent.encode(self.geometry))
             .map(|part| part.cluster)
             .collect())
     }
@@ -133,19 +133,28 @@ impl ImageBody {
         };
         let mut steps = Vec::with_capacity(parts.len());
         for (part, raw) in parts.iter().zip(entries) {
-            steps.push(self.plan(part, self.mapping(raw)?, data, bases));
+            let mapping = self.mapping(raw)?;
+            let under = if let Mapping::Compressed { host, len } = mapping
+                && !self.is_whole(part)
+            {
+                Some(self.unpack(host, len)?.freeze())
+            } else {
+                bases.iter().find(|it| it.0 == part.cluster).map(|it| it.1.clone())
+            };
+            steps.push(self.plan(part, mapping, data, under.as_deref().unwrap_or(&[])));
         }
         let mapped = self.write_steps(&parts, steps, data)?;
         let mut map = self.map.write();
         for (part, mapping) in parts.iter().zip(mapped) {
             if let Some(mapping) = mapping {
-                map.set(part.cluster, mapping.encode());
+                map.set(part.cluster, mapping.encode(self.geometry));
             }
         }
         Ok(())
     }
 
-    fn plan(&self, part: &Part, mapping: Mapping, data: &[u8], bases: &Bases) -> Step {
+    /// Decides about one cluster; where it has no bytes of its own to keep, `under` shows through.
+    fn plan(&self, part: &Part, mapping: Mapping, data: &[u8], under: &[u8]) -> Step {
         let bytes = &data[slice_of(part)];
         let whole = self.is_whole(part);
         match mapping {
@@ -160,15 +169,17 @@ impl ImageBody {
             Mapping::Zero { host } => {
                 Step::Whole { host, composed: Some(self.compose(part, bytes, &[])) }
             }
-            Mapping::Absent if whole && is_zero(bytes) => {
+            // Packed bytes are never written again: the cluster gets a place of its own.
+            Mapping::Absent | Mapping::Compressed { .. } if whole && is_zero(bytes) => {
                 Step::Map(self.zero_mapping(part.cluster))
             }
-            Mapping::Absent if part.len == self.geometry.cluster_size() => {
+            Mapping::Absent | Mapping::Compressed { .. }
+                if part.len == self.geometry.cluster_size() =>
+            {
                 Step::Whole { host: None, composed: None }
             }
-            Mapping::Absent => {
-                let under = bases.iter().find(|(cluster, _)| *cluster == part.cluster);
-                let under = under.filter(|_| !whole).map_or(&[][..], |(_, bytes)| bytes);
+            Mapping::Absent | Mapping::Compressed { .. } => {
+                let under = if whole { &[] } else { under };
                 let composed = self.compose(part, bytes, under);
                 if is_zero(&composed) {
                     Step::Map(self.zero_mapping(part.cluster))
@@ -254,11 +265,11 @@ impl ImageBody {
             }
             for cluster in at / size..(at + len).div_ceil(size) {
                 let zero = match self.mapping(map.entry(cluster))? {
-                    Mapping::Absent => self.zero_mapping(cluster),
+                    Mapping::Absent | Mapping::Compressed { .. } => self.zero_mapping(cluster),
                     Mapping::Zero { host } => Mapping::Zero { host },
                     Mapping::Data { host } => Mapping::Zero { host: Some(host) },
                 };
-                map.set(cluster, zero.encode());
+                map.set(cluster, zero.encode(self.geometry));
             }
         }
         Ok(())
