@@ -19,6 +19,7 @@ pub(crate) use self::write::Content;
 use crate::cluster_codec::Unpacker;
 use crate::cluster_lock::{ClusterGuard, ClusterLocks};
 use crate::cluster_map::ClusterMap;
+use crate::direct_file::UNIT;
 use crate::format::{CompressionType, Geometry, index, words};
 use crate::run::{Run, RunKind, resolve, table_spans};
 use crate::store_file::{StoreFile, blocking};
@@ -53,12 +54,17 @@ pub(crate) struct ImageBody {
 
 impl ImageBody {
     pub(crate) fn new(
-        file: StoreFile,
+        mut file: StoreFile,
         virtual_size: u64,
         base: Base,
         map: (Geometry, ClusterMap),
         next: u64,
     ) -> Self {
+        let pool = BufferPool::new(POOLED_READ, 16);
+        // Smaller clusters share pages, which no two ways of writing may meet in.
+        if map.0.cluster_len() >= UNIT {
+            file.write_directly(pool.clone());
+        }
         Self {
             file,
             geometry: map.0,
@@ -68,7 +74,7 @@ impl ImageBody {
             base,
             locks: Arc::default(),
             closed: AtomicBool::new(false),
-            pool: BufferPool::new(POOLED_READ, 16),
+            pool,
             unpacker: Unpacker::new(CompressionType::Zstd),
         }
     }

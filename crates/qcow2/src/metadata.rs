@@ -120,7 +120,7 @@ pub(crate) fn write_metadata(
     for (number, table) in map.changed() {
         if table.home.is_some() || table.entries.iter().any(|entry| *entry != 0) {
             let home = places.take(1) * size;
-            body.file.write_all_at(&big_endian(&table.entries), home)?;
+            body.file.write_buffered(&big_endian(&table.entries), home)?;
             homes.push((number, home));
         }
     }
@@ -150,7 +150,7 @@ fn write_l1(
         l1[index(*number)] = home | COPIED;
     }
     let l1_offset = places.take(clusters) * geometry.cluster_size();
-    body.file.write_all_at(&big_endian(&l1), l1_offset)?;
+    body.file.write_buffered(&big_endian(&l1), l1_offset)?;
     Ok(Placement { l1_offset, l1_entries, ..Placement::default() })
 }
 
@@ -184,13 +184,13 @@ fn write_refcounts(
 
     let mut table = placement.blocks.clone();
     table.resize(index(table_clusters * geometry.table_entries()), 0);
-    body.file.write_all_at(&big_endian(&table), placement.refcount_table_offset)?;
+    body.file.write_buffered(&big_endian(&table), placement.refcount_table_offset)?;
     for (number, offset) in placement.blocks.iter().enumerate() {
         let first = number as u64 * geometry.refcounts_per_block();
         let counts = first..first + geometry.refcounts_per_block();
         let block: Vec<u8> =
             counts.flat_map(|it| u16::from(places.used.contains(it)).to_be_bytes()).collect();
-        body.file.write_all_at(&block, *offset)?;
+        body.file.write_buffered(&block, *offset)?;
     }
     Ok(())
 }
@@ -209,7 +209,7 @@ pub(crate) fn publish(
     failpoint::reach(Point::ImageTablesWritten)?;
     body.file.sync()?;
     failpoint::reach(Point::ImageTablesSynced)?;
-    body.file.write_all_at(&header, 0)?;
+    body.file.write_buffered(&header, 0)?;
     failpoint::reach(Point::ImageHeaderWritten)?;
     body.file.sync()?;
     Ok(failpoint::reach(Point::ImageHeaderSynced)?)

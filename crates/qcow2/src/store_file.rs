@@ -1,30 +1,38 @@
 //! The file under an image: every byte that an image reads or writes goes through here.
 //!
 //! All calls block; the asynchronous side hands them to threads that may.
-//! This is the one place to change for direct or ring I/O: offsets and lengths of cluster writes are
-//! already whole clusters in one piece wherever the caller's data is.
+//! Whole pages are written past the page cache where the file system lets us. Everything else is buffered,
+//! and written back a stretch at a time, so that the last sync finds little left to do.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hub_block::BlockError;
 use hub_block::failpoint::{self, Point};
+use hub_block::{BlockError, BufferPool};
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
+
+use crate::direct_file::DirectFile;
 
 /// The first step in which space is reserved; later steps double.
 const FIRST_RESERVE: u64 = 4 << 20;
 /// The largest step in which space is reserved.
 const LARGEST_RESERVE: u64 = 512 << 20;
+/// So many buffered bytes are written back before more are taken.
+const STRETCH: u64 = 64 << 20;
 
 /// A file that is read and written at offsets.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
     file: File,
+    path: PathBuf,
     label: String,
+    direct: Option<DirectFile>,
+    /// Bytes that were ever written through the page cache.
+    buffered: AtomicU64,
     sync_failed: AtomicBool,
     reserve: Mutex<Reserve>,
 }
@@ -58,7 +66,15 @@ impl StoreFile {
     fn over(file: File, path: &Path, limit: u64) -> Self {
         let reserve = Mutex::new(Reserve { end: 0, step: FIRST_RESERVE, limit });
         let label = path.display().to_string();
-        Self { file, label, sync_failed: AtomicBool::new(false), reserve }
+        let (buffered, sync_failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { file, path: path.to_owned(), label, direct: None, buffered, sync_failed, reserve }
+    }
+
+    /// From now on writes whole pages directly, if the file system allows it.
+    ///
+    /// Only for files that are written as [`DirectFile`] says.
+    pub(crate) fn write_directly(&mut self, pool: BufferPool) {
+        self.direct = DirectFile::open(&self.path, &self.file, pool);
     }
 
     /// The path, for error texts.
@@ -107,10 +123,29 @@ impl StoreFile {
         Ok(done)
     }
 
+    /// Writes clusters or parts of clusters.
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
         self.require_sound()?;
         failpoint::reach(Point::ImageWrite)?;
-        Ok(self.file.write_all_at(bytes, offset)?)
+        match &self.direct {
+            Some(direct) if direct.write_all_at(bytes, offset)? => Ok(()),
+            Some(_) | None => self.write_pages(bytes, offset),
+        }
+    }
+
+    /// Writes through the page cache: tables, which are often read again.
+    pub(crate) fn write_buffered(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.require_sound()?;
+        failpoint::reach(Point::ImageWrite)?;
+        self.write_pages(bytes, offset)
+    }
+
+    fn write_pages(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
+        self.file.write_all_at(bytes, offset)?;
+        let len = bytes.len() as u64;
+        let before = self.buffered.fetch_add(len, Ordering::Relaxed);
+        // Whoever fills a stretch writes it back, while others go on with the next one.
+        if before / STRETCH != (before + len) / STRETCH { self.sync() } else { Ok(()) }
     }
 
     /// Sees to it that the file has space up to `end`, in big steps, where there is
@@ -147,11 +182,11 @@ impl StoreFile {
         Ok(self.file.set_len(len)?)
     }
 
-    /// Makes everything written durable. After one failure nothing more is believed: the kernel may have
+    /// Makes everything written durable, wherever it was written back before. After one failure nothing more is believed: the kernel may have
     /// dropped the pages that it could not write, and a second attempt would succeed without them.
     pub(crate) fn sync(&self) -> Result<(), BlockError> {
         self.require_sound()?;
-        failpoint::reach(Point::ImageSync).and_then(|()| self.file.sync_all()).map_err(|error| {
+        failpoint::reach(Point::ImageSync).and_then(|()| self.file.sync_data()).map_err(|error| {
             self.sync_failed.store(true, Ordering::Release);
             error.into()
         })
@@ -198,6 +233,25 @@ mod tests {
         assert!(file.len().unwrap() <= 6 << 20);
         file.set_len(512).unwrap();
         assert_eq!(file.len().unwrap(), 512);
+    }
+
+    /// Promise P2: what a sync on the way lost is never sealed by a later one that finds nothing to do.
+    #[test]
+    fn a_stretch_that_cannot_be_synced_spoils_the_file() {
+        // It takes every write and refuses every sync.
+        let path = Path::new("/dev/null");
+        let null = OpenOptions::new().write(true).open(path).unwrap();
+        let file = StoreFile::over(null, path, 0);
+        let piece = vec![1; 1 << 20];
+        for at in 0..63 {
+            file.write_all_at(&piece, at << 20).unwrap();
+        }
+        assert!(matches!(file.write_all_at(&piece, 63 << 20), Err(BlockError::Io(_))));
+        let spoilt = file.write_all_at(&piece, 64 << 20).unwrap_err();
+        assert!(format!("{spoilt:?}").contains("cannot be trusted"), "{spoilt:?}");
+        assert!(file.set_len(5).is_err() && file.write_buffered(b"x", 0).is_err());
+        let spoilt = file.sync().unwrap_err();
+        assert!(format!("{spoilt:?}").contains("cannot be trusted"), "{spoilt:?}");
     }
 
     #[test]

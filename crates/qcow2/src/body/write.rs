@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use hub_block::{BlockError, check_range};
+use hub_block::{BlockError, PooledBuffer, check_range};
 
 use super::{Base, ImageBody};
 use crate::format::{Part, index, is_zero};
@@ -32,7 +32,7 @@ enum Step {
     /// The data goes over bytes that are there.
     InPlace { host: u64 },
     /// The whole cluster is written, to a kept host cluster or to a new one.
-    Whole { host: Option<u64>, composed: Option<Vec<u8>> },
+    Whole { host: Option<u64>, composed: Option<PooledBuffer> },
 }
 
 impl ImageBody {
@@ -191,8 +191,9 @@ impl ImageBody {
     }
 
     /// A whole cluster: the new bytes over what lies under them, zero elsewhere.
-    fn compose(&self, part: &Part, bytes: &[u8], under: &[u8]) -> Vec<u8> {
-        let mut whole = vec![0; self.geometry.cluster_len()];
+    fn compose(&self, part: &Part, bytes: &[u8], under: &[u8]) -> PooledBuffer {
+        let mut whole = self.pool.take(self.geometry.cluster_len());
+        whole.fill(0);
         whole[..under.len()].copy_from_slice(under);
         whole[index(part.start)..][..bytes.len()].copy_from_slice(bytes);
         whole
