@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use hub_nbd::RedialOptions;
 use hub_vma_agent::folder::{FolderOptions, FolderSource};
 use hub_vma_agent::http::{Api, serve};
 use hub_vma_agent::jobs::{Jobs, JobsOptions};
@@ -83,6 +84,10 @@ fn assemble(
     let options = JobsOptions {
         disks_at_once: settings.jobs.disks_at_once,
         max_running: settings.jobs.max_running,
+        redial: RedialOptions {
+            patience: Duration::from_secs(settings.jobs.redial_seconds),
+            ..RedialOptions::default()
+        },
         temp_dir: run_dir,
         ..JobsOptions::default()
     };

@@ -120,11 +120,13 @@ impl Default for SourceSettings {
 pub(crate) struct JobSettings {
     pub(crate) disks_at_once: usize,
     pub(crate) max_running: usize,
+    /// How long a hub that was lost in the middle of a copy is dialled again.
+    pub(crate) redial_seconds: u64,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { disks_at_once: 2, max_running: 64 }
+        Self { disks_at_once: 2, max_running: 64, redial_seconds: 60 }
     }
 }
 
@@ -200,6 +202,7 @@ impl Settings {
         );
         ensure!(self.jobs.disks_at_once > 0, "jobs.disks_at_once is at least 1");
         ensure!(self.jobs.max_running > 0, "jobs.max_running is at least 1");
+        ensure!(self.jobs.redial_seconds <= 3600, "jobs.redial_seconds is at most 3600");
         Ok(())
     }
 

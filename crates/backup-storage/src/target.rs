@@ -19,8 +19,9 @@ use crate::hub_storage::HubStorage;
 use crate::layout::ImageFiles;
 use crate::reservation::Reservation;
 
-/// Connections that a VMA may open to one target: twice what it does by itself (trap D5).
-const TARGET_CONNECTIONS: usize = 8;
+/// Connections that a VMA may open to one target: many times what it does by itself (trap D5), because those that the
+/// network has lost keep their places until the system notices.
+const TARGET_CONNECTIONS: usize = 32;
 
 /// The image behind a target.
 pub(crate) enum TargetImage {

@@ -6,5 +6,8 @@ mod errno;
 mod server;
 mod wire;
 
-pub use client::{ClientOptions, ConnectError, Endpoint, NbdClient, StatusExtent};
+pub use client::{
+    ClientOptions, ConnectError, Endpoint, GivenUp, NbdClient, RedialCounts, RedialOptions,
+    RedialingClient, StatusExtent,
+};
 pub use server::{AddExportError, Export, ExportHandle, Exports, Server, ServerOptions};

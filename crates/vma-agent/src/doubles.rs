@@ -158,7 +158,8 @@ pub(crate) struct Hub {
     exports: Exports,
     address: SocketAddr,
     handles: HashMap<String, ExportHandle>,
-    _server: JoinSet<()>,
+    stop: CancellationToken,
+    server: JoinSet<()>,
 }
 
 impl Hub {
@@ -167,9 +168,19 @@ impl Hub {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any, exports.clone(), ServerOptions::default()).await?;
         let address = server.local_addr();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server.run(CancellationToken::new()));
-        Ok(Self { exports, address, handles: HashMap::new(), _server: tasks })
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        tasks.spawn(server.run(stop.clone()));
+        Ok(Self { exports, address, handles: HashMap::new(), stop, server: tasks })
+    }
+
+    /// Cuts all connections; the exports stay what they were, and their port is there again.
+    pub(crate) async fn cut(&mut self) -> Result<()> {
+        self.stop.cancel();
+        while self.server.join_next().await.is_some() {}
+        let server = Server::bind(self.address, self.exports.clone(), ServerOptions::default());
+        self.stop = CancellationToken::new();
+        self.server.spawn(server.await?.run(self.stop.clone()));
+        Ok(())
     }
 
     pub(crate) fn offer(&mut self, name: &str, device: Arc<dyn BlockDevice>) -> Result<NbdTarget> {

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hub_nbd::RedialOptions;
 use hub_vma_api::{CopyReport, CopyRequest};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -39,6 +40,8 @@ pub struct JobsOptions {
     pub keep_for: Duration,
     /// How many reports of ended jobs are kept.
     pub keep_reports: usize,
+    /// How long a hub that was lost in the middle of a copy is dialled again.
+    pub redial: RedialOptions,
     /// Where digest tables lie while a disk is copied: 32 bytes per block that is not zero.
     pub temp_dir: PathBuf,
 }
@@ -51,6 +54,7 @@ impl Default for JobsOptions {
             max_running: 64,
             keep_for: Duration::from_secs(24 * 60 * 60),
             keep_reports: 1000,
+            redial: RedialOptions::default(),
             temp_dir: std::env::temp_dir(),
         }
     }

@@ -144,8 +144,14 @@ pub struct DiskReport {
     pub bytes_done: u64,
     /// Bytes read from the source; holes are not read.
     pub bytes_read: u64,
-    /// Bytes of data sent to the hub.
+    /// Bytes of data sent to the hub, those that were sent again included.
     pub bytes_sent: u64,
+    /// Of those, sent again because a connection was lost before the hub had answered.
+    #[serde(default)]
+    pub bytes_sent_again: u64,
+    /// How often connections to the hub were lost and made again.
+    #[serde(default)]
+    pub reconnects: u64,
     /// Mark for a later [`CopyMethod::ChangedSince`], where the source has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,

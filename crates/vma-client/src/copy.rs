@@ -145,6 +145,8 @@ mod tests {
             bytes_done: 1024,
             bytes_read: 512,
             bytes_sent: 512,
+            bytes_sent_again: 0,
+            reconnects: 0,
             change_id: Some("mark".to_owned()),
             source_root: Some("ab".repeat(32)),
             error: None,

@@ -9,8 +9,10 @@ mod handshake;
 mod pending;
 mod pulse;
 mod reader;
+mod redial;
 mod transfer;
 
 pub use device::{NbdClient, StatusExtent};
 pub use endpoint::{ClientOptions, Endpoint};
 pub use handshake::ConnectError;
+pub use redial::{GivenUp, RedialCounts, RedialOptions, RedialingClient};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hub_block::BufferPool;
+use rustix::net::sockopt;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -26,6 +27,12 @@ const POOLED_PAYLOAD: usize = 2 << 20;
 const POOLED_BUFFERS: usize = 32;
 /// How long accepting rests after the system refused a connection, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A peer that has said nothing for this long is asked whether it is there.
+const PEER_SILENT: Duration = Duration::from_secs(30);
+/// It is asked again after this time.
+const PEER_ASKED_EVERY: Duration = Duration::from_secs(10);
+/// So many questions without an answer end its connection.
+const PEER_ASKED: u32 = 3;
 
 /// An NBD server on one port.
 pub struct Server {
@@ -141,6 +148,16 @@ async fn session(
     }
 }
 
+/// Lets the system ask a silent peer whether it lives: one that vanished without a word keeps its place at an export
+/// for a minute and not for as long as a session may be idle.
+fn notice_a_dead_peer(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PEER_SILENT)?;
+    sockopt::set_tcp_keepintvl(stream, PEER_ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, PEER_ASKED)?;
+    Ok(())
+}
+
 async fn converse(
     stream: TcpStream,
     stranger: Arc<CancellationToken>,
@@ -148,6 +165,7 @@ async fn converse(
     stop: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    notice_a_dead_peer(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
     let options = &shared.options;

@@ -4,6 +4,8 @@ mod contract;
 mod lifecycle;
 mod peers_as_clients;
 mod peers_as_servers;
+mod proxy;
 mod raw_socket;
+mod redial;
 mod served;
 mod tools;

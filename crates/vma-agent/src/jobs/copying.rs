@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_block::BlockDevice;
 use hub_block::failpoint::{self, Point};
 use hub_data_mover::{BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, copy};
-use hub_nbd::{ClientOptions, Endpoint, NbdClient};
+use hub_nbd::{ClientOptions, Endpoint, RedialingClient};
 use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +18,10 @@ use super::job::{DiskEnd, Job};
 use super::request::ValidRequest;
 use super::{JobsOptions, Shared};
 use crate::source::{Changed, OpenDisk, Snapshot};
+
+/// A hub that is silent for this long in the middle of a request is lost; shorter than what the hub itself bears
+/// without progress, so that there is time to dial again.
+const HUB_SILENT: Duration = Duration::from_secs(30);
 
 /// Runs a job to its end; every disk has an end when this returns.
 pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest) {
@@ -107,7 +112,7 @@ impl DiskCopy {
         );
         let outcome = copied.await.map_err(|error| {
             tracing::debug!(error = %fault::chain(&error), "the copy failed");
-            fault::of_copy(&error)
+            target.given_up().map_or_else(|| fault::of_copy(&error), |it| fault::of_loss(&it))
         })?;
         failpoint::reach(Point::AgentCopied).map_err(|error| fault::of_table(&error))?;
         if let Some(target) = Arc::into_inner(target) {
@@ -128,15 +133,18 @@ impl DiskCopy {
         &self,
         target: &NbdTarget,
         connections: usize,
-    ) -> Result<Arc<NbdClient>, Fault> {
+    ) -> Result<Arc<RedialingClient>, Fault> {
         let endpoint = Endpoint::Tcp { host: target.host.clone(), port: target.port };
-        let options = ClientOptions { connections, ..ClientOptions::default() };
-        let connected = NbdClient::connect(&endpoint, &target.export, options).await;
+        let options =
+            ClientOptions { connections, io_timeout: HUB_SILENT, ..ClientOptions::default() };
+        let (redial, counts) = (self.options.redial, self.job.link(self.index));
+        let connected =
+            RedialingClient::connect(&endpoint, &target.export, options, redial, counts).await;
         connected.map(Arc::new).map_err(|error| fault::of_connect(&error))
     }
 
     /// Trap D7: a disk is never written to a target of another size.
-    fn check_target(&self, target: &NbdClient) -> Result<(), Fault> {
+    fn check_target(&self, target: &RedialingClient) -> Result<(), Fault> {
         if target.read_only() {
             return Err(fault::fault("target/read-only", "the target on the hub is read-only"));
         }
@@ -196,7 +204,9 @@ impl DiskCopy {
     async fn parent_table(&self, parent: &ParentManifest) -> Result<Arc<DigestTable>, Fault> {
         let table = self.new_table(parent.capacity_bytes)?;
         let device = self.connect(&parent.target, 1).await?;
-        table.load(&*device).await.map_err(|error| fault::of_parent(&error))?;
+        table.load(&*device).await.map_err(|error| {
+            device.given_up().map_or_else(|| fault::of_parent(&error), |it| fault::of_loss(&it))
+        })?;
         let loaded = table.clone();
         let root = tokio::task::spawn_blocking(move || loaded.root()).await;
         let root = root.map_err(|_| fault::internal())?.map_err(|it| fault::of_table(&it))?;

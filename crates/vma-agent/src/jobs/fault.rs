@@ -4,7 +4,7 @@ use std::error::Error;
 
 use hub_block::BlockError;
 use hub_data_mover::CopyError;
-use hub_nbd::ConnectError;
+use hub_nbd::{ConnectError, GivenUp};
 use hub_vma_api::Fault;
 
 use crate::source::SourceError;
@@ -30,6 +30,22 @@ pub(super) fn of_connect(error: &ConnectError) -> Fault {
         chain(error)
     );
     fault("target/unreachable", detail)
+}
+
+/// The connections to the hub were lost for good.
+pub(super) fn of_loss(loss: &GivenUp) -> Fault {
+    match loss {
+        GivenUp::Gone { .. } => fault(
+            "target/gone",
+            format!("{loss}; the hub was restarted, or has ended this copy; see its jobs"),
+        ),
+        GivenUp::Lost { .. } | GivenUp::NoPromise { .. } | _ => fault(
+            "target/disconnected",
+            format!(
+                "the connection to the hub was lost: {loss}; check the hub and the network, then run the job again"
+            ),
+        ),
+    }
 }
 
 /// The parent's digests could not be loaded.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hub_data_mover::Progress;
+use hub_nbd::RedialCounts;
 use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ struct JobEnd {
 struct JobDisk {
     key: String,
     progress: Arc<Progress>,
+    link: Arc<RedialCounts>,
     run: Mutex<DiskRun>,
 }
 
@@ -60,6 +62,7 @@ impl Job {
         let disk = |it: &hub_vma_api::CopyDisk| JobDisk {
             key: it.key.clone(),
             progress: Arc::new(Progress::default()),
+            link: Arc::default(),
             run: Mutex::new(DiskRun {
                 state: CopyState::Queued,
                 method: it.method.name(),
@@ -101,6 +104,11 @@ impl Job {
 
     pub(super) fn progress(&self, disk: usize) -> Arc<Progress> {
         self.disks.get(disk).map(|it| it.progress.clone()).unwrap_or_default()
+    }
+
+    /// What lost connections have cost the copy of a disk.
+    pub(super) fn link(&self, disk: usize) -> Arc<RedialCounts> {
+        self.disks.get(disk).map(|it| it.link.clone()).unwrap_or_default()
     }
 
     /// A disk's turn has come.
@@ -189,7 +197,9 @@ impl JobDisk {
             bytes_total: counted.total,
             bytes_done: counted.done.min(counted.total),
             bytes_read: counted.read,
-            bytes_sent: counted.sent,
+            bytes_sent: counted.sent + self.link.bytes_again(),
+            bytes_sent_again: self.link.bytes_again(),
+            reconnects: self.link.redials(),
             change_id: run.change_id.clone(),
             source_root: run.source_root.clone(),
             error: run.error.clone(),

@@ -83,7 +83,29 @@ async fn a_target_that_vanishes_ends_the_copy() {
     hub.withdraw("disk");
     gate.add_permits(1000);
     let report = ended(&jobs, "job").await.unwrap();
-    assert_eq!((report.state, code(&report)), (CopyState::Failed, "target/disconnected"));
+    assert_eq!((report.state, code(&report)), (CopyState::Failed, "target/gone"));
+}
+
+/// Promise P5: the hub's port is away for a moment in the middle of a copy, with nobody's bytes lost.
+#[tokio::test]
+async fn p5_a_connection_that_is_cut_is_dialled_again_and_the_copy_goes_on() {
+    let mut hub = Hub::start().await.unwrap();
+    let gate = Arc::new(Semaphore::new(1));
+    let source = GatedDevice { inner: memory(content(1)), gate: gate.clone() };
+    let image = memory(vec![0; content(1).len()]);
+    let target = hub.offer("disk", image.clone()).unwrap();
+    let disk = full_disk("disk-2000", content(1).len(), target);
+    let jobs = jobs(MemorySource::with(vec![("disk-2000", Arc::new(source) as _)]));
+    jobs.start(copying("job", vec![disk])).await.unwrap();
+    let sent = || jobs.report("job").is_some_and(|it| it.disks[0].bytes_sent > 0);
+    until("bytes are sent", sent).await.unwrap();
+    hub.cut().await.unwrap();
+    gate.add_permits(1000);
+    let report = ended(&jobs, "job").await.unwrap();
+    let disk = &report.disks[0];
+    assert_eq!((report.state, disk.reconnects), (CopyState::Succeeded, 1), "{report:?}");
+    assert!(disk.bytes_sent >= disk.bytes_sent_again, "{report:?}");
+    assert!(image.snapshot() == content(1));
 }
 
 #[tokio::test]
