@@ -4,6 +4,7 @@ mod client;
 mod codec;
 mod errno;
 mod server;
+mod tls;
 mod wire;
 
 pub use client::{
@@ -11,3 +12,4 @@ pub use client::{
     RedialingClient, StatusExtent,
 };
 pub use server::{AddExportError, Export, ExportHandle, Exports, Server, ServerOptions};
+pub use tls::{ClientSecurity, ClientTls, ServerSecurity, ServerTls, TlsError};

@@ -223,9 +223,9 @@ async fn open(
     connection: usize,
 ) -> Result<((ReadHalf, WriteHalf), Agreed), ConnectError> {
     let opening = async {
-        let (mut reader, mut writer) = dial(endpoint)
+        let (mut reader, mut writer) = dial(endpoint, &options.security)
             .await
-            .map_err(|source| ConnectError::Dial { endpoint: endpoint.to_string(), source })?;
+            .map_err(|failure| failure.at(endpoint.to_string()))?;
         let agreed = negotiate(&mut reader, &mut writer, export, contexts)
             .await
             .map_err(|failure| failure.at(endpoint.to_string()))?;

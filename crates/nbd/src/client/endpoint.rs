@@ -1,13 +1,14 @@
 //! Where a server listens, and how a client shall use it.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, split};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::handshake::{Failure, greet, start_tls};
+use crate::tls::{ClientSecurity, is_loopback};
 use crate::wire::READ_AHEAD;
 
 /// Where an NBD server listens.
@@ -49,6 +50,8 @@ pub struct ClientOptions {
     pub io_timeout: Duration,
     /// Metadata contexts to ask for besides `base:allocation`, for example `qemu:allocation-depth`; at most 16.
     pub extra_contexts: Vec<String>,
+    /// What is demanded of the way to the server.
+    pub security: ClientSecurity,
 }
 
 impl Default for ClientOptions {
@@ -60,6 +63,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             io_timeout: Duration::from_secs(60),
             extra_contexts: Vec::new(),
+            security: ClientSecurity::default(),
         }
     }
 }
@@ -69,21 +73,56 @@ pub(super) type ReadHalf = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
 /// The half of a stream that is written.
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Opens a stream; the caller sets the deadline.
-pub(super) async fn dial(endpoint: &Endpoint) -> io::Result<(ReadHalf, WriteHalf)> {
+/// Opens a stream up to the point where an export can be asked for; the caller sets the deadline.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    security: &ClientSecurity,
+) -> Result<(ReadHalf, WriteHalf), Failure> {
     let (reader, writer): (Box<dyn AsyncRead + Send + Unpin>, WriteHalf) = match endpoint {
         Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(Failure::Dial)?;
             stream.set_nodelay(true)?;
-            let (reader, writer) = stream.into_split();
-            (Box::new(reader), Box::new(writer))
+            let near = is_loopback(stream.peer_addr()?.ip());
+            if *security == ClientSecurity::PlainOnLoopback && !near {
+                return Err(Failure::PlainRefused);
+            }
+            match begin(stream, security).await? {
+                Begun::Plain(stream) => {
+                    let (reader, writer) = stream.into_split();
+                    (Box::new(reader), Box::new(writer))
+                }
+                Begun::Encrypted(reader, writer) => (reader, writer),
+            }
         }
         Endpoint::Unix(path) => {
-            let (reader, writer) = UnixStream::connect(path).await?.into_split();
-            (Box::new(reader), Box::new(writer))
+            let stream = UnixStream::connect(path).await.map_err(Failure::Dial)?;
+            match begin(stream, security).await? {
+                Begun::Plain(stream) => {
+                    let (reader, writer) = stream.into_split();
+                    (Box::new(reader), Box::new(writer))
+                }
+                Begun::Encrypted(reader, writer) => (reader, writer),
+            }
         }
     };
     Ok((BufReader::with_capacity(READ_AHEAD, reader), writer))
+}
+
+/// A connection after the greeting, and after TLS has begun where it is demanded.
+enum Begun<S> {
+    Plain(S),
+    Encrypted(Box<dyn AsyncRead + Send + Unpin>, WriteHalf),
+}
+
+async fn begin<S>(mut stream: S, security: &ClientSecurity) -> Result<Begun<S>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    greet(&mut stream).await?;
+    let ClientSecurity::Tls(tls) = security else { return Ok(Begun::Plain(stream)) };
+    start_tls(&mut stream).await?;
+    let (reader, writer) = split(tls.encrypt(stream).await.map_err(Failure::Tls)?);
+    Ok(Begun::Encrypted(Box::new(reader), Box::new(writer)))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::codec::option::{
     ContextRequest, ExportRequest, FIXED_NEWSTYLE, Greeting, MAX_OPTION, NO_ZEROES, OptionCode,
     OptionReply, OptionReplyHeader, encode_option,
 };
+use crate::tls::handshake_failure;
 use crate::wire::{read_array, read_bytes};
 
 /// More replies than this to one option are a server that does not come to the point.
@@ -67,6 +68,43 @@ pub enum ConnectError {
         /// The server's words.
         reason: String,
     },
+    /// The server wants TLS, and this client was not told whom to believe.
+    #[error("{endpoint} requires TLS")]
+    TlsRequired {
+        /// The server.
+        endpoint: String,
+    },
+    /// The server does not offer TLS, which this client demands.
+    #[error("{endpoint} does not begin TLS: {reason}")]
+    TlsRefused {
+        /// The server.
+        endpoint: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The server's certificate is not one that this client believes.
+    #[error("{endpoint} does not prove who it is: {reason}")]
+    Untrusted {
+        /// The server.
+        endpoint: String,
+        /// What is wrong with its certificate.
+        reason: String,
+    },
+    /// The TLS handshake broke.
+    #[error("{endpoint} did not finish the TLS handshake")]
+    Tls {
+        /// The server.
+        endpoint: String,
+        /// What the TLS library or the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server is on another machine, and this client speaks in the clear on its own only.
+    #[error("{endpoint} is on another machine and would be spoken to in the clear")]
+    PlainRefused {
+        /// The server.
+        endpoint: String,
+    },
     /// The server is not one this client can talk to.
     #[error("{endpoint} does not speak the protocol as expected: {reason}")]
     Protocol {
@@ -91,6 +129,16 @@ pub(super) enum Failure {
     Unknown,
     #[error("{0}")]
     Refused(String),
+    #[error("TLS is required")]
+    TlsRequired,
+    #[error("{0}")]
+    TlsRefused(String),
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    #[error("the server is on another machine")]
+    PlainRefused,
+    #[error("the server cannot be reached")]
+    Dial(#[source] io::Error),
     #[error("{0}")]
     Protocol(&'static str),
 }
@@ -103,6 +151,14 @@ impl Failure {
             Self::Codec(error) => ConnectError::Protocol { endpoint, reason: error.to_string() },
             Self::Unknown => ConnectError::UnknownExport { endpoint },
             Self::Refused(reason) => ConnectError::Refused { endpoint, reason },
+            Self::TlsRequired => ConnectError::TlsRequired { endpoint },
+            Self::TlsRefused(reason) => ConnectError::TlsRefused { endpoint, reason },
+            Self::Tls(source) => match handshake_failure(&source) {
+                Some(reason) => ConnectError::Untrusted { endpoint, reason },
+                None => ConnectError::Tls { endpoint, source },
+            },
+            Self::PlainRefused => ConnectError::PlainRefused { endpoint },
+            Self::Dial(source) => ConnectError::Dial { endpoint, source },
             Self::Protocol(reason) => {
                 ConnectError::Protocol { endpoint, reason: reason.to_owned() }
             }
@@ -120,6 +176,38 @@ pub(super) struct Agreed {
     pub(super) contexts: Vec<Context>,
 }
 
+/// Answers the server's greeting.
+pub(super) async fn greet<S>(stream: &mut S) -> Result<(), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let greeting = Greeting::parse(&read_array::<{ Greeting::LEN }>(stream).await?)?;
+    if greeting.flags & FIXED_NEWSTYLE == 0 {
+        return Err(Failure::Protocol("it lacks the fixed newstyle handshake"));
+    }
+    let answer = u32::from(greeting.flags & (FIXED_NEWSTYLE | NO_ZEROES));
+    Ok(stream.write_all(&answer.to_be_bytes()).await?)
+}
+
+/// Asks the server to begin TLS; a no of whatever kind ends the connection, so that nobody in between can talk the
+/// client out of it.
+///
+/// The stream must not read ahead: what the server sends behind its yes belongs to TLS.
+pub(super) async fn start_tls<S>(stream: &mut S) -> Result<(), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut talk = Talk { reader: &mut reader, writer: &mut writer, export: "" };
+    let answer = talk.ask(OptionCode::StartTls, &[]).await?;
+    match answer.end {
+        Ok(()) if answer.pieces.is_empty() => Ok(()),
+        Ok(()) => Err(Failure::Protocol("it answers the wish for TLS with something else")),
+        Err(Failure::Refused(words)) => Err(Failure::TlsRefused(words)),
+        Err(other) => Err(Failure::TlsRefused(other.to_string())),
+    }
+}
+
 /// Negotiates an export with as much as the server offers of what is wanted.
 pub(super) async fn negotiate<R, W>(
     reader: &mut R,
@@ -131,12 +219,6 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    let greeting = Greeting::parse(&read_array::<{ Greeting::LEN }>(reader).await?)?;
-    if greeting.flags & FIXED_NEWSTYLE == 0 {
-        return Err(Failure::Protocol("it lacks the fixed newstyle handshake"));
-    }
-    let answer = u32::from(greeting.flags & (FIXED_NEWSTYLE | NO_ZEROES));
-    writer.write_all(&answer.to_be_bytes()).await?;
     let mut talk = Talk { reader, writer, export };
     let structured = talk.ask(OptionCode::StructuredReply, &[]).await?.accepted()?;
     let contexts = if structured { talk.contexts(contexts).await? } else { Vec::new() };
@@ -252,6 +334,9 @@ fn refusal(reply: OptionReply, data: &[u8], export: &str) -> Failure {
     }
     if reply == OptionReply::Unknown {
         return Failure::Unknown;
+    }
+    if reply == OptionReply::TlsRequired {
+        return Failure::TlsRequired;
     }
     Failure::Refused(if words.is_empty() { format!("{reply:?}") } else { words })
 }

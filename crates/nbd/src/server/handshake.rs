@@ -13,6 +13,7 @@ use crate::codec::option::{
     OptionHeader, OptionReply, encode_option_reply,
 };
 use crate::codec::{CodecError, MAX_STRING};
+use crate::tls::Wire;
 use crate::wire::{discard, read_array, read_bytes};
 
 /// The one metadata context there is.
@@ -23,6 +24,16 @@ pub(super) const ALLOCATION_ID: u32 = 1;
 const MAX_OPTIONS: usize = 64;
 /// A longer option than [`MAX_OPTION`] is skipped up to this length, and ends the connection beyond it.
 const MAX_SKIPPED: u32 = 256 * 1024;
+
+/// What a round of options led to.
+pub(super) enum Met {
+    /// The client left politely.
+    Left,
+    /// The client wants TLS and has been told to begin; the options start anew under it.
+    StartTls,
+    /// An export was chosen.
+    Agreed(Agreed),
+}
 
 /// What a handshake led to.
 pub(super) struct Agreed {
@@ -46,27 +57,42 @@ pub(super) enum HandshakeError {
     OptionTooLong(u32),
     #[error("the client asked in the old way for an export it cannot have")]
     NoExport,
+    #[error("the client asked in the old way, and in the clear, where TLS is required")]
+    InTheClear,
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
 }
 
-/// Greets a client and answers its options; `None` is a client that left politely.
+/// Greets a client; whether it wants padding where that was the custom.
+pub(super) async fn greet<S>(stream: &mut S) -> Result<bool, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    stream.write_all(&Greeting { flags: FIXED_NEWSTYLE | NO_ZEROES }.encode()).await?;
+    let client = u32::from_be_bytes(read_array(stream).await?);
+    let (fixed, no_zeroes) = (u32::from(FIXED_NEWSTYLE), u32::from(NO_ZEROES));
+    if client & fixed == 0 || client & !(fixed | no_zeroes) != 0 {
+        return Err(HandshakeError::ClientFlags);
+    }
+    Ok(client & no_zeroes == 0)
+}
+
+/// Answers a client's options, of which nothing is remembered when TLS begins.
+///
+/// The reader must not read ahead: what a client sends after asking for TLS belongs to TLS.
 pub(super) async fn negotiate<R, W>(
     reader: &mut R,
     writer: &mut W,
     exports: &Exports,
     options: &ServerOptions,
-) -> Result<Option<Agreed>, HandshakeError>
+    (wire, padded): (Wire, bool),
+) -> Result<Met, HandshakeError>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    writer.write_all(&Greeting { flags: FIXED_NEWSTYLE | NO_ZEROES }.encode()).await?;
-    let client = u32::from_be_bytes(read_array(reader).await?);
-    let (fixed, no_zeroes) = (u32::from(FIXED_NEWSTYLE), u32::from(NO_ZEROES));
-    if client & fixed == 0 || client & !(fixed | no_zeroes) != 0 {
-        return Err(HandshakeError::ClientFlags);
-    }
-    let padded = client & no_zeroes == 0;
-    let mut talk = Talk { reader, writer, exports, options, structured: false, contexts_of: None };
+    let mut talk =
+        Talk { reader, writer, exports, options, wire, structured: false, contexts_of: None };
     for _ in 0..MAX_OPTIONS {
         let header = OptionHeader::parse(&read_array::<{ OptionHeader::LEN }>(talk.reader).await?)?;
         if header.len > MAX_OPTION {
@@ -75,18 +101,28 @@ where
         }
         let data = read_bytes(talk.reader, header.len as usize).await?;
         match header.option {
-            OptionCode::ExportName => return talk.export_name(&data, padded).await.map(Some),
             OptionCode::Abort => {
                 talk.reply(header.option, OptionReply::Ack, &[]).await?;
-                return Ok(None);
+                return Ok(Met::Left);
+            }
+            OptionCode::StartTls => {
+                if talk.start_tls(&data).await? {
+                    return Ok(Met::StartTls);
+                }
+            }
+            OptionCode::ExportName if wire == Wire::PlainRefused => {
+                return Err(HandshakeError::InTheClear);
+            }
+            option if wire == Wire::PlainRefused => talk.insist_on_tls(option).await?,
+            OptionCode::ExportName => {
+                return talk.export_name(&data, padded).await.map(Met::Agreed);
             }
             OptionCode::Go => {
                 if let Some(slot) = talk.go(&data).await? {
-                    return Ok(Some(talk.agreed(slot)));
+                    return Ok(Met::Agreed(talk.agreed(slot)));
                 }
             }
             OptionCode::List
-            | OptionCode::StartTls
             | OptionCode::Info
             | OptionCode::StructuredReply
             | OptionCode::ListMetaContext
@@ -103,6 +139,7 @@ struct Talk<'a, R, W> {
     writer: &'a mut W,
     exports: &'a Exports,
     options: &'a ServerOptions,
+    wire: Wire,
     structured: bool,
     /// The export for which block status was agreed on.
     contexts_of: Option<Arc<Entry>>,
@@ -113,6 +150,28 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
+    /// Whether TLS begins now.
+    async fn start_tls(&mut self, data: &[u8]) -> Result<bool, HandshakeError> {
+        const TLS: OptionCode = OptionCode::StartTls;
+        let (reply, words) = match self.wire {
+            Wire::PlainOnly => (OptionReply::Unsupported, "TLS is not offered"),
+            Wire::Encrypted => (OptionReply::Invalid, "TLS has begun already"),
+            Wire::PlainAllowed | Wire::PlainRefused if data.is_empty() => {
+                self.reply(TLS, OptionReply::Ack, &[]).await?;
+                return Ok(true);
+            }
+            Wire::PlainAllowed | Wire::PlainRefused => {
+                (OptionReply::Invalid, "this option has no data")
+            }
+        };
+        self.refuse(TLS, reply, words).await?;
+        Ok(false)
+    }
+
+    async fn insist_on_tls(&mut self, option: OptionCode) -> Result<(), HandshakeError> {
+        self.refuse(option, OptionReply::TlsRequired, "begin TLS first").await
+    }
+
     /// Answers the options that neither choose an export nor end the handshake.
     async fn answer(&mut self, option: OptionCode, data: &[u8]) -> Result<(), HandshakeError> {
         match option {
@@ -183,6 +242,7 @@ where
             frame.extend([0; 124]);
         }
         self.writer.write_all(&frame).await?;
+        self.writer.flush().await?;
         Ok(self.agreed(slot))
     }
 
@@ -272,6 +332,9 @@ where
             return Err(HandshakeError::OptionTooLong(header.len));
         }
         discard(self.reader, u64::from(header.len)).await?;
+        if self.wire == Wire::PlainRefused {
+            return self.insist_on_tls(header.option).await;
+        }
         self.refuse(header.option, OptionReply::TooBig, "the option is too long").await
     }
 
@@ -291,7 +354,8 @@ where
         reply: OptionReply,
         data: &[u8],
     ) -> Result<(), HandshakeError> {
-        Ok(self.writer.write_all(&encode_option_reply(option, reply, data)).await?)
+        self.writer.write_all(&encode_option_reply(option, reply, data)).await?;
+        Ok(self.writer.flush().await?)
     }
 }
 

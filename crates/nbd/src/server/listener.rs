@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use hub_block::BufferPool;
 use rustix::net::sockopt;
-use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exports::Exports;
-use super::handshake::negotiate;
 use super::options::ServerOptions;
-use super::session::serve;
+use super::reception::receive;
 use crate::errno::timed_out;
-use crate::wire::READ_AHEAD;
+use crate::tls::ServerSecurity;
 
 /// Payloads up to this size share one pool of buffers.
 const POOLED_PAYLOAD: usize = 2 << 20;
@@ -38,12 +36,13 @@ const PEER_ASKED: u32 = 3;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Shared,
 }
 
 struct Shared {
     exports: Exports,
     options: ServerOptions,
+    security: ServerSecurity,
     pool: BufferPool,
 }
 
@@ -58,7 +57,15 @@ impl Server {
         let address = listener.local_addr()?;
         let options = options.bounded();
         let pool = BufferPool::new(POOLED_PAYLOAD, POOLED_BUFFERS);
-        Ok(Self { listener, address, shared: Arc::new(Shared { exports, options, pool }) })
+        let shared = Shared { exports, options, security: ServerSecurity::default(), pool };
+        Ok(Self { listener, address, shared })
+    }
+
+    /// Says which connections are encrypted; none are unless this is called.
+    #[must_use]
+    pub fn secured(mut self, security: ServerSecurity) -> Self {
+        self.shared.security = security;
+        self
     }
 
     /// The address that clients connect to, with the real port where 0 was asked for.
@@ -71,6 +78,7 @@ impl Server {
     /// Requests in flight are finished within the drain timeout.
     /// Dropping the future instead aborts the sessions.
     pub async fn run(self, stop: CancellationToken) {
+        let shared = Arc::new(self.shared);
         let mut sessions = JoinSet::new();
         let mut strangers = Strangers::default();
         loop {
@@ -84,14 +92,14 @@ impl Server {
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((_, peer))
-                        if sessions.len() >= self.shared.options.max_sessions
+                        if sessions.len() >= shared.options.max_sessions
                             && !strangers.send_away_the_oldest() =>
                     {
                         tracing::warn!(%peer, "nbd connection closed, all sessions are in use");
                     }
                     Ok((stream, peer)) => {
                         let stranger = strangers.admit();
-                        let (shared, stop) = (self.shared.clone(), stop.clone());
+                        let (shared, stop) = (shared.clone(), stop.clone());
                         sessions.spawn(session(stream, peer, stranger, shared, stop));
                     }
                     Err(error) => {
@@ -139,7 +147,7 @@ async fn session(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    match converse(stream, stranger, &shared, &stop).await {
+    match converse(stream, peer, stranger, &shared, &stop).await {
         Ok(()) => tracing::debug!(%peer, "nbd session ended"),
         Err(error) => {
             let cause = std::error::Error::source(&*error).map(ToString::to_string);
@@ -160,27 +168,26 @@ fn notice_a_dead_peer(stream: &TcpStream) -> io::Result<()> {
 
 async fn converse(
     stream: TcpStream,
+    peer: SocketAddr,
     stranger: Arc<CancellationToken>,
     shared: &Shared,
     stop: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     notice_a_dead_peer(&stream)?;
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
-    let options = &shared.options;
-    let handshake = negotiate(&mut reader, &mut writer, &shared.exports, options);
-    let agreed = tokio::select! {
+    let Shared { exports, options, security, pool } = shared;
+    let handshake = receive(stream, peer, exports, options, security);
+    let guest = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
         () = stranger.cancelled() => return Ok(()),
-        agreed = timeout(options.handshake_timeout, handshake) => {
-            agreed.map_err(|_| timed_out("the handshake", options.handshake_timeout))??
+        guest = timeout(options.handshake_timeout, handshake) => {
+            guest.map_err(|_| timed_out("the handshake", options.handshake_timeout))??
         }
     };
     drop(stranger);
-    if let Some(agreed) = agreed {
-        serve(&mut reader, writer, agreed, options, &shared.pool, stop).await?;
+    if let Some(guest) = guest {
+        guest.serve(options, pool, stop).await?;
     }
     Ok(())
 }

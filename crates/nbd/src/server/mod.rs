@@ -5,6 +5,7 @@ mod exports;
 mod handshake;
 mod listener;
 mod options;
+mod reception;
 mod replies;
 mod session;
 

@@ -1,5 +1,6 @@
 //! The library against itself and against the tools that everybody uses, as clients and as servers.
 
+mod authority;
 mod contract;
 mod lifecycle;
 mod peers_as_clients;
@@ -8,4 +9,6 @@ mod proxy;
 mod raw_socket;
 mod redial;
 mod served;
+mod tls_peers;
+mod tls_refusals;
 mod tools;

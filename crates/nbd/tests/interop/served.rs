@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, Extent, MemoryDevice};
 use hub_nbd::{ClientOptions, Endpoint, Export, ExportHandle, Exports, NbdClient};
-use hub_nbd::{Server, ServerOptions};
+use hub_nbd::{Server, ServerOptions, ServerSecurity};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,20 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(options: ServerOptions) -> Result<Self> {
+        Self::secured(options, ServerSecurity::Plain).await
+    }
+
+    pub(crate) async fn secured(options: ServerOptions, security: ServerSecurity) -> Result<Self> {
+        Self::listening(([127, 0, 0, 1], 0).into(), options, security).await
+    }
+
+    pub(crate) async fn listening(
+        on: SocketAddr,
+        options: ServerOptions,
+        security: ServerSecurity,
+    ) -> Result<Self> {
         let exports = Exports::new();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(any, exports.clone(), options).await?;
+        let server = Server::bind(on, exports.clone(), options).await?.secured(security);
         let (addr, stop) = (server.local_addr(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(stop.clone()));

@@ -10,7 +10,17 @@ const EXPORT: &str = "capability";
 
 async fn meet(script: &[u8]) -> Result<Agreed, Failure> {
     let contexts = [ALLOCATION.to_owned()];
-    negotiate(&mut &script[..], &mut tokio::io::sink(), EXPORT, &contexts).await
+    let mut stream = tokio::io::join(script, tokio::io::sink());
+    greet(&mut stream).await?;
+    negotiate(&mut stream.reader_mut(), &mut tokio::io::sink(), EXPORT, &contexts).await
+}
+
+/// Asks for TLS; the bytes of the script that were left unread.
+async fn ask_for_tls(script: &[u8]) -> Result<usize, Failure> {
+    let mut stream = tokio::io::join(script, tokio::io::sink());
+    greet(&mut stream).await?;
+    start_tls(&mut stream).await?;
+    Ok(stream.reader().len())
 }
 
 fn greeting() -> Vec<u8> {
@@ -80,11 +90,38 @@ async fn a_refusal_carries_the_servers_words_but_never_the_name() {
     let met = meet(&plain(&[], OptionReply::Policy, "capability is\nbusy")).await;
     let error = met.unwrap_err().at("nbd://hub:1".to_owned());
     assert_eq!(error.to_string(), "nbd://hub:1 refuses the export: (the export) isbusy");
-    let met = meet(&plain(&[], OptionReply::TlsRequired, "")).await;
+    let met = meet(&plain(&[], OptionReply::Shutdown, "")).await;
     let error = met.unwrap_err().at("nbd://hub:1".to_owned());
-    assert_eq!(error.to_string(), "nbd://hub:1 refuses the export: TlsRequired");
+    assert_eq!(error.to_string(), "nbd://hub:1 refuses the export: Shutdown");
+    let met = meet(&plain(&[], OptionReply::TlsRequired, "TLS, please")).await;
+    let error = met.unwrap_err().at("nbd://hub:1".to_owned());
+    assert_eq!(error.to_string(), "nbd://hub:1 requires TLS");
     let met = meet(&plain(&[], OptionReply::Unknown, "no capability")).await;
     assert!(matches!(met, Err(Failure::Unknown)));
+}
+
+#[tokio::test]
+async fn a_server_cannot_talk_a_client_out_of_tls() {
+    let answer = |kind, data: &[u8]| {
+        [greeting(), reply(OptionCode::StartTls, kind, data), b"more".to_vec()].concat()
+    };
+    let left = ask_for_tls(&answer(OptionReply::Ack, b"")).await.unwrap();
+    assert_eq!(left, 4, "nothing behind the yes is read in the clear");
+    for no in [
+        OptionReply::Unsupported,
+        OptionReply::Policy,
+        OptionReply::Platform,
+        OptionReply::Unknown,
+        OptionReply::TlsRequired,
+        OptionReply::Other(u32::MAX),
+    ] {
+        let met = ask_for_tls(&answer(no, b"no")).await;
+        assert!(matches!(met, Err(Failure::TlsRefused(_))), "{no:?}: {met:?}");
+    }
+    let mut chatty = [greeting(), reply(OptionCode::StartTls, OptionReply::Info, b"x")].concat();
+    chatty.extend(reply(OptionCode::StartTls, OptionReply::Ack, b""));
+    assert!(matches!(ask_for_tls(&chatty).await, Err(Failure::Protocol(_))));
+    assert!(matches!(ask_for_tls(&greeting()).await, Err(Failure::Io(_))));
 }
 
 proptest! {

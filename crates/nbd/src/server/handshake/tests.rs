@@ -17,9 +17,24 @@ fn exports() -> (Exports, crate::server::ExportHandle) {
 }
 
 async fn meet(exports: &Exports, options: &[Vec<u8>]) -> Result<Option<Agreed>, HandshakeError> {
-    let script = [&3_u32.to_be_bytes()[..], &options.concat()].concat();
-    let limits = ServerOptions::default();
-    negotiate(&mut &script[..], &mut tokio::io::sink(), exports, &limits).await
+    match meet_over(Wire::PlainOnly, exports, options).await?.0 {
+        Met::Agreed(agreed) => Ok(Some(agreed)),
+        Met::Left => Ok(None),
+        Met::StartTls => unreachable!("there is no TLS to begin"),
+    }
+}
+
+/// What it led to, and the bytes that were left unread.
+async fn meet_over(
+    wire: Wire,
+    exports: &Exports,
+    options: &[Vec<u8>],
+) -> Result<(Met, usize), HandshakeError> {
+    let script = options.concat();
+    let (mut script, limits) = (&script[..], ServerOptions::default());
+    let sink = &mut tokio::io::sink();
+    let met = negotiate(&mut script, sink, exports, &limits, (wire, false)).await?;
+    Ok((met, script.len()))
 }
 
 fn option(code: OptionCode, data: &[u8]) -> Vec<u8> {
@@ -70,12 +85,47 @@ async fn a_full_export_is_refused_until_a_place_is_free() {
     assert!(meet(&exports, &[go("one")]).await.unwrap().is_some());
 }
 
+#[tokio::test]
+async fn nothing_behind_the_wish_for_tls_is_read_in_the_clear() {
+    let (exports, _handle) = exports();
+    let tls = || option(OptionCode::StartTls, b"");
+    for wire in [Wire::PlainAllowed, Wire::PlainRefused] {
+        let (met, left) = meet_over(wire, &exports, &[tls(), go("one")]).await.unwrap();
+        assert!(matches!(met, Met::StartTls), "{wire:?}");
+        assert_eq!(left, go("one").len(), "{wire:?}");
+        let with_data = option(OptionCode::StartTls, b"now");
+        let met = meet_over(wire, &exports, &[with_data]).await;
+        assert!(matches!(met, Err(HandshakeError::Io(_))), "it may go on asking");
+    }
+    for wire in [Wire::PlainOnly, Wire::Encrypted] {
+        let (met, _) = meet_over(wire, &exports, &[tls(), go("one")]).await.unwrap();
+        assert!(matches!(met, Met::Agreed(_)), "{wire:?}");
+    }
+}
+
+#[tokio::test]
+async fn in_the_clear_nothing_is_told_where_tls_is_required() {
+    let (exports, handle) = exports();
+    let old_way = option(OptionCode::ExportName, b"one");
+    let met = meet_over(Wire::PlainRefused, &exports, &[old_way]).await;
+    assert!(matches!(met, Err(HandshakeError::InTheClear)));
+    let long = option(OptionCode::Info, &vec![0; 20_000]);
+    let met = meet_over(Wire::PlainRefused, &exports, &[long, go("one")]).await;
+    assert!(matches!(met, Err(HandshakeError::Io(_))), "it may go on asking");
+    assert_eq!(handle.sessions(), 0);
+    let abort = option(OptionCode::Abort, b"");
+    let (met, _) = meet_over(Wire::PlainRefused, &exports, &[abort]).await.unwrap();
+    assert!(matches!(met, Met::Left));
+}
+
 proptest! {
     #[test]
     fn no_client_makes_the_handshake_panic(
         options in vec((0..13_u32, vec(any::<u8>(), 0..60)), 0..70),
         tail in vec(any::<u8>(), 0..40),
+        wire in 0..4_usize,
     ) {
+        let wires = [Wire::PlainOnly, Wire::PlainAllowed, Wire::PlainRefused, Wire::Encrypted];
         let (exports, handle) = exports();
         let mut script: Vec<_> = options
             .into_iter()
@@ -83,7 +133,7 @@ proptest! {
             .collect();
         script.push(tail);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        drop(runtime.block_on(meet(&exports, &script)));
+        drop(runtime.block_on(meet_over(wires[wire], &exports, &script)));
         prop_assert_eq!(handle.sessions(), 0);
     }
 }
