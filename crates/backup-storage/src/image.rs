@@ -28,6 +28,7 @@ use crate::export_name;
 use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::layout::{self, ImageFiles};
+use crate::proof;
 use crate::reservation::Reservation;
 use crate::target::{
     self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
@@ -170,18 +171,25 @@ pub(crate) fn open_manifest(files: &ImageFiles) -> Result<Manifest, StorageError
 }
 
 /// Opens an image with everything it stands on, inside its repository only.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other reason means that the chain cannot be trusted"
-)]
 pub(crate) fn open_chain(root: &Path, image: &Path) -> Result<ImageReader, StorageError> {
     if !image.exists() {
         return Err(StorageError::Missing { path: image.display().to_string() });
     }
-    ImageReader::open_chain(&InsideDirectory::new(root), image).map_err(|error| match &error {
-        OpenError::BackingMissing { path, named } => {
-            StorageError::Missing { path: path.with_file_name(named).display().to_string() }
-        }
+    ImageReader::open_chain(&InsideDirectory::new(root), image)
+        .map_err(|error| not_opened(image, &error))
+}
+
+/// Says which file of an image's chain cannot be opened, and where it is damaged.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other reason means that the chain cannot be trusted"
+)]
+pub(crate) fn not_opened(image: &Path, error: &OpenError) -> StorageError {
+    match error {
+        OpenError::BackingMissing { path, named } => StorageError::MissingParent {
+            image: path.display().to_string(),
+            path: path.with_file_name(named).display().to_string(),
+        },
         OpenError::Corrupt { path, offset, what } => StorageError::Damaged {
             path: path.display().to_string(),
             offset: *offset,
@@ -190,9 +198,9 @@ pub(crate) fn open_chain(root: &Path, image: &Path) -> Result<ImageReader, Stora
         _ => StorageError::Damaged {
             path: image.display().to_string(),
             offset: 0,
-            detail: told(&error),
+            detail: format!("{}; put it back from a copy of the repository", told(error)),
         },
-    })
+    }
 }
 
 /// Compares both ends, finishes the image, seals the manifest, and gives both their names.
@@ -215,14 +223,17 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
     // Dropped in reverse order: after an error the path is free when what is unfinished has been removed.
     let SettledTarget { reservation, unfinished, files, image, manifest, parent_root, root } =
         settled;
-    let identity = manifest_identity(
-        &files,
-        &order.identity,
-        order.target.block_size,
-        &manifest,
-        parent_root,
-        root,
-    );
+    let identity = ManifestIdentity {
+        image_seal: Some(proof::seal(&files.partial_image)?),
+        ..manifest_identity(
+            &files,
+            &order.identity,
+            order.target.block_size,
+            &manifest,
+            parent_root,
+            root,
+        )
+    };
     let sealed = manifest.seal(identity).map_err(manifest_at(&files.manifest))?;
     if sealed != root {
         return Err(StorageError::ProofMismatch {
@@ -279,6 +290,7 @@ fn manifest_identity(
         image_file: image_file.unwrap_or_default(),
         source_root: Some(root),
         change_id: point.change_id.clone(),
+        image_seal: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod image;
 mod layout;
 mod point;
 mod progress;
+mod proof;
 mod replica;
 mod reservation;
 mod restore_file;

@@ -1,16 +1,17 @@
 //! Restore points that are read: exported and verified.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hub_block::BlockDevice;
 use hub_data_mover::{
-    CheckedReader, CopyError, CopyOptions, DigestTable, Found, Progress, VerifyOutcome,
+    CheckedReader, CopyError, CopyOptions, Digest, DigestTable, Found, ImageSeal, Progress,
+    VerifyOutcome,
 };
 use hub_domain::restore::{Mismatch, PointVerdict};
 use hub_nbd::Export;
 use hub_ports::{ExportedPoint, PointLocation, ProgressSink, StorageError, told};
-use hub_qcow2::{ImageReader, check_image};
+use hub_qcow2::ImageReader;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{block_at, blocking, unusable};
@@ -18,6 +19,7 @@ use crate::hub_storage::HubStorage;
 use crate::image::{open_chain, open_manifest};
 use crate::layout::ImageFiles;
 use crate::progress::reported;
+use crate::proof;
 
 /// Connections that readers may open to one point: several tools at once.
 const READER_CONNECTIONS: usize = 16;
@@ -27,7 +29,8 @@ pub(crate) struct OpenPoint {
     pub(crate) files: ImageFiles,
     pub(crate) chain: Arc<ImageReader>,
     pub(crate) table: Arc<DigestTable>,
-    pub(crate) root: hub_data_mover::Digest,
+    pub(crate) root: Digest,
+    pub(crate) seal: Option<ImageSeal>,
 }
 
 /// Opens a point; its manifest's table is checked too, since an unchecked one proves nothing.
@@ -48,7 +51,8 @@ pub(crate) async fn open(location: &PointLocation) -> Result<OpenPoint, StorageE
         manifest.check_table().map_err(|error| manifest_damaged(told(&error)))?;
         let chain = Arc::new(open_chain(&root, &files.image)?);
         let (table, root) = (manifest.table(), manifest.root());
-        Ok(OpenPoint { files, chain, table, root })
+        let seal = manifest.identity().image_seal.clone();
+        Ok(OpenPoint { files, chain, table, root, seal })
     })
     .await
 }
@@ -79,15 +83,22 @@ pub(crate) async fn verify(
 ) -> Result<PointVerdict, StorageError> {
     let point = match open(location).await {
         Ok(point) => point,
-        Err(error @ (StorageError::Damaged { .. } | StorageError::Missing { .. })) => {
-            return Ok(damaged(location, error.to_string()));
-        }
+        Err(
+            error @ (StorageError::Damaged { .. }
+            | StorageError::Missing { .. }
+            | StorageError::MissingParent { .. }),
+        ) => return Ok(damaged(location, error.to_string())),
         Err(other) => return Err(other),
     };
     if point.chain.size() != point.table.capacity() {
-        return Ok(damaged(location, "image and manifest are of different size".to_owned()));
+        let (image, size) = (point.files.image.display(), point.chain.size());
+        let proven = point.table.capacity();
+        let what = format!("{image} holds a disk of {size} bytes, its manifest proves {proven}");
+        return Ok(damaged(location, what));
     }
-    let structure = structure(&point.files.image).await?;
+    let (image, seal) = (point.files.image.clone(), point.seal);
+    let damage = blocking(&point.files.image, move || Ok(proof::damage(&image, seal.as_ref())));
+    let damage = damage.await?;
     let progress = Arc::new(Progress::default());
     let work = hub_data_mover::verify(
         point.chain,
@@ -101,21 +112,7 @@ pub(crate) async fn verify(
         Err(CopyError::Cancelled) => return Err(StorageError::Cancelled),
         Err(other) => return Err(unusable(&point.files.image, told(&other))),
     };
-    Ok(verdict(location, &outcome, u64::from(point.table.block_size().get()), structure))
-}
-
-/// What is wrong with the image's own tables, if anything; a leak counts, since a sealed image has none.
-async fn structure(image: &Path) -> Result<Option<String>, StorageError> {
-    let path = image.to_owned();
-    blocking(image, move || {
-        Ok(match check_image(&path) {
-            Err(error) => Some(told(&error)),
-            Ok(report) => report.errors.iter().chain(&report.leaks).next().map(|finding| {
-                format!("{} at offset {} of {}", finding.what, finding.offset, path.display())
-            }),
-        })
-    })
-    .await
+    Ok(verdict(location, &outcome, u64::from(point.table.block_size().get()), damage))
 }
 
 fn verdict(

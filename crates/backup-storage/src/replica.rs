@@ -211,6 +211,8 @@ fn identity(path: &str, block_size: u32, capacity_bytes: u64) -> ManifestIdentit
         image_file: part(path.file_name()),
         source_root: None,
         change_id: None,
+        // A replica is written in place, so its file is proven by its content alone.
+        image_seal: None,
     }
 }
 

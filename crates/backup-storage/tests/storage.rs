@@ -6,4 +6,7 @@ mod storage {
     mod points;
     mod replicas;
     mod restores;
+    mod rot;
+    mod seed;
+    mod surgery;
 }

@@ -6,6 +6,7 @@ mod copy;
 mod copy_error;
 mod digest;
 mod digest_table;
+mod image_seal;
 pub mod manifest;
 #[cfg(test)]
 mod oracle;
@@ -23,6 +24,7 @@ pub use copy::{CopyOptions, CopyOutcome, RangeObserver, copy};
 pub use copy_error::CopyError;
 pub use digest::{Digest, InvalidDigest};
 pub use digest_table::{DigestTable, MAX_TABLE_BYTES};
+pub use image_seal::{ImageSeal, SealBroken, SpanDigest};
 pub use manifest::{Manifest, ManifestError, ManifestIdentity, ManifestParent, ManifestWriter};
 pub use plan::CopyPlan;
 pub use progress::{Progress, ProgressSnapshot};

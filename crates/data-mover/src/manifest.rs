@@ -27,6 +27,9 @@
 //! match, an identity that disagrees with the header on capacity or block size, and a file that is not exactly
 //! `H + 32 × n` bytes long. Every bit of the file is covered: the header by its digest, the table by the root.
 //!
+//! The identity's member `image_seal` proves the bytes of the image's file that the table does not speak of;
+//! [`ImageSeal`](crate::ImageSeal) says how. Older manifests do not have it.
+//!
 //! The header is written last, after the table is durable. A file without the magic was never sealed.
 //! The table's file is sparse where blocks are zero; copying it without its holes changes nothing.
 

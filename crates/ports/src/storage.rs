@@ -241,9 +241,20 @@ pub enum StorageError {
         detail: String,
     },
     /// A file that must be there is not.
-    #[error("{path} is missing; a restore point that needs it cannot be read")]
+    #[error("{path} is missing; put it back from a copy of the repository")]
     Missing {
         /// Which file.
+        path: String,
+    },
+    /// The file that an image stands on is not there.
+    #[error(
+        "{image} stands on {path}, which is missing; put that file back from a copy of the \
+         repository, or restore a point that does not need it"
+    )]
+    MissingParent {
+        /// The image.
+        image: String,
+        /// The file that it names.
         path: String,
     },
     /// A name that exists already.
@@ -310,9 +321,10 @@ impl Classify for StorageError {
             Self::Unusable { .. } | Self::Exists { .. } | Self::Cancelled | Self::UnknownTarget => {
                 ErrorClass::Conflict
             }
-            Self::Missing { .. } | Self::Damaged { .. } | Self::ProofMismatch { .. } => {
-                ErrorClass::Conflict
-            }
+            Self::Missing { .. }
+            | Self::MissingParent { .. }
+            | Self::Damaged { .. }
+            | Self::ProofMismatch { .. } => ErrorClass::Conflict,
             Self::Io { .. } => ErrorClass::Internal,
         }
     }
@@ -321,7 +333,7 @@ impl Classify for StorageError {
         match self {
             Self::Full { .. } => "repository/full",
             Self::Unusable { .. } => "repository/unusable",
-            Self::Missing { .. } => "repository/missing-file",
+            Self::Missing { .. } | Self::MissingParent { .. } => "repository/missing-file",
             Self::Exists { .. } => "repository/exists",
             Self::InvalidName { .. } => "repository/invalid-name",
             Self::Damaged { .. } => "repository/damaged",

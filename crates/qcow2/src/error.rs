@@ -62,7 +62,7 @@ pub enum OpenError {
         what: String,
     },
     /// The backing file is not where the image says.
-    #[error("{} needs its backing file {named:?}, which is missing", .path.display())]
+    #[error("{} needs its backing file {named:?}, which is missing; put it back there", .path.display())]
     BackingMissing {
         /// The image that names it.
         path: PathBuf,
@@ -88,8 +88,16 @@ pub enum OpenError {
         format: String,
     },
     /// The chain comes back to a file that is already in it.
-    #[error("the backing chain comes back to {}", .0.display())]
-    Cycle(PathBuf),
+    #[error(
+        "{} names the backing file {named:?}, which stands on it or is it: a file was replaced by another",
+        .path.display()
+    )]
+    Cycle {
+        /// The image that closes the circle.
+        path: PathBuf,
+        /// The name.
+        named: String,
+    },
     /// The chain is longer than [`MAX_DEPTH`](crate::MAX_DEPTH).
     #[error("the backing chain is too deep at {}", .0.display())]
     TooDeep(PathBuf),

@@ -22,6 +22,8 @@ pub(crate) const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 pub(crate) const MAX_BACKING_NAME: usize = 1023;
 /// Refcounts of 16 bits, as `log2` of the bits.
 pub(crate) const REFCOUNT_ORDER: u32 = 4;
+/// The widest refcounts of the format have 64 bits.
+pub(crate) const MAX_REFCOUNT_ORDER: u32 = 6;
 /// The longest file, in clusters, whose use is tracked: the bitmap of it takes 256 MiB.
 pub(crate) const MAX_HOST_CLUSTERS: u64 = 1 << 31;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::OpenError;
 use crate::format::{
     CompressionType, Geometry, MAGIC, MAX_BACKING_NAME, MAX_HOST_CLUSTERS, MAX_L1_BYTES,
-    REFCOUNT_ORDER, index,
+    MAX_REFCOUNT_ORDER, REFCOUNT_ORDER, index,
 };
 use crate::store_file::StoreFile;
 
@@ -120,6 +120,9 @@ impl Header {
         }
         if self.l1_entries > 0 && self.l1_offset == 0 {
             return Err(raw.corrupt(40, "the L1 table lies on the header"));
+        }
+        if self.refcount_order > MAX_REFCOUNT_ORDER {
+            return Err(raw.corrupt(96, "refcounts of so many bits are not possible"));
         }
         if file_len / self.geometry.cluster_size() > MAX_HOST_CLUSTERS {
             return Err(OpenError::unsupported(raw.path, "a file of so many clusters is"));

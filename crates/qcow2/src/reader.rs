@@ -70,7 +70,7 @@ impl ImageReader {
             let layer = Layer::open(&path)?;
             let identity = layer.file.identity().map_err(OpenError::io(&path))?;
             if seen.contains(&identity) {
-                return Err(OpenError::Cycle(path));
+                return Err(cycle(&layers, path));
             }
             if layers.len() == MAX_DEPTH {
                 return Err(OpenError::TooDeep(path));
@@ -105,6 +105,15 @@ impl ImageInfo {
     /// Reads the header of one image, without what it stands on. Blocks.
     pub fn read(path: &Path) -> Result<Self, OpenError> {
         Ok(info_of(&Layer::open(path)?))
+    }
+}
+
+/// The image that comes back to a file of the chain, and what it calls it.
+fn cycle(layers: &[Layer], came_to: PathBuf) -> OpenError {
+    let last = layers.last().and_then(|it| Some((it.path.clone(), it.header.backing.as_ref()?)));
+    match last {
+        Some((path, backing)) => OpenError::Cycle { path, named: backing.name.clone() },
+        None => OpenError::Cycle { named: came_to.display().to_string(), path: came_to },
     }
 }
 

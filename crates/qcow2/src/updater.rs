@@ -10,12 +10,12 @@ use hub_block::{BlockDevice, BlockError, Extent};
 use parking_lot::Mutex;
 
 use crate::body::{Base, Content, ImageBody};
-use crate::check::Survey;
 use crate::cluster_map::ClusterMap;
 use crate::error::OpenError;
-use crate::format::OFFSET;
+use crate::format::{OFFSET, REFCOUNT_ORDER};
 use crate::metadata::{Placement, insert_changed, publish, write_metadata};
 use crate::store_file::{StoreFile, blocking};
+use crate::survey::Survey;
 use crate::used_clusters::UsedClusters;
 use crate::writer::FinishedImage;
 
@@ -52,6 +52,12 @@ impl ImageUpdater {
         }
         if survey.header.dirty {
             return Err(OpenError::unsupported(path, "updating an image that was not closed is"));
+        }
+        if survey.header.refcount_order != REFCOUNT_ORDER {
+            return Err(OpenError::unsupported(
+                path,
+                "updating refcounts of other than 16 bits is",
+            ));
         }
         if let Some(first) = survey.report.errors.first() {
             return Err(OpenError::corrupt(path, first.offset, first.what.clone()));

@@ -130,21 +130,6 @@ async fn p4_a_flipped_bit_in_the_manifest_or_a_lost_file_is_named() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn swapped_images_are_found() -> Result<()> {
-    let hub = Hub::start().await?;
-    hub.back_up(1, &pattern(SIZE, 1), None).await?;
-    hub.back_up(2, &pattern(SIZE, 2), None).await?;
-    let (one, two, aside) = (hub.file(&image_path(1)), hub.file(&image_path(2)), hub.file("aside"));
-    std::fs::rename(&one, &aside)?;
-    std::fs::rename(&two, &one)?;
-    std::fs::rename(&aside, &two)?;
-    let stop = CancellationToken::new();
-    let verdict = hub.storage.verify_point(&hub.location(1), &NoProgress, &stop).await?;
-    assert_eq!(verdict.bad_blocks, 4, "{verdict:?}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_verification_says_so() -> Result<()> {
     let hub = Hub::start().await?;
     two_points(&hub).await?;

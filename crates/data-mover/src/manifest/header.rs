@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ManifestError;
-use crate::{BlockSize, Digest};
+use crate::{BlockSize, Digest, ImageSeal};
 
 pub(super) const MAGIC: &[u8; 8] = b"SHUBMANI";
 const VERSION: u32 = 1;
@@ -60,6 +60,9 @@ pub struct ManifestIdentity {
     /// The source's change id for the next incremental.
     #[serde(default)]
     pub change_id: Option<String>,
+    /// The length of the image's file and the digests of its frame; manifests of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_seal: Option<ImageSeal>,
 }
 
 /// The point that an incremental stands on.
@@ -156,6 +159,9 @@ impl Header {
         }
         if self.identity.block_size != self.block_size.get() {
             return Err(ManifestError::Disagrees("block size"));
+        }
+        if self.identity.image_seal.as_ref().is_some_and(|seal| !seal.is_sound()) {
+            return Err(ManifestError::Disagrees("spans of the image"));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::digest_table::usize_of;
 use crate::oracle::{Oracle, table_of};
-use crate::{BlockSize, Digest, DigestTable};
+use crate::{BlockSize, Digest, DigestTable, ImageSeal};
 
 const CAPACITY: usize = 40 * 4_096 + 512;
 
@@ -30,6 +30,11 @@ fn identity() -> ManifestIdentity {
         image_file: "disk-1.qcow2".to_owned(),
         source_root: Some(Digest::of(b"s")),
         change_id: None,
+        image_seal: Some(ImageSeal {
+            file_bytes: 1 << 20,
+            span_bytes: 1 << 19,
+            spans: vec![Digest::of(b"1"), Digest::ZERO],
+        }),
     }
 }
 
@@ -105,8 +110,8 @@ fn every_flipped_bit_is_found() {
     let good = fs::read(&made.path).unwrap();
     let file = fs::OpenOptions::new().write(true).open(&made.path).unwrap();
     let put = |byte: u8, bit: usize| file.write_all_at(&[byte], bit as u64 / 8).unwrap();
-    let (fixed, identity) = (0..96 * 8, (96 * 8..900 * 8).step_by(7));
-    let (padding, table) = (900 * 8..16_384 * 8, 16_384 * 8..good.len() * 8);
+    let (fixed, identity) = (0..96 * 8, (96 * 8..1200 * 8).step_by(7));
+    let (padding, table) = (1200 * 8..16_384 * 8, 16_384 * 8..good.len() * 8);
     let others = identity.chain(padding.step_by(997)).chain(table.step_by(7));
     for bit in fixed.chain(others) {
         put(good[bit / 8] ^ (1 << (bit % 8)), bit);
@@ -183,6 +188,8 @@ fn refused(change: impl FnOnce(&mut ManifestIdentity, &DigestTable)) -> Manifest
 fn what_cannot_be_true_is_not_sealed() {
     let error = refused(|identity, _| identity.capacity_bytes += 512);
     assert!(matches!(error, ManifestError::Disagrees("capacity")));
+    let error = refused(|identity, _| identity.image_seal.as_mut().unwrap().file_bytes = 5);
+    assert!(matches!(error, ManifestError::Disagrees("spans of the image")));
     let error = refused(|identity, _| identity.block_size = 65_536);
     assert!(matches!(error, ManifestError::Disagrees("block size")));
     let error = refused(|identity, _| identity.vm_name = "x".repeat(20_000));
@@ -225,7 +232,7 @@ fn unknown_members_are_ignored_and_optional_ones_may_be_absent() {
     let old = resigned(|file| {
         let mut json = serde_json::to_value(identity()).unwrap();
         json["later"] = serde_json::json!({"some": ["thing"]});
-        for gone in ["parent", "change_id", "source_root", "method_reason"] {
+        for gone in ["parent", "change_id", "source_root", "method_reason", "image_seal"] {
             json.as_object_mut().unwrap().remove(gone);
         }
         let json = serde_json::to_vec(&json).unwrap();
@@ -234,6 +241,6 @@ fn unknown_members_are_ignored_and_optional_ones_may_be_absent() {
         file[16..20].copy_from_slice(&u32::try_from(json.len()).unwrap().to_le_bytes());
     });
     let identity = old.unwrap().identity().clone();
-    assert_eq!((identity.parent, identity.source_root), (None, None));
+    assert_eq!((identity.parent, identity.source_root, identity.image_seal), (None, None, None));
     assert_eq!(identity.disk_key, "disk-2001");
 }

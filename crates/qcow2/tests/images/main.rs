@@ -3,6 +3,7 @@
 mod chains;
 mod contract;
 mod damage;
+mod frame;
 mod model;
 mod qemu;
 mod updates;
