@@ -1,5 +1,7 @@
 //! The VMA as engines see it: inventory, and copies that are started, watched and stopped.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
@@ -33,6 +35,21 @@ pub trait SourceNode: Send + Sync {
 
     /// Asks how far a copy is; [`SourceError::UnknownJob`] when the node has never heard of it, or forgot (trap D38).
     async fn copy_status(&self, node: &VmaNode, job: &str) -> Result<CopyStatus, SourceError>;
+
+    /// As [`copy_status`](Self::copy_status), but answered when more than `ended` disks of the copy have ended, or all
+    /// of it, and otherwise after `patience`.
+    ///
+    /// A node that cannot wait answers at once; the caller keeps a pace of its own.
+    async fn await_copy(
+        &self,
+        node: &VmaNode,
+        job: &str,
+        ended: usize,
+        patience: Duration,
+    ) -> Result<CopyStatus, SourceError> {
+        let _ = (ended, patience);
+        self.copy_status(node, job).await
+    }
 
     /// Asks a copy to stop; it has stopped when its status is terminal.
     async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError>;

@@ -1,6 +1,7 @@
 //! A VMA that plays a script: what it has, how its copies go, and when it is gone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_domain::access::VmaNode;
@@ -217,6 +218,18 @@ impl SourceNode for FakeVma {
             return Err(unknown());
         }
         Ok(copy.status())
+    }
+
+    /// Takes all the patience it is given, so that a script's steps are that far apart.
+    async fn await_copy(
+        &self,
+        node: &VmaNode,
+        job: &str,
+        _ended: usize,
+        patience: Duration,
+    ) -> Result<CopyStatus, SourceError> {
+        tokio::time::sleep(patience).await;
+        self.copy_status(node, job).await
     }
 
     async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError> {

@@ -148,6 +148,20 @@ impl Jobs {
         self.shared.registry.lock().get(job_id).map(|job| job.report())
     }
 
+    /// As [`report`](Self::report), but held back until more disks than `ended` have ended, or the whole job has, at
+    /// most for `wait`.
+    pub async fn report_after(
+        &self,
+        job_id: &str,
+        ended: usize,
+        wait: Duration,
+    ) -> Option<CopyReport> {
+        let job = self.shared.registry.lock().get(job_id)?;
+        // Without news in time the report is as it is.
+        let _ = tokio::time::timeout(wait, job.news(ended)).await;
+        Some(job.report())
+    }
+
     /// Asks a job to end; one that has ended stays as it is.
     pub fn cancel(&self, job_id: &str) -> Option<CopyReport> {
         let job = self.shared.registry.lock().get(job_id)?;

@@ -137,6 +137,23 @@ impl SourceNode for VmaClient {
         report(node, job, &answer)
     }
 
+    async fn await_copy(
+        &self,
+        node: &VmaNode,
+        job: &str,
+        ended: usize,
+        patience: Duration,
+    ) -> Result<CopyStatus, SourceError> {
+        let (ended, wait) = (ended.to_string(), patience.as_millis().to_string());
+        let path = ["api", "v1", "progress", job];
+        let mut call = self.quick(&path, false);
+        let query = [("ended", ended.as_str()), ("wait_ms", wait.as_str())];
+        call.query = &query;
+        call.deadline += patience;
+        let answer = self.call(node, call).await.map_err(|it| unknown(it, job))?;
+        report(node, job, &answer)
+    }
+
     async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError> {
         let path = ["api", "v1", "jobs", job, "cancel"];
         self.call(node, self.quick(&path, true)).await.map_err(|it| unknown(it, job))?;

@@ -1,5 +1,7 @@
 //! The calls, one function each.
 
+use std::time::Duration;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
@@ -11,6 +13,9 @@ use super::{Api, auth};
 
 /// The version of the contract.
 const API_VERSION: u32 = 1;
+
+/// The longest that an answer about a job's progress is held back, whatever was asked for.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Everything below `/api/v1` asks for the token, but for the proof of identity, which comes before it.
 pub(super) fn add(config: &mut web::ServiceConfig) {
@@ -88,13 +93,25 @@ async fn start(
     Ok(accepted(&api.jobs.start(request.into_inner()).await?))
 }
 
+#[derive(Deserialize)]
+struct ProgressQuery {
+    /// Disks whose end the asker knows of.
+    #[serde(default)]
+    ended: usize,
+    /// How long to wait for news.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
 async fn progress(
     api: web::Data<Api>,
     job_id: web::Path<String>,
+    query: web::Query<ProgressQuery>,
 ) -> Result<web::Json<CopyReport>, ApiProblem> {
+    let wait = Duration::from_millis(query.wait_ms).min(LONGEST_WAIT);
+    let report = api.jobs.report_after(&job_id, query.ended, wait).await;
     // Trap D38: an unknown job is an error, so that the hub learns that this VMA was restarted.
-    let report = api.jobs.report(&job_id).ok_or_else(|| ApiProblem::unknown_job(&job_id))?;
-    Ok(web::Json(report))
+    Ok(web::Json(report.ok_or_else(|| ApiProblem::unknown_job(&job_id))?))
 }
 
 async fn cancel(

@@ -7,6 +7,7 @@ use hub_data_mover::Progress;
 use hub_nbd::RedialCounts;
 use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::fault;
@@ -19,6 +20,15 @@ pub(super) struct Job {
     cancel: CancellationToken,
     disks: Vec<JobDisk>,
     end: Mutex<JobEnd>,
+    /// Who waits for an end is told of each.
+    ends: watch::Sender<Ends>,
+}
+
+/// What has ended.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    disks: usize,
+    job: bool,
 }
 
 #[derive(Default)]
@@ -78,6 +88,7 @@ impl Job {
             cancel,
             disks: request.disks().iter().map(disk).collect(),
             end: Mutex::new(JobEnd::default()),
+            ends: watch::Sender::default(),
         }
     }
 
@@ -162,6 +173,14 @@ impl Job {
             self.fail(&fault::internal());
         }
         self.end.lock().at.get_or_insert_with(Instant::now);
+        self.ends.send_modify(|ends| ends.job = true);
+    }
+
+    /// Waits until more than `known` disks have ended, or all of the job.
+    pub(super) async fn news(&self, known: usize) {
+        let mut ends = self.ends.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = ends.wait_for(|ends| ends.job || ends.disks > known).await;
     }
 
     /// The job at this moment.
@@ -179,8 +198,14 @@ impl Job {
     fn change(&self, disk: usize, apply: impl FnOnce(&mut DiskRun)) {
         let Some(disk) = self.disks.get(disk) else { return };
         let mut run = disk.run.lock();
-        if !run.state.is_terminal() {
-            apply(&mut run);
+        if run.state.is_terminal() {
+            return;
+        }
+        apply(&mut run);
+        let has_ended = run.state.is_terminal();
+        drop(run);
+        if has_ended {
+            self.ends.send_modify(|ends| ends.disks += 1);
         }
     }
 }

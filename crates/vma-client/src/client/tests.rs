@@ -174,6 +174,17 @@ async fn a_node_that_knows_the_token_is_asked_with_it() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_what_is_known_and_how_long_to_wait() {
+    let report = r#"{"job_id":"job","state":"running","disks":[]}"#;
+    let peer = Peer::start(TOKEN, Script::Answer(200, report.to_owned())).await.unwrap();
+    let client = client(VmaClientOptions::default()).unwrap();
+    let patience = Duration::from_millis(300);
+    client.await_copy(&node(&peer.url), "job", 2, patience).await.unwrap();
+    let asked = peer.heads().pop().unwrap();
+    assert!(asked.starts_with("GET /api/v1/progress/job?ended=2&wait_ms=300 "), "{asked}");
+}
+
+#[tokio::test]
 async fn a_stranger_never_sees_the_token() {
     let peer = Peer::start("another token", Script::Answer(200, "{}".to_owned())).await.unwrap();
     let client = client(VmaClientOptions::default()).unwrap();

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hub_block::BlockDevice;
-use hub_vma_api::{CopyDisk, CopyMethod, CopyRequest, NbdTarget, ParentManifest};
+use hub_vma_api::{
+    CopyDisk, CopyMethod, CopyReport, CopyRequest, CopyState, NbdTarget, ParentManifest,
+};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs;
@@ -118,4 +122,35 @@ async fn there_is_a_limit_to_jobs_under_way_and_to_reports() {
     ended(&jobs, "three").await.unwrap();
     assert_eq!(jobs.report("one"), None, "the older report is forgotten");
     assert!(jobs.report("three").is_some());
+}
+
+#[tokio::test]
+async fn who_waits_for_news_is_told_of_each_end_when_it_comes() {
+    let mut hub = Hub::start().await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let stuck = GatedDevice { inner: memory(content(1)), gate: gate.clone() };
+    let source = MemorySource::with(vec![
+        ("disk-2000", memory(content(1)) as Arc<dyn BlockDevice>),
+        ("disk-2001", Arc::new(stuck)),
+    ]);
+    let jobs = jobs(source);
+    let mut disk = |key: &str| {
+        let export = hub.offer(key, memory(vec![0; content(1).len()])).unwrap();
+        full_disk(key, content(1).len(), export)
+    };
+    let disks = vec![disk("disk-2000"), disk("disk-2001")];
+    jobs.start(copying("job", disks)).await.unwrap();
+    let ends = |report: CopyReport| report.disks.iter().filter(|it| it.state.is_terminal()).count();
+    let patient = |ended| {
+        let told = jobs.report_after("job", ended, Duration::MAX);
+        async { timeout(Duration::from_secs(30), told).await.unwrap().unwrap() }
+    };
+    assert_eq!(ends(patient(0).await), 1);
+    assert_eq!(ends(patient(0).await), 1, "old news are told at once");
+    let unmoved = jobs.report_after("job", 1, Duration::from_millis(1)).await.unwrap();
+    assert_eq!(ends(unmoved), 1, "patience ends");
+    gate.add_permits(10_000);
+    assert_eq!(ends(patient(1).await), 2);
+    assert_eq!(patient(2).await.state, CopyState::Succeeded, "the whole job ends");
+    assert_eq!(jobs.report_after("none", 0, Duration::MAX).await, None);
 }
