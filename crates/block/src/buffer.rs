@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Direct I/O needs addresses on this boundary; it is the largest logical block in common use.
-const ALIGNMENT: usize = 4096;
+/// Every buffer of a pool begins on a boundary of so many bytes, and so do its slices at multiples of it.
+///
+/// Direct I/O needs such addresses; it is the largest logical block in common use.
+pub const ALIGNMENT: usize = 4096;
 
 /// A pool of equal buffers; a buffer returns to it when its last owner drops it.
 ///

@@ -31,6 +31,7 @@ where
     overwrites_and_zeroes(&*fresh(SIZE).await?).await?;
     refuses_what_leaves_it(&*fresh(SIZE).await?).await?;
     extents_cover_exactly(&*fresh(SIZE).await?).await?;
+    blocks_as_it_awaits(fresh(SIZE).await?).await?;
     concurrent_writes_all_arrive(fresh(SIZE).await?).await
 }
 
@@ -108,6 +109,39 @@ async fn extents_cover_exactly(device: &dyn BlockDevice) -> ContractResult {
         clause(at == offset + len, "extents cover the range exactly")?;
     }
     clause(device.extents(0, 0).await?.is_empty(), "no extents for an empty range")
+}
+
+/// The face for threads that may block, where there is one, shows the same device.
+async fn blocks_as_it_awaits(device: Arc<dyn BlockDevice>) -> ContractResult {
+    let Some(blocking) = device.clone().blocking() else { return Ok(()) };
+    let face = blocking.clone();
+    let written = tokio::task::spawn_blocking(move || face.write_now(65_536, &[6; 65_536]));
+    match written.await? {
+        Some(written) => written?,
+        None => device.write_at(65_536, Bytes::from(vec![6; 65_536])).await?,
+    }
+    let back = device.read_at(65_535, 65_538).await?;
+    clause(back[0] == 0 && back[65_537] == 0, "writes no more than it is given")?;
+    clause(back[1..65_537].iter().all(|byte| *byte == 6), "shows what was written at once")?;
+    let (read, refused) = tokio::task::spawn_blocking(move || {
+        let refused = [
+            blocking.read_now(SIZE - 1, 2).map(|it| it.map(drop)),
+            blocking.read_now(u64::MAX, 1).map(|it| it.map(drop)),
+            blocking.write_now(SIZE - 1, b"ab"),
+        ];
+        (blocking.read_now(65_535, 65_538), refused)
+    })
+    .await?;
+    if let Some(read) = read {
+        clause(read? == back, "reads at once what it reads otherwise")?;
+    }
+    for refused in refused.into_iter().flatten() {
+        clause(
+            matches!(refused, Err(BlockError::OutOfRange { .. })),
+            "refuses at once a range beyond the end",
+        )?;
+    }
+    Ok(())
 }
 
 async fn concurrent_writes_all_arrive(device: Arc<dyn BlockDevice>) -> ContractResult {

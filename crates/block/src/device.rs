@@ -1,4 +1,6 @@
-//! The trait that every device implements, and the range rule they share.
+//! The trait that every device implements, its face for threads that may block, and the range rule they share.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +38,25 @@ pub trait BlockDevice: Send + Sync {
 
     /// Makes every write that has returned durable against power loss.
     async fn flush(&self) -> Result<(), BlockError>;
+
+    /// The same device for a thread that may block, where it has such a face.
+    ///
+    /// Whoever has more to do with the bytes than to move them, such as hashing them, does both on one thread then.
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        None
+    }
+}
+
+/// What a device can do at once on the calling thread, which may block: its work on files, never a wait for others.
+///
+/// `None` is "not without waiting": nothing has been read or written, and the same call of [`BlockDevice`] does it.
+/// What that trait says of visibility, durability and order holds here, too.
+pub trait BlockingDevice: Send + Sync {
+    /// As [`BlockDevice::read_at`].
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>>;
+
+    /// As [`BlockDevice::write_at`].
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>>;
 }
 
 /// Refuses a range that leaves the device; the one rule all devices share.

@@ -10,8 +10,8 @@ mod faulty;
 mod memory;
 mod raw_file;
 
-pub use buffer::{BufferPool, PooledBuffer};
-pub use device::{BlockDevice, check_range};
+pub use buffer::{ALIGNMENT, BufferPool, PooledBuffer};
+pub use device::{BlockDevice, BlockingDevice, check_range};
 pub use error::BlockError;
 pub use extent::{Extent, ExtentKind, merge_extents};
 pub use faulty::{FaultPlan, FaultyDevice};

@@ -1,10 +1,14 @@
 //! A device in memory, for tests and for small things.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::{BlockDevice, BlockError, Extent, ExtentKind, check_range, merge_extents};
+use crate::{
+    BlockDevice, BlockError, BlockingDevice, Extent, ExtentKind, check_range, merge_extents,
+};
 
 /// The step in which [`MemoryDevice`] tells data from zeroes.
 const STEP: usize = 4096;
@@ -91,12 +95,26 @@ impl BlockDevice for MemoryDevice {
     async fn flush(&self) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self)
+    }
+}
+
+impl BlockingDevice for MemoryDevice {
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        let range = self.range(offset, u64::from(len));
+        Some(range.map(|range| Bytes::copy_from_slice(&self.bytes.read()[range])))
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        let range = self.writable().and_then(|()| self.range(offset, data.len() as u64));
+        Some(range.map(|range| self.bytes.write()[range].copy_from_slice(data)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[tokio::test]

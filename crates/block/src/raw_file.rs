@@ -12,7 +12,10 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::failpoint::{self, Point};
-use crate::{BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents};
+use crate::{
+    BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
+    check_range, merge_extents,
+};
 
 /// Reads up to this size share one pool of buffers.
 const POOLED_READ: usize = 1 << 20;
@@ -95,21 +98,13 @@ impl BlockDevice for RawFile {
 
     async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
         check_range(offset, u64::from(len), self.size)?;
-        let mut buffer = self.pool.take(len as usize);
-        self.on_file(move |file| {
-            file.read_exact_at(&mut buffer, offset)?;
-            Ok(buffer.freeze())
-        })
-        .await
+        let buffer = self.pool.take(len as usize);
+        self.on_file(move |file| filled(file, offset, buffer)).await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
         self.writable(offset, data.len() as u64)?;
-        self.on_file(move |file| {
-            failpoint::reach(Point::RawWrite)?;
-            Ok(file.write_all_at(&data, offset)?)
-        })
-        .await
+        self.on_file(move |file| written(file, offset, &data)).await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
@@ -136,6 +131,32 @@ impl BlockDevice for RawFile {
         })
         .await
     }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self)
+    }
+}
+
+impl BlockingDevice for RawFile {
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        let inside = check_range(offset, u64::from(len), self.size);
+        Some(inside.and_then(|()| filled(&self.file, offset, self.pool.take(len as usize))))
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        let writable = self.writable(offset, data.len() as u64);
+        Some(writable.and_then(|()| written(&self.file, offset, data)))
+    }
+}
+
+fn filled(file: &File, offset: u64, mut buffer: PooledBuffer) -> Result<Bytes, BlockError> {
+    file.read_exact_at(&mut buffer, offset)?;
+    Ok(buffer.freeze())
+}
+
+fn written(file: &File, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+    failpoint::reach(Point::RawWrite)?;
+    Ok(file.write_all_at(data, offset)?)
 }
 
 /// Punches a hole, or writes zeroes where the file system cannot.

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range, merge_extents};
 
-use crate::copy::read_run;
 use crate::digest::digests_of;
 use crate::digest_table::{GROUP, usize_of};
+use crate::examine::look_at;
 use crate::plan::widened;
 use crate::runs::block_runs;
 use crate::{Digest, DigestTable};
@@ -41,20 +41,17 @@ impl CheckedReader {
     async fn checked(&self, bytes: Range<u64>) -> Result<Bytes, BlockError> {
         let len = bytes.end - bytes.start;
         let run = Extent { offset: bytes.start, len, kind: ExtentKind::Data };
-        let data = read_run(&*self.inner, run).await?;
-        let (table, seen) = (self.table.clone(), data.clone());
-        tokio::task::spawn_blocking(move || {
-            let first = bytes.start / table.block_size().bytes();
-            let found = digests_of(&seen, table.block_size());
+        let table = self.table.clone();
+        let looked = look_at(&self.inner, run, move |data| {
+            let first = run.offset / table.block_size().bytes();
+            let found = digests_of(&data, table.block_size());
             let expected = table.get_many(first, found.len())?;
             match { found.iter().zip(&expected) }.position(|(found, expected)| found != expected) {
-                None => Ok(()),
+                None => Ok(data),
                 Some(index) => Err(mismatch(&table, first + index as u64)),
             }
-        })
-        .await
-        .map_err(std::io::Error::other)??;
-        Ok(data)
+        });
+        looked.await?
     }
 }
 

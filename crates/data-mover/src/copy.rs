@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::digest::digests_of;
 use crate::digest_table::{GROUP, usize_of};
+use crate::examine::look_at;
 use crate::plan::examined;
 use crate::runs::{Cut, WithoutExtents, each_run, send_runs};
 use crate::{BlockSize, CopyError, CopyPlan, Digest, DigestTable, Progress};
@@ -196,19 +197,7 @@ impl Copy {
     }
 
     async fn move_data(&self, run: Extent) -> Result<(), CopyError> {
-        let data = read_run(&*self.source, run).await.map_err(CopyError::source_at(run.offset))?;
-        self.counts.read.fetch_add(run.len, Ordering::AcqRel);
-        self.progress.add_read(run.len);
-
-        let first = run.offset / self.table.block_size().bytes();
-        let seen = data.clone();
-        let changes = self
-            .on_table(move |table| {
-                let found = digests_of(&seen, table.block_size());
-                let known = table.get_many(first, found.len()).map_err(CopyError::Table)?;
-                Ok(changes(first, &known, found))
-            })
-            .await?;
+        let (data, changes) = self.examine(run).await?;
         for change in changes {
             let bytes = self.table.bytes_of(change.blocks());
             let part = usize_of(bytes.start - run.offset)..usize_of(bytes.end - run.offset);
@@ -216,6 +205,23 @@ impl Copy {
             self.send(change, content).await?;
         }
         Ok(())
+    }
+
+    /// Reads a run and finds what differs from the table.
+    ///
+    /// Changes nothing, because a look goes on to its end even when its copy has been dropped.
+    async fn examine(&self, run: Extent) -> Result<(Bytes, Vec<Change>), CopyError> {
+        let table = self.table.clone();
+        let first = run.offset / table.block_size().bytes();
+        let looked = look_at(&self.source, run, move |data| {
+            let found = digests_of(&data, table.block_size());
+            let known = table.get_many(first, found.len()).map_err(CopyError::Table)?;
+            Ok((data, changes(first, &known, found)))
+        });
+        let seen = looked.await.map_err(CopyError::unseen_at(run.offset))?;
+        self.counts.read.fetch_add(run.len, Ordering::AcqRel);
+        self.progress.add_read(run.len);
+        seen
     }
 
     /// Blocks that the source says are zero: those that were not become so, none is read.
@@ -264,17 +270,6 @@ impl Copy {
         let table = self.table.clone();
         tokio::task::spawn_blocking(move || work(&table)).await.map_err(CopyError::Digest)?
     }
-}
-
-/// Reads a whole run; a device that returns another number of bytes is corrupt.
-pub(crate) async fn read_run(device: &dyn BlockDevice, run: Extent) -> Result<Bytes, BlockError> {
-    let corrupt = |what: String| BlockError::Corrupt { offset: run.offset, what };
-    let len = u32::try_from(run.len).map_err(|_| corrupt("a request is too long".to_owned()))?;
-    let data = device.read_at(run.offset, len).await?;
-    if data.len() as u64 != run.len {
-        return Err(corrupt(format!("{} bytes read where {len} were asked for", data.len())));
-    }
-    Ok(data)
 }
 
 /// Runs of blocks that differ; a run is all zero or has no zero block, because it leaves as one request.

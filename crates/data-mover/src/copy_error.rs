@@ -4,6 +4,8 @@ use std::io;
 
 use hub_block::BlockError;
 
+use crate::examine::NotSeen;
+
 /// A copy that did not reach its end; nothing may be concluded from the target but by its table.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,8 +63,11 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    pub(crate) fn source_at(offset: u64) -> impl FnOnce(BlockError) -> Self {
-        move |error| Self::Source { offset, error }
+    pub(crate) fn unseen_at(offset: u64) -> impl FnOnce(NotSeen) -> Self {
+        move |error| match error {
+            NotSeen::Unread(error) => Self::Source { offset, error },
+            NotSeen::Lost(error) => Self::Digest(error),
+        }
     }
 
     pub(crate) fn target_at(offset: u64) -> impl FnOnce(BlockError) -> Self {

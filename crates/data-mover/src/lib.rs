@@ -6,6 +6,7 @@ mod copy;
 mod copy_error;
 mod digest;
 mod digest_table;
+mod examine;
 mod image_seal;
 pub mod manifest;
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
+use hub_block::{BlockDevice, BlockError, BlockingDevice, Extent, ExtentKind, check_range};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use crate::copy::read_run;
-use crate::digest::digests_off_thread;
+use crate::digest::{digests_of, digests_off_thread};
 use crate::digest_table::{GROUP, usize_of};
+use crate::examine::read_run;
 use crate::{Digest, DigestTable};
 
 /// Zeroes are passed on in steps of so many blocks, which bounds the digests that are set at once.
@@ -34,6 +34,8 @@ pub struct ProvingDevice {
 
 struct Shared {
     inner: Arc<dyn BlockDevice>,
+    /// The same, where everything about a write can be done on one thread.
+    blocking: Option<Arc<dyn BlockingDevice>>,
     table: Arc<DigestTable>,
     under_way: Mutex<UnderWay>,
 }
@@ -51,10 +53,21 @@ struct Claim {
     overlapped: bool,
 }
 
+/// What a write does to blocks.
+struct Covered {
+    /// Those that change.
+    touched: Range<u64>,
+    /// Those whose whole content it brings.
+    whole: Range<u64>,
+    /// Where that content lies in its bytes.
+    part: Range<usize>,
+}
+
 impl ProvingDevice {
     /// Puts a table in front of an image; the table describes what the image holds now.
     pub fn new(inner: Arc<dyn BlockDevice>, table: Arc<DigestTable>) -> Self {
-        let shared = Shared { inner, table, under_way: Mutex::default() };
+        let blocking = inner.clone().blocking();
+        let shared = Shared { inner, blocking, table, under_way: Mutex::default() };
         let tasks = TaskTracker::new();
         // A closed tracker still takes tasks; being closed is what lets a wait for none of them end.
         tasks.close();
@@ -81,6 +94,25 @@ impl ProvingDevice {
     /// Bytes of data that were written with success, again counted again; zeroes do not count.
     pub fn bytes_written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
+    }
+
+    /// Writes on one thread; gives the data back when the image cannot without waiting.
+    ///
+    /// A thread that has begun goes on to its end, and is counted until then, whatever becomes of the caller.
+    async fn at_once(&self, offset: u64, data: Bytes) -> Result<Option<Bytes>, BlockError> {
+        let shared = self.shared.clone();
+        let Some(image) = shared.blocking.clone() else { return Ok(Some(data)) };
+        let (counted, written) = (self.tasks.token(), self.written.clone());
+        off_thread(move || {
+            let _to_the_end = counted;
+            let Some(done) = shared.write_now(&*image, offset, &data) else {
+                return Ok(Some(data));
+            };
+            done?;
+            written.fetch_add(data.len() as u64, Ordering::AcqRel);
+            Ok(None)
+        })
+        .await
     }
 
     /// Lets a write go on to its end, whatever becomes of the caller.
@@ -151,19 +183,50 @@ impl Shared {
         Ok(!claim.overlapped)
     }
 
-    async fn write(self: &Arc<Self>, offset: u64, data: Bytes) -> Result<(), BlockError> {
-        let size = self.table.block_size();
-        let end = offset + data.len() as u64;
-        let touched = offset / size.bytes()..end.div_ceil(size.bytes());
-        let id = self.claim(touched).await?;
+    /// Claims, writes, digests and releases, one after the other; `None` when the image cannot without waiting, and
+    /// has been written nothing then. Blocks.
+    fn write_now(
+        &self,
+        image: &dyn BlockingDevice,
+        offset: u64,
+        data: &[u8],
+    ) -> Option<Result<(), BlockError>> {
+        let Covered { touched, whole, part } = self.covered(offset, data.len());
+        let id = match self.claim_now(touched) {
+            Ok(id) => id,
+            Err(error) => return Some(Err(error)),
+        };
+        let written = image.write_now(offset, data);
+        let digests = match written {
+            Some(Ok(())) => digests_of(&data[part], self.table.block_size()),
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let released = self.release_now(id, |table| table.set_many(whole.start, &digests));
+        written.map(|written| written.and(released.map(drop)))
+    }
 
+    /// Which blocks a write touches and covers.
+    fn covered(&self, offset: u64, len: usize) -> Covered {
+        let size = self.table.block_size().bytes();
+        let end = offset + len as u64;
         let whole = whole_blocks(&self.table, offset..end);
-        let covered = self.table.bytes_of(whole.clone());
-        let part = usize_of(covered.start.saturating_sub(offset))
-            ..usize_of(covered.end.saturating_sub(offset));
-        let content = if whole.is_empty() { Bytes::new() } else { data.slice(part) };
-        let (written, digests) =
-            tokio::join!(self.inner.write_at(offset, data), digests_off_thread(content, size));
+        let bytes = self.table.bytes_of(whole.clone());
+        let part = if whole.is_empty() {
+            0..0
+        } else {
+            usize_of(bytes.start - offset)..usize_of(bytes.end - offset)
+        };
+        Covered { touched: offset / size..end.div_ceil(size), whole, part }
+    }
+
+    async fn write(self: &Arc<Self>, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        let Covered { touched, whole, part } = self.covered(offset, data.len());
+        let id = self.claim(touched).await?;
+        let content = data.slice(part);
+        let (written, digests) = tokio::join!(
+            self.inner.write_at(offset, data),
+            digests_off_thread(content, self.table.block_size())
+        );
 
         let digests = digests.map_err(|error| BlockError::Io(io::Error::other(error)));
         let (done, digests) = parted(written.and(digests));
@@ -267,6 +330,7 @@ impl BlockDevice for ProvingDevice {
         if data.is_empty() {
             return Ok(());
         }
+        let Some(data) = self.at_once(offset, data).await? else { return Ok(()) };
         let (shared, written) = (self.shared.clone(), self.written.clone());
         let len = data.len() as u64;
         self.to_the_end(async move {

@@ -9,8 +9,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
 
 use crate::DigestTable;
-use crate::copy::read_run;
 use crate::digest_table::{DIGEST_BYTES, GROUP, usize_of};
+use crate::examine::read_run;
 
 /// Bytes of a table that are asked for at a time.
 const REQUEST: u32 = 1 << 20;

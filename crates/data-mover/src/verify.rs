@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::copy::read_run;
-use crate::digest::digests_off_thread;
+use crate::digest::digests_of;
 use crate::digest_table::{GROUP, usize_of};
+use crate::examine::look_at;
 use crate::runs::{WithoutExtents, each_run, send_runs};
 use crate::{CopyError, CopyOptions, Digest, DigestTable, Progress};
 
@@ -160,11 +160,11 @@ impl Check<'_> {
     }
 
     async fn check_data(&self, run: Extent) -> Result<(), CopyError> {
-        let data = read_run(&*self.device, run).await.map_err(CopyError::source_at(run.offset))?;
+        let size = self.table.block_size();
+        let looked = look_at(&self.device, run, move |data| digests_of(&data, size));
+        let found = looked.await.map_err(CopyError::unseen_at(run.offset))?;
         self.read.fetch_add(run.len, Ordering::AcqRel);
         self.progress.add_read(run.len);
-        let size = self.table.block_size();
-        let found = digests_off_thread(data, size).await.map_err(CopyError::Digest)?;
         let first = run.offset / size.bytes();
         let expected = self.table.get_many(first, found.len()).map_err(CopyError::Table)?;
         for ((block, expected), found) in (first..).zip(expected).zip(found) {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hub_block::{
-    BlockDevice, BlockError, BufferPool, Extent, ExtentKind, PooledBuffer, check_range,
-    merge_extents,
+    BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
+    check_range, merge_extents,
 };
 use parking_lot::RwLock;
 
@@ -145,6 +145,18 @@ impl ImageBody {
         Ok(cluster)
     }
 
+    /// Reads on the calling thread, unless the base has to be asked. Blocks.
+    fn read_alone(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        let inside = check_range(offset, u64::from(len), self.virtual_size);
+        match inside.and_then(|()| self.read_own(offset, u64::from(len))) {
+            Ok((buffer, absent)) if absent.is_empty() || matches!(self.base, Base::Nothing) => {
+                Some(Ok(buffer.freeze()))
+            }
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Reads from under the image as many bytes of a range as there are.
     async fn read_base(&self, offset: u64, len: u64) -> Result<Bytes, BlockError> {
         let len = len.min(self.base_size().saturating_sub(offset));
@@ -247,5 +259,15 @@ impl ImageBody {
     /// The byte after the last host cluster that was handed out.
     fn file_end(&self) -> u64 {
         self.next.load(Ordering::Acquire) * self.geometry.cluster_size()
+    }
+}
+
+impl BlockingDevice for ImageBody {
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        self.read_alone(offset, len)
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        self.write_alone(offset, data)
     }
 }

@@ -44,6 +44,12 @@ impl ClusterLocks {
         }
     }
 
+    /// The lock, if nobody who asked earlier holds or waits for any of these clusters.
+    pub(crate) fn try_acquire(self: &Arc<Self>, clusters: Range<u64>) -> Option<ClusterGuard> {
+        let guard = self.enqueue(clusters);
+        self.is_free(guard.ticket).then_some(guard)
+    }
+
     fn enqueue(self: &Arc<Self>, clusters: Range<u64>) -> ClusterGuard {
         let mut queue = self.queue.lock();
         let ticket = queue.next_ticket;
@@ -93,6 +99,19 @@ mod tests {
         assert!(poll(third.as_mut()).is_pending());
         drop(held);
         assert!(poll(third.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn one_who_cannot_wait_takes_only_what_is_free() {
+        let locks = Arc::new(ClusterLocks::default());
+        let held = locks.try_acquire(0..4).unwrap();
+        assert!(locks.try_acquire(3..8).is_none());
+        let mut waiting = pin!(locks.acquire(2..6));
+        assert!(poll(waiting.as_mut()).is_pending());
+        assert!(locks.try_acquire(5..6).is_none(), "nobody overtakes one who waits");
+        assert!(locks.try_acquire(6..8).is_some());
+        drop(held);
+        assert!(poll(waiting.as_mut()).is_ready());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hub_block::{BlockDevice, BlockError, Extent};
+use hub_block::{BlockDevice, BlockError, BlockingDevice, Extent};
 use parking_lot::Mutex;
 
 use crate::body::{Base, Content, ImageBody};
@@ -165,6 +165,10 @@ impl BlockDevice for ImageUpdater {
 
     async fn flush(&self) -> Result<(), BlockError> {
         self.body.flush().await
+    }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self.body.clone())
     }
 }
 

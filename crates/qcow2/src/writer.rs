@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hub_block::{BlockDevice, BlockError, Extent};
+use hub_block::{BlockDevice, BlockError, BlockingDevice, Extent};
 use parking_lot::Mutex;
 
 use crate::body::{Base, Content, ImageBody};
@@ -206,5 +206,9 @@ impl BlockDevice for ImageWriter {
 
     async fn flush(&self) -> Result<(), BlockError> {
         self.body.flush().await
+    }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self.body.clone())
     }
 }

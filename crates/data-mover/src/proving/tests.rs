@@ -312,3 +312,74 @@ fn a_table_that_stalls_holds_up_no_other_connection() {
     });
     assert!(stall.join().unwrap(), "nothing else ran while the table stalled");
 }
+
+/// An image whose face for busy threads works, cannot without waiting, and fails, in turns.
+struct Moody {
+    inner: Arc<MemoryDevice>,
+    turn: AtomicU64,
+}
+
+#[async_trait]
+impl BlockDevice for Moody {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+        self.inner.read_at(offset, len).await
+    }
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
+        self.inner.write_at(offset, data).await
+    }
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
+        self.inner.write_zeroes(offset, len).await
+    }
+    async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+        self.inner.extents(offset, len).await
+    }
+    async fn flush(&self) -> Result<(), BlockError> {
+        self.inner.flush().await
+    }
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self)
+    }
+}
+
+impl BlockingDevice for Moody {
+    fn read_now(&self, _: u64, _: u32) -> Option<Result<Bytes, BlockError>> {
+        None
+    }
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        match self.turn.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => self.inner.write_now(offset, data),
+            1 => None,
+            _ => Some(self.inner.write_now(offset, &data[..100])?.and(Err(BlockError::NoSpace))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_at_once_is_written_all_the_same_and_one_that_fails_is_not_believed() {
+    let content = Oracle::new(5).disk(9 * 4_096, 4_096, 1);
+    let image = memory(vec![0; content.len()]);
+    let moody = Arc::new(Moody { inner: image.clone(), turn: AtomicU64::new(0) });
+    let table = Arc::new(DigestTable::temporary(image.size(), BlockSize::MIN).unwrap());
+    let device = ProvingDevice::new(moody, table.clone());
+    for (block, bytes) in (0..).zip(content.chunks(4_096)) {
+        let done = device.write_at(block * 4_096, Bytes::copy_from_slice(bytes)).await;
+        let known = if block % 3 == 2 {
+            assert!(matches!(done, Err(BlockError::NoSpace)));
+            Digest::UNKNOWN
+        } else {
+            done.unwrap();
+            Digest::of(bytes)
+        };
+        assert_eq!(table.get(block).unwrap(), known, "{block}");
+    }
+    assert_eq!(first_lie(&table, &image.snapshot()).unwrap(), None);
+    let naive = table_of(&image.snapshot(), BlockSize::MIN).unwrap().root().unwrap();
+    assert_eq!(device.settle().await.unwrap(), naive);
+    assert_eq!(device.bytes_written(), 6 * 4_096);
+}

@@ -70,6 +70,29 @@ impl ImageBody {
         .await
     }
 
+    /// Writes on the calling thread, unless others are at work on the clusters or the base has to be read first.
+    /// Blocks.
+    pub(super) fn write_alone(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        let len = data.len() as u64;
+        if let Err(error) = check_range(offset, len, self.virtual_size) {
+            return Some(Err(error));
+        }
+        let size = self.geometry.cluster_size();
+        let _held_to_the_end =
+            self.locks.try_acquire(offset / size..(offset + len).div_ceil(size))?;
+        if self.is_closed() {
+            return Some(Err(BlockError::ReadOnly));
+        }
+        if !matches!(self.base, Base::Nothing) {
+            match self.partial_on_base(offset, len) {
+                Ok(wanted) if wanted.is_empty() => (),
+                Ok(_) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(self.apply(offset, data, &Vec::new()))
+    }
+
     /// Reads what a partial write has to keep; only a first or last cluster can be partial.
     async fn read_bases(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bases, BlockError> {
         if matches!(self.base, Base::Nothing) {
