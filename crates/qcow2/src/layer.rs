@@ -3,23 +3,27 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hub_block::BlockError;
+use hub_block::{BlockError, BufferPool, PooledBuffer};
 
+use crate::cluster_codec::Unpacker;
 use crate::error::OpenError;
 use crate::format::{COPIED, OFFSET, index, words};
 use crate::header::Header;
+use crate::recent::Recent;
 use crate::run::{Run, TableView, resolve, table_spans};
 use crate::store_file::StoreFile;
-use crate::table_cache::TableCache;
+
+/// L2 tables that were used lately.
+pub(crate) type TableCache = Recent<Arc<[u64]>>;
 
 /// An open image: its header and L1 table; L2 tables are read when asked for.
-#[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) file: StoreFile,
     l1: Box<[u64]>,
     file_len: u64,
+    unpacker: Unpacker,
 }
 
 impl Layer {
@@ -28,7 +32,8 @@ impl Layer {
         let file_len = file.len().map_err(OpenError::io(path))?;
         let header = Header::read(&file, path, file_len)?;
         let l1 = read_l1(&file, path, &header)?;
-        Ok(Self { path: path.to_owned(), header, file, l1, file_len })
+        let unpacker = Unpacker::new(header.compression);
+        Ok(Self { path: path.to_owned(), header, file, l1, file_len, unpacker })
     }
 
     /// What this image says about a range within its size. Blocks.
@@ -52,6 +57,22 @@ impl Layer {
                 .map_err(|(place, fault)| fault.at(place, self.file.label()))?;
         }
         Ok(())
+    }
+
+    /// Unpacks the cluster whose compressed bytes begin at `host` and take at most `stored` bytes. Blocks.
+    pub(crate) fn unpack(
+        &self,
+        pool: &BufferPool,
+        (host, stored): (u64, u64),
+        cluster: &mut [u8],
+    ) -> Result<(), BlockError> {
+        // The last sector of a file need not be whole.
+        let mut packed: PooledBuffer = pool.take(index(stored));
+        let len = self.file.read_up_to_at(&mut packed, host)?;
+        self.unpacker.unpack(&packed[..len], cluster).map_err(|what| BlockError::Corrupt {
+            offset: host,
+            what: format!("{what} in {}", self.file.label()),
+        })
     }
 
     fn table_offset(&self, number: u64) -> Result<Option<u64>, BlockError> {

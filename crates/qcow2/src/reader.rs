@@ -12,14 +12,18 @@ use hub_block::{
 use crate::error::OpenError;
 use crate::format::index;
 use crate::gate::{BackingGate, Escapes};
-use crate::layer::Layer;
+use crate::layer::{Layer, TableCache};
+use crate::recent::Recent;
 use crate::run::{Run, RunKind};
 use crate::store_file::blocking;
-use crate::table_cache::TableCache;
 
 /// The longest chain that is opened, in images.
 pub const MAX_DEPTH: usize = 256;
 
+/// Bytes of L2 tables that are kept.
+const TABLE_BUDGET: u64 = 32 << 20;
+/// Bytes of unpacked clusters that are kept.
+const UNPACKED_BUDGET: u64 = 8 << 20;
 /// Reads up to this size share one pool of buffers.
 const POOLED_READ: usize = 1 << 20;
 /// Extents are looked up in windows of this many bytes, so that a large disk takes little memory.
@@ -28,7 +32,7 @@ const WINDOW: u64 = 1 << 30;
 /// An image and everything it stands on, for reading.
 ///
 /// Refcounts are not looked at; [`check_image`](crate::check_image) does that.
-/// Compressed clusters are refused when a read meets one.
+/// A compressed cluster that does not unpack to exactly one cluster is corrupt at its place in the file.
 pub struct ImageReader {
     chain: Arc<Chain>,
     info: ImageInfo,
@@ -57,6 +61,8 @@ struct Chain {
     /// The image itself first.
     layers: Vec<Layer>,
     cache: TableCache,
+    /// Clusters that were unpacked for a part of them, and may be asked for the rest.
+    unpacked: Recent<Bytes>,
     pool: BufferPool,
 }
 
@@ -85,9 +91,11 @@ impl ImageReader {
         }
         let info = info_of(&layers[0]);
         let sizes = layers.iter().map(|it| it.header.geometry.cluster_size());
-        let cache = TableCache::new(sizes.max().unwrap_or(0));
+        let largest = sizes.max().unwrap_or(0);
+        let cache = Recent::new(largest, TABLE_BUDGET, 16, 1024);
+        let unpacked = Recent::new(largest, UNPACKED_BUDGET, 2, 64);
         let pool = BufferPool::new(POOLED_READ, 16);
-        Ok(Self { chain: Arc::new(Chain { layers, cache, pool }), info })
+        Ok(Self { chain: Arc::new(Chain { layers, cache, unpacked, pool }), info })
     }
 
     /// How many images the chain has.
@@ -176,14 +184,40 @@ impl Chain {
             let target = &mut buffer[start..start + index(run.len)];
             match run.kind {
                 RunKind::Data { host } => self.layers[layer].file.read_exact_at(target, host)?,
-                RunKind::Compressed { host, .. } => {
-                    let what = format!("the compressed cluster at offset {host}");
-                    return Err(BlockError::Unsupported(what));
+                RunKind::Compressed { host, stored, start } => {
+                    self.read_packed(layer, (host, stored), start, target)?;
                 }
                 RunKind::Zero | RunKind::Absent => target.fill(0),
             }
         }
         Ok(buffer.freeze())
+    }
+
+    /// Reads a part of a compressed cluster; who asks for all of it at once gets it without a copy.
+    fn read_packed(
+        &self,
+        layer: usize,
+        packed: (u64, u64),
+        start: u64,
+        target: &mut [u8],
+    ) -> Result<(), BlockError> {
+        let image = &self.layers[layer];
+        let len = image.header.geometry.cluster_len();
+        if target.len() == len {
+            return image.unpack(&self.pool, packed, target);
+        }
+        let cluster = match self.unpacked.get((layer, packed.0)) {
+            Some(cluster) => cluster,
+            None => {
+                let mut cluster = vec![0; len];
+                image.unpack(&self.pool, packed, &mut cluster)?;
+                let cluster = Bytes::from(cluster);
+                self.unpacked.insert((layer, packed.0), cluster.clone());
+                cluster
+            }
+        };
+        target.copy_from_slice(&cluster[index(start)..][..target.len()]);
+        Ok(())
     }
 
     fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {

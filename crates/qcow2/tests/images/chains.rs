@@ -173,35 +173,6 @@ async fn images_of_other_tools_are_read() {
     }
 }
 
-#[tokio::test]
-async fn what_we_do_not_read_is_refused_by_name() {
-    if !qemu::available() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(at("raw"), vec![3; 1 << 20]).unwrap();
-    let create = |options: &str, name: &str| {
-        qemu::img(&["create", "-q", "-f", "qcow2", "-o", options, &at(name), "1M"]).unwrap();
-        open(folder.path(), name).err().unwrap().to_string()
-    };
-    assert!(create("extended_l2=on", "extended").contains("extended L2"));
-    let external = format!("data_file={}", at("data"));
-    assert!(create(&external, "external").contains("external data file"));
-    let raw = format!("backing_file={},backing_fmt=raw", at("raw"));
-    assert!(create(&raw, "over-raw").contains("records its backing file as \"raw\""));
-
-    for kind in ["zlib", "zstd"] {
-        let (source, options) = (at("raw"), format!("compression_type={kind}"));
-        let target = at(kind);
-        let convert = ["convert", "-c", "-o", &options, "-f", "raw", "-O", "qcow2"];
-        qemu::img(&[&convert[..], &[&source, &target]].concat()).unwrap();
-        let reader = open(folder.path(), kind).unwrap();
-        let read = reader.read_at(0, 512).await;
-        assert!(matches!(read, Err(BlockError::Unsupported(_))), "{kind}: {read:?}");
-    }
-}
-
 /// Makes an image over a backing name, unless it is there, and returns why it cannot be opened.
 async fn refused(folder: &Path, name: &str, backing: &str) -> anyhow::Result<OpenError> {
     let path = folder.join(name);

@@ -5,10 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use hub_block::BlockDevice;
+use hub_block::{BlockDevice, BlockError};
 use hub_qcow2::{ImageWriter, check_with_frame};
 
 use crate::model::{make_image, open, overlay};
+use crate::qemu;
 
 /// Everything that a verification looks at, as one number; none for an image that is refused.
 async fn proof(folder: &Path, name: &str) -> anyhow::Result<Option<u64>> {
@@ -67,6 +68,47 @@ async fn p4_every_single_bit_of_an_image_is_covered() {
             file.write_all_at(&[*byte], at as u64).unwrap();
         }
         assert_eq!(proof(folder.path(), name).await.unwrap(), good);
+    }
+}
+
+/// Compressed clusters as another tool packs them: end to end, across sectors and host clusters.
+#[tokio::test]
+async fn p4_every_byte_of_a_compressed_image_is_covered() {
+    if !qemu::available() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    let source: Vec<u8> = (0..8192_usize).map(|at| (at * at / 97 % 19).to_le_bytes()[0]).collect();
+    std::fs::write(&raw, &source).unwrap();
+    for kind in ["zlib", "zstd"] {
+        let path = folder.path().join(kind);
+        let (from, to) = (qemu::text(&raw).unwrap(), qemu::text(&path).unwrap());
+        let options = format!("cluster_size=512,compression_type={kind}");
+        let convert = ["convert", "-c", "-o", &options, "-f", "raw", "-O", "qcow2", from, to];
+        qemu::img(&convert).unwrap();
+        let good = proof(folder.path(), kind).await.unwrap();
+        assert!(good.is_some());
+        let bytes = std::fs::read(&path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let mut served = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            file.write_all_at(&[byte ^ 1 << (at % 8)], at as u64).unwrap();
+            let found = proof(folder.path(), kind).await.unwrap();
+            assert_ne!(found, good, "bit {} of byte {at} of {kind}", at % 8);
+            if let Ok(reader) = open(folder.path(), kind) {
+                match reader.read_at(0, 8192).await {
+                    Ok(same) if same == source => served += 1,
+                    Ok(_) | Err(BlockError::Unsupported(_)) => (),
+                    Err(BlockError::Corrupt { offset, what }) => {
+                        assert!(offset < bytes.len() as u64 && what.contains(kind), "{what}");
+                    }
+                    Err(other) => panic!("byte {at} of {kind}: {other}"),
+                }
+            }
+            file.write_all_at(&[*byte], at as u64).unwrap();
+        }
+        assert!(served > 0 && served < bytes.len(), "{served} of {} had no effect", bytes.len());
     }
 }
 

@@ -4,6 +4,7 @@ mod chains;
 mod contract;
 mod damage;
 mod frame;
+mod interop;
 mod model;
 mod qemu;
 mod updates;
