@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hub_block::failpoint::{self, Point};
+use hub_block::trail;
 use rustix::fs::{CWD, RenameFlags};
 
 /// Creates a directory with its ancestors below `root`, each durable; `root` itself must exist.
@@ -29,7 +30,10 @@ fn create_dirs_with(
         let parent = at.clone();
         at.push(part);
         match fs::create_dir(&at) {
-            Ok(()) => failpoint::reach(Point::DirectoryMade)?,
+            Ok(()) => {
+                trail::directory_made(&at);
+                failpoint::reach(Point::DirectoryMade)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
             Err(error) => return Err(error),
         }
@@ -42,7 +46,7 @@ fn create_dirs_with(
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     failpoint::reach(Point::DirectorySync)?;
-    File::open(dir)?.sync_all()?;
+    trail::sync_directory(dir, || File::open(dir)?.sync_all())?;
     failpoint::reach(Point::DirectorySynced)
 }
 
@@ -50,11 +54,16 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     failpoint::reach(Point::FileNaming)?;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => failpoint::reach(Point::FileNamed),
+        Ok(()) => {
+            trail::renamed(from, to);
+            failpoint::reach(Point::FileNamed)
+        }
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             // This file system cannot rename without replacing; a link cannot replace either.
             fs::hard_link(from, to)?;
-            fs::remove_file(from)
+            fs::remove_file(from)?;
+            trail::renamed(from, to);
+            failpoint::reach(Point::FileNamed)
         }
         Err(error) => Err(error.into()),
     }
@@ -62,26 +71,28 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes files that may be gone already, then makes their absence durable.
 pub(crate) fn remove_files(dir: &Path, files: &[PathBuf]) -> io::Result<()> {
-    let mut removed = false;
     for file in files {
         failpoint::reach(Point::FileRemoving)?;
         match fs::remove_file(file) {
             Ok(()) => {
-                removed = true;
+                trail::removed(file);
                 failpoint::reach(Point::FileRemoved)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(error),
         }
     }
-    if removed { sync_dir(dir) } else { Ok(()) }
+    // A file that was gone already may be gone in memory only: who removed it may have died before this step.
+    sync_dir(dir)
 }
 
 /// Creates a file that must not exist, with this content, durable but for its name.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    trail::created(&file, path);
     file.write_all(content)?;
-    file.sync_all()?;
+    trail::wrote(&file, 0, content);
+    trail::sync(&file, || file.sync_all())?;
     failpoint::reach(Point::FileWritten)
 }
 
@@ -117,6 +128,16 @@ mod tests {
             assert_eq!(made, root.join("vm/disk"));
             assert_eq!(synced, [root.to_owned(), root.join("vm")]);
         }
+    }
+
+    /// Promise P2: a file that is gone may be gone in memory only, so that a power cut would bring it back.
+    #[test]
+    fn p2_a_file_that_is_gone_is_not_taken_for_durably_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = trail::follow(folder.path());
+        remove_files(folder.path(), &[folder.path().join("a")]).unwrap();
+        let synced = trail::Step::DirectorySynced { path: folder.path().to_owned() };
+        assert!(trail.steps().iter().any(|(_, step)| *step == synced));
     }
 
     #[test]

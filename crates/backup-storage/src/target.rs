@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hub_block::{BlockDevice, BlockError, RawFile};
+use hub_block::{BlockDevice, BlockError, RawFile, trail};
 use hub_data_mover::{BlockSize, Digest, DigestTable, ManifestWriter, ProvingDevice};
 use hub_domain::capacity::Capacity;
 use hub_domain::source::{NbdAddress, ParentTable, PreparedTarget};
@@ -101,7 +101,9 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         for file in self.files.iter().filter(|file| is_ours(file)) {
             // A file that is gone already is as good as removed; whatever else stays is `.partial` and swept later.
-            let _ = fs::remove_file(&file.0);
+            if fs::remove_file(&file.0).is_ok() {
+                trail::removed(&file.0);
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ mod storage {
     pub(crate) mod fixture;
     mod images;
     mod points;
+    mod power;
+    mod power_cut;
     mod replicas;
     mod restores;
     mod rot;

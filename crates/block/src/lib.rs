@@ -9,6 +9,7 @@ pub mod failpoint;
 mod faulty;
 mod memory;
 mod raw_file;
+pub mod trail;
 
 pub use buffer::{ALIGNMENT, BufferPool, PooledBuffer};
 pub use device::{BlockDevice, BlockingDevice, check_range};

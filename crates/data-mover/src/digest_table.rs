@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hub_block::failpoint::{self, Point};
+use hub_block::trail;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::{BlockSize, Digest};
@@ -212,7 +213,7 @@ impl DigestTable {
         let place = self.place(first..first.saturating_add(count))?;
         self.check_thawed()?;
         failpoint::reach(Point::TableWrite)?;
-        self.file.write_all_at(raw, place)
+        self.write_file(raw, place)
     }
 
     fn punch(&self, blocks: Range<u64>) -> io::Result<()> {
@@ -221,17 +222,26 @@ impl DigestTable {
         let len = (blocks.end - blocks.start) * DIGEST_BYTES;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, place, len) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                trail::cleared(&self.file, place, len);
+                Ok(())
+            }
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                 let zeroes = vec![0; usize_of(len.min(GROUP * DIGEST_BYTES))];
                 for at in (0..len).step_by(zeroes.len()) {
                     let step = usize_of((len - at).min(zeroes.len() as u64));
-                    self.file.write_all_at(&zeroes[..step], place + at)?;
+                    self.write_file(&zeroes[..step], place + at)?;
                 }
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn write_file(&self, bytes: &[u8], place: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, place)?;
+        trail::wrote(&self.file, place, bytes);
+        Ok(())
     }
 
     fn check_thawed(&self) -> io::Result<()> {

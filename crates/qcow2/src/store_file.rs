@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hub_block::failpoint::{self, Point};
-use hub_block::{BlockError, BufferPool};
+use hub_block::{BlockError, BufferPool, trail};
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 
@@ -48,6 +48,7 @@ impl StoreFile {
     /// Creates a file that must not exist; space is reserved ahead of writing up to `limit` bytes.
     pub(crate) fn create_new(path: &Path, limit: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        trail::created(&file, path);
         Ok(Self::over(file, path, limit))
     }
 
@@ -128,7 +129,10 @@ impl StoreFile {
         self.require_sound()?;
         failpoint::reach(Point::ImageWrite)?;
         match &self.direct {
-            Some(direct) if direct.write_all_at(bytes, offset)? => Ok(()),
+            Some(direct) if direct.write_all_at(bytes, offset)? => {
+                trail::wrote(&self.file, offset, bytes);
+                Ok(())
+            }
             Some(_) | None => self.write_pages(bytes, offset),
         }
     }
@@ -142,6 +146,7 @@ impl StoreFile {
 
     fn write_pages(&self, bytes: &[u8], offset: u64) -> Result<(), BlockError> {
         self.file.write_all_at(bytes, offset)?;
+        trail::wrote(&self.file, offset, bytes);
         let len = bytes.len() as u64;
         let before = self.buffered.fetch_add(len, Ordering::Relaxed);
         // Whoever fills a stretch writes it back, while others go on with the next one.
@@ -162,6 +167,7 @@ impl StoreFile {
         }
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), start, target - start) {
             Ok(()) => {
+                trail::resized(&self.file, target);
                 reserve.end = target;
                 reserve.step = (reserve.step * 2).min(LARGEST_RESERVE);
             }
@@ -179,14 +185,17 @@ impl StoreFile {
     pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {
         self.require_sound()?;
         failpoint::reach(Point::ImageResize)?;
-        Ok(self.file.set_len(len)?)
+        self.file.set_len(len)?;
+        trail::resized(&self.file, len);
+        Ok(())
     }
 
     /// Makes everything written durable, wherever it was written back before. After one failure nothing more is believed: the kernel may have
     /// dropped the pages that it could not write, and a second attempt would succeed without them.
     pub(crate) fn sync(&self) -> Result<(), BlockError> {
         self.require_sound()?;
-        failpoint::reach(Point::ImageSync).and_then(|()| self.file.sync_data()).map_err(|error| {
+        let sync = || failpoint::reach(Point::ImageSync).and_then(|()| self.file.sync_data());
+        trail::sync(&self.file, sync).map_err(|error| {
             self.sync_failed.store(true, Ordering::Release);
             error.into()
         })

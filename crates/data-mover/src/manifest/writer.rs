@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hub_block::failpoint::{self, Point};
+use hub_block::trail;
 
 use super::header::{Header, WRITTEN_LEN};
 use super::{ManifestError, ManifestIdentity};
@@ -33,7 +34,9 @@ impl ManifestWriter {
     ) -> Result<Self, ManifestError> {
         let len = u64::from(WRITTEN_LEN) + table_bytes(capacity, block_size)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        trail::created(&file, path);
         file.set_len(len)?;
+        trail::resized(&file, len);
         failpoint::reach(Point::ManifestCreated)?;
         let file = Arc::new(file);
         let table = DigestTable::over(file.clone(), WRITTEN_LEN.into(), capacity, block_size)?;
@@ -61,11 +64,12 @@ impl ManifestWriter {
         };
         header.check_agreement()?;
         let bytes = header.encode()?;
-        self.file.sync_all()?;
+        trail::sync(&self.file, || self.file.sync_all())?;
         failpoint::reach(Point::ManifestTableSynced)?;
         self.file.write_all_at(&bytes, 0)?;
+        trail::wrote(&self.file, 0, &bytes);
         failpoint::reach(Point::ManifestHeaderWritten)?;
-        self.file.sync_all()?;
+        trail::sync(&self.file, || self.file.sync_all())?;
         failpoint::reach(Point::ManifestSealed)?;
         Ok(root)
     }
