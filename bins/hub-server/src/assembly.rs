@@ -1,5 +1,6 @@
 //! The wiring: the only place that knows every concrete type.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use hub_backup::Backup;
 use hub_backup_storage::{HubStorage, HubStorageOptions};
 use hub_block::failpoint::{self, Point};
 use hub_discovery::Discovery;
+use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_job_runner::Supervisor;
 use hub_nbd::{Exports, Server, ServerOptions};
 use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError};
@@ -44,6 +46,12 @@ pub(crate) struct HubServer {
     pub(crate) nbd_address: SocketAddr,
     /// Cancelled first of all when the hub stops: event streams end with it.
     pub(crate) stop: CancellationToken,
+}
+
+/// Jobs that an earlier hub left, and that go on.
+pub(crate) struct Waiting {
+    backups: BTreeSet<BackupRunId>,
+    replications: BTreeSet<ReplicationJobId>,
 }
 
 /// Opens the catalogue, binds the NBD port, and gives every part what it works with.
@@ -137,20 +145,35 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
 }
 
 impl HubServer {
-    /// Ends what a predecessor left at work, before anything new begins.
-    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+    /// Puts in order what a predecessor left at work, before anything new begins; what may go on is
+    /// [taken up](Self::take_up) later.
+    pub(crate) async fn recover(&self) -> Result<Waiting, StoreError> {
         let backups = self.backup.recover().await?;
         let replications = self.replication.recover().await?;
         self.restore.recover().await?;
-        if backups.interrupted + backups.deleted + replications > 0 {
+        let found = [
+            backups.interrupted,
+            backups.requeued,
+            backups.deleted,
+            replications.interrupted,
+            replications.requeued,
+        ];
+        if found.into_iter().any(|count| count > 0) {
             tracing::warn!(
                 backups.interrupted,
+                backups.requeued,
                 backups.deleted,
-                replications.interrupted = replications,
-                "an earlier hub was stopped at work; its jobs are ended"
+                replications.interrupted,
+                replications.requeued,
+                "an earlier hub was stopped at work; its jobs go on or are ended"
             );
         }
-        Ok(())
+        Ok(Waiting { backups: backups.waiting, replications: replications.waiting })
+    }
+
+    /// Runs what waits, once the VMAs can reach the exports.
+    pub(crate) fn take_up(&self, waiting: Waiting) {
+        self.api.take_up(waiting.backups, waiting.replications);
     }
 
     /// Stops in the order that loses nothing: no new work, jobs ended and stored, ports closed, catalogue closed.

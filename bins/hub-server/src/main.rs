@@ -47,10 +47,12 @@ async fn run(settings: &Settings, flags: &Flags, lock: File) -> Result<()> {
     // Listened for from the beginning, so that a signal during the start is not lost.
     let mut signals = signals::Signals::listen()?;
     let (hub, nbd) = assembly::assemble(settings).await?;
-    hub.recover().await.context("what an earlier hub left could not be put in order")?;
+    let waiting =
+        hub.recover().await.context("what an earlier hub left could not be put in order")?;
     failpoint::reach(Point::StartRecovered)?;
     first_start::prepare(&hub, settings, flags.initial_token_file.as_deref()).await?;
     let mut listeners = listeners::start(&hub, nbd, settings)?;
+    hub.take_up(waiting);
     say(&format!("API listening on http://{}", listeners.api_address));
     say(&format!("NBD listening on {}", hub.nbd_address));
     tracing::info!(api.address = %listeners.api_address, nbd.address = %hub.nbd_address,

@@ -30,6 +30,7 @@ use crate::hub_storage::HubStorage;
 use crate::layout::{self, ImageFiles};
 use crate::proof;
 use crate::reservation::Reservation;
+use crate::resume;
 use crate::target::{
     self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
 };
@@ -68,6 +69,12 @@ pub(crate) async fn prepare(
     let relative = order.path();
     let place = PathBuf::from(&order.repository.path);
     let files = ImageFiles::of_point(&place, &relative)?;
+    if order.resume {
+        if let Some(target) = resume::take_up(storage, &files, &relative, order.capacity).await {
+            return Ok(target);
+        }
+        abandon(storage, &order.repository, &relative).await?;
+    }
     let reservation = storage.in_use.take(&files.image)?;
     let (order, path) = (order.clone(), relative.clone());
     let made = blocking(&place, move || create(&order, &path, reservation)).await?;
@@ -125,7 +132,10 @@ fn create(
     unfinished.own(&files.partial_image)?;
     failpoint::reach(Point::TargetCreated).map_err(io_at(&files.partial_image))?;
     let image = TargetImage::Written(Arc::new(image));
-    let target = NewTarget { files, image, manifest, parent, unfinished, reservation };
+    let parent_root = parent.as_ref().map(|parent| parent.root);
+    let kept = None;
+    let target =
+        NewTarget { files, image, manifest, parent, parent_root, kept, unfinished, reservation };
     Ok(Created { target, block_size, no_parent_reason })
 }
 
@@ -221,8 +231,16 @@ pub(crate) async fn seal(
 
 fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, StorageError> {
     // Dropped in reverse order: after an error the path is free when what is unfinished has been removed.
-    let SettledTarget { reservation, unfinished, files, image, manifest, parent_root, root } =
-        settled;
+    let SettledTarget {
+        reservation,
+        unfinished,
+        files,
+        image,
+        manifest,
+        parent_root,
+        root,
+        brought: _,
+    } = settled;
     let identity = ManifestIdentity {
         image_seal: Some(proof::seal(&files.partial_image)?),
         ..manifest_identity(

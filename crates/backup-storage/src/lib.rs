@@ -12,6 +12,7 @@ mod proof;
 mod replica;
 mod reservation;
 mod restore_file;
+mod resume;
 mod target;
 
 pub use hub_storage::{HubStorage, HubStorageOptions};

@@ -19,6 +19,7 @@ use crate::hub_storage::HubStorage;
 use crate::image::not_created;
 use crate::layout::{self, ImageFiles};
 use crate::reservation::Reservation;
+use crate::resume;
 use crate::target::{
     self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
 };
@@ -31,6 +32,11 @@ pub(crate) async fn prepare(
     let relative = layout::replica_path(order.vm, order.disk, order.format);
     let root = storage.options.replica_dir.clone();
     let files = ImageFiles::of_replica(&root, &relative)?;
+    if order.resume
+        && let Some(target) = resume::take_up(storage, &files, &relative, order.capacity).await
+    {
+        return Ok(target);
+    }
     let reservation = storage.in_use.take(&files.image)?;
     let (order, path) = (order.clone(), relative.clone());
     let block_size = BlockSize::for_capacity(order.capacity.bytes());
@@ -77,7 +83,11 @@ fn open(
         }
     };
     failpoint::reach(Point::ReplicaOpened).map_err(io_at(&files.image))?;
-    Ok((NewTarget { files, image, manifest, parent, unfinished, reservation }, reason))
+    let parent_root = parent.as_ref().map(|parent| parent.root);
+    let kept = None;
+    let new =
+        NewTarget { files, image, manifest, parent, parent_root, kept, unfinished, reservation };
+    Ok((new, reason))
 }
 
 /// The digests of a replica that is complete and fits, or the reason for writing it anew.

@@ -120,7 +120,12 @@ pub(crate) struct NewTarget {
     pub(crate) files: ImageFiles,
     pub(crate) image: TargetImage,
     pub(crate) manifest: ManifestWriter,
+    /// The digests that the VMA compares with.
     pub(crate) parent: Option<Parent>,
+    /// The root of the point that the image stands on.
+    pub(crate) parent_root: Option<Digest>,
+    /// Bytes that earlier attempts have brought, when the image is not a fresh one.
+    pub(crate) kept: Option<u64>,
     pub(crate) unfinished: Unfinished,
     pub(crate) reservation: Reservation,
 }
@@ -132,6 +137,7 @@ pub(crate) struct OpenTarget {
     pub(crate) manifest: ManifestWriter,
     pub(crate) parent_root: Option<Digest>,
     pub(crate) unfinished: Unfinished,
+    kept: u64,
     reservation: Reservation,
     proving: Arc<ProvingDevice>,
     export: ExportHandle,
@@ -147,6 +153,8 @@ pub(crate) struct SettledTarget {
     pub(crate) unfinished: Unfinished,
     pub(crate) reservation: Reservation,
     pub(crate) root: Digest,
+    /// Bytes that all attempts have brought.
+    pub(crate) brought: u64,
 }
 
 impl OpenTarget {
@@ -170,6 +178,7 @@ impl OpenTarget {
             unfinished: self.unfinished,
             reservation: self.reservation,
             root,
+            brought: self.kept.saturating_add(self.proving.bytes_written()),
         })
     }
 
@@ -218,7 +227,8 @@ pub(crate) fn open(
         files: new.files,
         image: new.image,
         manifest: new.manifest,
-        parent_root: new.parent.map(|parent| parent.root),
+        parent_root: new.parent_root,
+        kept: new.kept.unwrap_or(0),
         unfinished: new.unfinished,
         reservation: new.reservation,
         proving,
@@ -232,6 +242,7 @@ pub(crate) fn open(
         block_size: block_size.get(),
         parent,
         no_parent_reason,
+        kept_bytes: new.kept,
     })
 }
 

@@ -94,6 +94,15 @@ impl Bench {
         Ok(self.backup.run(run, self.cancel.clone()).await?)
     }
 
+    /// Recovers as the next hub does, and runs what waits; how each run ended.
+    pub(crate) async fn next_hub(&self) -> anyhow::Result<Vec<JobStatus>> {
+        let mut ends = Vec::new();
+        for run in self.backup.recover().await?.waiting {
+            ends.push(self.backup.run(run, CancellationToken::new()).await?);
+        }
+        Ok(ends)
+    }
+
     pub(crate) async fn back_up(&self, backup_type: BackupType) -> anyhow::Result<JobStatus> {
         self.run(self.start(backup_type).await?).await
     }

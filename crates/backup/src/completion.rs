@@ -36,6 +36,7 @@ impl Backup {
         };
         // From here on the catalogue may know the point even if it did not say so: only its word allows to undo.
         disk.settled = true;
+        disk.sent_after_that();
         if !self.patiently(|| self.record(disk, report, &sealed)).await? {
             self.abandon(scene, &disk.job).await;
             self.end_job(disk.job.id, &Ending::Stopped).await?;
@@ -91,7 +92,8 @@ impl Backup {
         job.state = state;
         job.proof = Some(proof.clone());
         job.stored_bytes = sealed.stored_bytes;
-        job.bytes = job.bytes.max(report.bytes);
+        job.bytes = job.bytes.max(disk.job.bytes);
+        job.attempt = disk.job.attempt.clone();
         job.change_id.clone_from(&report.change_id);
         job.method.clone_from(&report.method);
         job.method_reason = report.method_reason.clone().or(job.method_reason);

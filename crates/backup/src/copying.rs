@@ -2,12 +2,13 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
-use hub_domain::source::{CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
+use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
 use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Backup;
+use crate::attempts::{copy_name, newest_attempt};
 use crate::ending::Ending;
 use crate::preparation::DiskWork;
 use crate::run::Scene;
@@ -20,9 +21,9 @@ impl Backup {
         disks: &mut [DiskWork],
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
-        let followed = self.follow(scene, disks, cancel).await;
+        let job = copy_name(scene.run.id, newest_attempt(disks));
+        let followed = self.follow(scene, &job, disks, cancel).await;
         if !matches!(followed, Ok(Ending::Nothing)) {
-            let job = scene.run.id.to_string();
             stop_copy(self.source.as_ref(), &scene.node, &job, self.options.watch).await;
         }
         followed
@@ -32,12 +33,13 @@ impl Backup {
     async fn follow(
         &self,
         scene: &Scene,
+        job: &str,
         disks: &mut [DiskWork],
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
         let order = CopyOrder {
             kind: CopyKind::Backup,
-            job: scene.run.id.to_string(),
+            job: job.to_owned(),
             vm: scene.vm.facts.vmware_vm_id.clone(),
             credential: scene.credential.clone(),
             disks: disks.iter().filter_map(ordered).collect(),
@@ -49,23 +51,17 @@ impl Backup {
         };
         let mut watch = match started {
             Ok(watch) => watch,
-            Err(fault) => return Ok(Ending::Fault(fault)),
+            Err(fault) => return Ok(self.ending_by(disks, fault)),
         };
         loop {
             match cancel.run_until_cancelled(watch.next()).await {
                 None => return Ok(Ending::Stopped),
-                Some(Err(fault)) => return Ok(Ending::Fault(fault)),
+                Some(Err(fault)) => return Ok(self.ending_by(disks, fault)),
                 Some(Ok(None)) => (),
                 Some(Ok(Some(status))) => {
-                    self.hear(scene, disks, &status, cancel).await?;
-                    if disks.iter().all(|disk| disk.settled) {
-                        return Ok(Ending::Nothing);
-                    }
-                    if cancel.is_cancelled() {
-                        return Ok(Ending::Stopped);
-                    }
-                    if status.phase.is_terminal() {
-                        return Ok(status.fault.map_or(Ending::Nothing, Ending::Fault));
+                    self.hear(scene, disks, &status).await?;
+                    if status.phase.is_terminal() || disks.iter().all(DiskWork::has_ended) {
+                        return self.settle(scene, disks, status.fault, cancel).await;
                     }
                 }
             }
@@ -80,24 +76,66 @@ impl Backup {
         scene: &Scene,
         disks: &mut [DiskWork],
         status: &CopyStatus,
-        cancel: &CancellationToken,
     ) -> Result<(), StoreError> {
-        for disk in disks.iter_mut().filter(|disk| !disk.settled) {
+        for disk in disks.iter_mut().filter(|disk| !disk.has_ended()) {
             let about = |report: &&DiskCopyStatus| report.key == disk.job.disk_key;
             let Some(report) = status.disks.iter().find(about) else { continue };
-            disk.job.bytes = disk.job.bytes.max(report.bytes);
+            disk.job.bytes = disk.job.bytes.max(report.bytes.after(disk.earlier));
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => self.tell_progress(disk, report).await,
-                CopyPhase::Succeeded => self.complete(scene, disk, report, cancel).await?,
+                CopyPhase::Succeeded => disk.copied = Some(report.clone()),
                 CopyPhase::Failed | CopyPhase::Cancelled => {
                     let fault = report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase));
+                    if self.worth_another(disk, &fault).is_some() {
+                        disk.lost = Some(fault);
+                        continue;
+                    }
                     disk.settled = true;
                     self.abandon(scene, &disk.job).await;
+                    let fault = as_the_hub_knows_it(fault, &scene.repository.name);
                     self.end_job(disk.job.id, &Ending::Fault(fault)).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Seals what was copied, after the last disk: until then a loss could still ask for another instant of all.
+    async fn settle(
+        &self,
+        scene: &Scene,
+        disks: &mut [DiskWork],
+        fault: Option<Fault>,
+        cancel: &CancellationToken,
+    ) -> Result<Ending, StoreError> {
+        let lost = disks.iter().find_map(|disk| disk.lost.clone());
+        if let Some(fault) = lost {
+            return Ok(self.ending_by(disks, fault));
+        }
+        for disk in disks.iter_mut().filter(|disk| !disk.settled) {
+            let Some(report) = disk.copied.take() else { continue };
+            self.complete(scene, disk, &report, cancel).await?;
+            if cancel.is_cancelled() {
+                return Ok(Ending::Stopped);
+            }
+        }
+        Ok(fault.map_or(Ending::Nothing, Ending::Fault))
+    }
+
+    /// The end of a copy by a fault that is not one disk's: another attempt, where it is worth one.
+    fn ending_by(&self, disks: &[DiskWork], fault: Fault) -> Ending {
+        let reason = disks
+            .iter()
+            .filter(|disk| !disk.settled)
+            .find_map(|disk| self.worth_another(disk, &fault));
+        match reason {
+            Some(reason) => Ending::Lost { fault, reason },
+            None => Ending::Fault(fault),
+        }
+    }
+
+    fn worth_another(&self, disk: &DiskWork, fault: &Fault) -> Option<&'static str> {
+        disk.job.attempt.worth_another(fault, self.options.copy_attempts)
     }
 
     /// Writes progress down now and then; when that fails, the next report makes it good (trap D24).
@@ -114,6 +152,7 @@ impl Backup {
                 return Ok(());
             }
             job.bytes = job.bytes.max(disk.job.bytes);
+            job.attempt = disk.job.attempt.clone();
             job.method.clone_from(&report.method);
             job.method_reason = report.method_reason.clone().or(job.method_reason);
             work.update_backup(&mut job).await?;
@@ -142,9 +181,28 @@ fn ordered(disk: &DiskWork) -> Option<OrderedDisk> {
     Some(OrderedDisk {
         key: disk.job.disk_key.clone(),
         capacity: disk.order.capacity,
-        method: disk.method.clone(),
+        // What is kept is of another instant, so only its digests say what may stay.
+        method: if disk.kept { CopyMethod::ByDigest } else { disk.method.clone() },
         target,
     })
+}
+
+impl DiskWork {
+    /// Whether nothing more is heard about it in this attempt.
+    fn has_ended(&self) -> bool {
+        self.settled || self.lost.is_some() || self.copied.is_some()
+    }
+}
+
+/// A full target is a full repository: the VMA cannot know which.
+fn as_the_hub_knows_it(fault: Fault, repository: &str) -> Fault {
+    if fault.code != "target/no-space" {
+        return fault;
+    }
+    let detail = format!(
+        "repository {repository} is full; free space or choose another repository, then start the backup again"
+    );
+    Fault::new("repository/full", detail)
 }
 
 fn ended_by_vma(phase: CopyPhase) -> Fault {

@@ -4,7 +4,8 @@ use hub_domain::backup::BackupJob;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_ports::{StoreError, told};
+use hub_ports::{Classify, RetryConflicts, StoreError, told};
+use tokio_util::sync::CancellationToken;
 
 use crate::Backup;
 use crate::run::Scene;
@@ -18,15 +19,23 @@ pub(crate) enum Ending {
     Stopped,
     /// It cannot go on.
     Fault(Fault),
+    /// A machine or a connection was lost, and another attempt is worth it.
+    Lost {
+        /// How it was lost.
+        fault: Fault,
+        /// What the next attempt says about it.
+        reason: &'static str,
+    },
 }
 
 impl Ending {
     /// What happens to a job that is in this state; a job that was asked to stop has been cancelled whatever came after.
-    fn event(&self, status: JobStatus) -> JobEvent {
+    fn event(&self, status: JobStatus, may_go_on: bool) -> JobEvent {
         match self {
             _ if status == JobStatus::Cancelling => JobEvent::Cancelled,
+            Self::Stopped if may_go_on => JobEvent::Requeued,
             Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
-            Self::Fault(fault) => JobEvent::Failed(fault.clone()),
+            Self::Fault(fault) | Self::Lost { fault, .. } => JobEvent::Failed(fault.clone()),
             Self::Nothing => JobEvent::Failed(Fault::new(
                 "vma/garbled-answer",
                 "the VMA ended the copy without a word about this disk",
@@ -66,7 +75,14 @@ impl Backup {
             if !may_end(job.state.status()) {
                 return Ok(());
             }
-            let event = ending.event(job.state.status());
+            let may_go_on = job.attempt.number < self.options.copy_attempts;
+            let event = ending.event(job.state.status(), may_go_on);
+            if event == JobEvent::Requeued {
+                if job.state.status() == JobStatus::Queued {
+                    return Ok(());
+                }
+                job.attempt = job.attempt.next("the hub was stopped; the copy began again");
+            }
             let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
                 return Ok(());
             };
@@ -88,6 +104,42 @@ impl Backup {
     ) -> Result<(), StoreError> {
         for job in jobs {
             self.end_if(job.id, ending, |status| status == JobStatus::Queued).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the jobs of a run whose bookkeeping failed, as soon as the catalogue is back: no job stays at work with
+    /// nobody working on it. When the hub stops before, the next one finds them.
+    pub(crate) async fn end_when_it_is_back(
+        &self,
+        jobs: &[BackupJob],
+        error: &StoreError,
+        cancel: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let detail = format!(
+            "the catalogue was away for too long while this job was at work: {}; start it again",
+            told(error)
+        );
+        let ending = Ending::Fault(Fault::new("store/unavailable", detail));
+        loop {
+            match cancel.run_until_cancelled(self.end_all(jobs, &ending)).await {
+                Some(Err(error)) if error.is_transient() || error.is_conflict() => {
+                    tracing::warn!(error = %told(&error), "the catalogue is still away");
+                }
+                Some(Ok(())) => return self.remove_what_is_no_point(jobs).await,
+                Some(Err(error)) => return Err(error),
+                None => return Err(StoreError::Unavailable("the hub stops".into())),
+            }
+        }
+    }
+
+    /// Removes what lies in the repository of jobs that are no points by the catalogue's word.
+    async fn remove_what_is_no_point(&self, jobs: &[BackupJob]) -> Result<(), StoreError> {
+        for job in jobs {
+            let stored = self.patiently(|| async { self.store.view().await?.backup(job.id).await });
+            if let Some(job) = stored.await?.filter(|job| !job.is_restore_point()) {
+                self.remove_partial(&job).await?;
+            }
         }
         Ok(())
     }

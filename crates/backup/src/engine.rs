@@ -29,6 +29,10 @@ pub struct Options {
     pub watch: WatchOptions,
     /// Time between two writes of a job's progress.
     pub progress_interval: Duration,
+    /// How often a copy is ordered, the first time included, when machines or connections are lost on the way.
+    pub copy_attempts: u32,
+    /// Time between a loss and the next order, times the number of attempts so far.
+    pub attempt_pause: Duration,
     /// How long the catalogue may be away before a run gives up writing down how it went.
     pub store_patience: Duration,
 }
@@ -38,6 +42,8 @@ impl Default for Options {
         Self {
             watch: WatchOptions::default(),
             progress_interval: Duration::from_secs(1),
+            copy_attempts: 3,
+            attempt_pause: Duration::from_secs(2),
             store_patience: Duration::from_secs(600),
         }
     }

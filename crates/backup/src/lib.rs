@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod attempts;
 #[cfg(test)]
 mod bench;
 mod cancel;

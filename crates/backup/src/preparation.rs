@@ -8,7 +8,7 @@ use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_domain::source::{CopyMethod, PreparedTarget};
+use hub_domain::source::{CopyBytes, CopyMethod, DiskCopyStatus, PreparedTarget};
 use hub_ports::{ParentImage, PrepareImage, RetryConflicts, StorageError, StoreError, UnitOfWork};
 use tokio::time::Instant;
 
@@ -22,8 +22,16 @@ pub(crate) struct DiskWork {
     pub(crate) job: BackupJob,
     /// What was asked of the storage.
     pub(crate) order: PrepareImage,
-    /// How the blocks are found.
+    /// How the blocks are found in a fresh image.
     pub(crate) method: CopyMethod,
+    /// Whether the image keeps what an earlier attempt brought.
+    pub(crate) kept: bool,
+    /// What earlier attempts have moved.
+    pub(crate) earlier: CopyBytes,
+    /// The VMA's last word, once it has copied the disk; it is sealed when all disks have come so far.
+    pub(crate) copied: Option<DiskCopyStatus>,
+    /// What its copy was lost by, when that is worth another attempt.
+    pub(crate) lost: Option<Fault>,
     /// The open image, once it is prepared.
     pub(crate) target: Option<PreparedTarget>,
     /// Whether its job has ended, or its image must not be touched any more.
@@ -107,6 +115,7 @@ impl Backup {
             disk: disk.id,
             capacity: disk.facts.capacity,
             parent: plan.parent.and_then(|parent| parent_image(&points, parent)),
+            resume: !job.attempt.is_first(),
         };
         job.backup_type = plan.backup_type;
         job.parent = plan.parent;
@@ -120,7 +129,18 @@ impl Backup {
         }
         work.update_backup(&mut job).await?;
         let method = plan.method;
-        Ok(Some(DiskWork { job, order, method, target: None, settled: false, told_at: None }))
+        Ok(Some(DiskWork {
+            earlier: job.bytes,
+            job,
+            order,
+            method,
+            kept: false,
+            copied: None,
+            lost: None,
+            target: None,
+            settled: false,
+            told_at: None,
+        }))
     }
 
     /// Prepares the image of a disk; a disk that cannot be prepared ends its own job only.
@@ -150,7 +170,13 @@ impl Backup {
             };
         }
         match prepared {
-            Ok(target) => disk.target = Some(target),
+            Ok(target) => {
+                disk.kept = false;
+                if let Some(bytes) = target.kept_bytes {
+                    disk.keeps(bytes);
+                }
+                disk.target = Some(target);
+            }
             Err(error) => {
                 self.abandon(scene, &disk.job).await;
                 self.end_job(disk.job.id, &Ending::Fault(error.to_fault())).await?;

@@ -1,19 +1,23 @@
-//! What a hub does first: ends the jobs that its predecessor left, and finishes the deletions it began.
+//! What a hub does first: takes up the jobs that its predecessor left, or ends them, and finishes the deletions it began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hub_domain::backup::BackupJob;
-use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupRunId, VmContextId};
-use hub_domain::job::JobEvent;
+use hub_domain::job::{JobEvent, JobStatus};
 use hub_ports::{StoreError, stop_copy, told};
 use tokio::task::JoinSet;
 
 use crate::Backup;
+use crate::attempts::copy_name;
 
 /// What a recovery found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
+    /// Runs whose jobs are queued, for the caller to [`run`](Backup::run).
+    pub waiting: BTreeSet<BackupRunId>,
+    /// Jobs that were at work, and wait now for another attempt.
+    pub requeued: usize,
     /// Jobs that were ended as interrupted.
     pub interrupted: usize,
     /// Deletions that were finished.
@@ -21,9 +25,11 @@ pub struct Recovered {
 }
 
 impl Backup {
-    /// Ends every unfinished job as `interrupted`, its partial image removed first, and finishes begun deletions.
+    /// Queues every unfinished job again that may go on, ends the others as `interrupted`, their partial images removed
+    /// first, and finishes begun deletions.
     ///
-    /// Called once at the start of a hub, before anything is started; calling it again finds nothing (trap D38).
+    /// Called once at the start of a hub, before anything is started; calling it again finds the same runs waiting and
+    /// changes nothing (trap D38).
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
         let mut view = self.store.view().await?;
         let unfinished = view.unfinished_backups(None).await?;
@@ -32,8 +38,7 @@ impl Backup {
         self.stop_copies(&unfinished).await?;
         let mut recovered = Recovered::default();
         for job in &unfinished {
-            self.remove_partial(job).await?;
-            recovered.interrupted += usize::from(self.patiently(|| self.interrupt(job)).await?);
+            self.take_over(job, &mut recovered).await?;
         }
         // The newest first: a row goes only when nothing stands on it.
         deleting.sort_by_key(|job| std::cmp::Reverse((job.created_at, job.id)));
@@ -51,25 +56,57 @@ impl Backup {
         Ok(recovered)
     }
 
+    /// Decides about one job that a predecessor left.
+    async fn take_over(
+        &self,
+        job: &BackupJob,
+        recovered: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        let siblings = self.store.view().await?.backups_of_run(job.run).await?;
+        let sealed = siblings.iter().any(|job| job.state.status() == JobStatus::Succeeded);
+        let status = job.state.status();
+        match job.attempt.after_restart(status, sealed, self.options.copy_attempts) {
+            Ok(attempt) => {
+                recovered.waiting.insert(job.run);
+                if status != JobStatus::Queued {
+                    let attempt = &attempt;
+                    let change = |job: &mut BackupJob| job.attempt.clone_from(attempt);
+                    let done = self.patiently(|| self.change(job, JobEvent::Requeued, change));
+                    recovered.requeued += usize::from(done.await?);
+                }
+            }
+            Err(fault) => {
+                self.remove_partial(job).await?;
+                let event = JobEvent::Interrupted(fault);
+                let done = self.patiently(|| self.change(job, event.clone(), |_| ()));
+                recovered.interrupted += usize::from(done.await?);
+            }
+        }
+        Ok(())
+    }
+
     /// Asks the VMAs to stop pushing into targets that are gone; all at once, so that one that is away delays the
     /// start of a hub by its deadline only, however many runs there are.
     async fn stop_copies(&self, jobs: &[BackupJob]) -> Result<(), StoreError> {
         let begun = jobs.iter().filter(|job| job.state.started_at().is_some());
-        let runs: BTreeMap<BackupRunId, VmContextId> = begun.map(|job| (job.run, job.vm)).collect();
+        let runs: BTreeMap<(BackupRunId, u32), VmContextId> =
+            begun.map(|job| ((job.run, job.attempt.number), job.vm)).collect();
         let mut asked = JoinSet::new();
-        for (run, vm) in runs {
+        for ((run, attempt), vm) in runs {
             let mut view = self.store.view().await?;
             let node = view.vm(vm).await?.and_then(|vm| vm.vma_node);
             let Some(node) = node else { continue };
             let Some(node) = view.vma_node(node).await? else { continue };
-            let (source, id, watch) = (self.source.clone(), run.to_string(), self.options.watch);
+            let (source, watch) = (self.source.clone(), self.options.watch);
+            let id = copy_name(run, attempt);
             asked.spawn(async move { stop_copy(source.as_ref(), &node, &id, watch).await });
         }
         while asked.join_next().await.is_some() {}
         Ok(())
     }
 
-    async fn remove_partial(&self, job: &BackupJob) -> Result<(), StoreError> {
+    /// Removes whatever lies in the repository of a job that is no restore point.
+    pub(crate) async fn remove_partial(&self, job: &BackupJob) -> Result<(), StoreError> {
         let repository = self.store.view().await?.repository(job.repository).await?;
         if let (Some(repository), Some(path)) = (repository, &job.path)
             && let Err(error) = self.storage.abandon_image(&repository, path).await
@@ -82,17 +119,22 @@ impl Backup {
         Ok(())
     }
 
-    /// Whether the job was still unfinished.
-    async fn interrupt(&self, job: &BackupJob) -> Result<bool, StoreError> {
+    /// Lets something happen to a job; whether it was still possible.
+    async fn change(
+        &self,
+        job: &BackupJob,
+        event: JobEvent,
+        also: impl Fn(&mut BackupJob),
+    ) -> Result<bool, StoreError> {
         let mut work = self.store.begin().await?;
         let Some(mut job) = work.backup(job.id).await? else {
             return Ok(false);
         };
-        let event = JobEvent::Interrupted(Fault::hub_restarted());
         let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
             return Ok(false);
         };
         job.state = state;
+        also(&mut job);
         work.update_backup(&mut job).await?;
         work.commit().await?;
         Ok(true)

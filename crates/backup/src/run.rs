@@ -29,7 +29,8 @@ pub(crate) struct Scene {
 impl Backup {
     /// Runs a started run until every job of it has ended; returns how the whole ended.
     ///
-    /// `cancel` stops it within seconds: jobs that were asked to stop end `cancelled`, others `interrupted`.
+    /// `cancel` stops it within seconds: jobs that were asked to stop end `cancelled`; others wait as `queued` for the
+    /// next hub, or end `interrupted` when they have been begun too often.
     /// Dropping the future leaves the jobs unfinished, for [`recover`](Self::recover).
     pub async fn run(
         &self,
@@ -57,10 +58,25 @@ impl Backup {
                 Err(fault) => self.end_waiting(&jobs, &Ending::Fault(fault)).await,
                 Ok(scene) => self.protect(&scene, &jobs, cancel).await,
             };
-            done.inspect_err(|error| tracing::error!(error = %told(error), "the catalogue is away; the jobs of this run are ended at the next start of the hub"))?;
+            if let Err(error) = done {
+                tracing::error!(error = %told(&error), "the catalogue is away; the jobs of this run are ended when it is back");
+                self.end_when_it_is_back(&jobs, &error, cancel).await?;
+            }
+        }
+        // A run that waited for its next attempt and was cancelled meanwhile has files of the last one.
+        for job in jobs.iter().filter(|job| job.state.status() == JobStatus::Cancelled) {
+            self.remove_partial(job).await?;
         }
         let ended = self.patiently(|| self.load(id)).await?;
-        let status = ended.map_or(JobStatus::Failed, |(_, jobs)| run_status(&jobs));
+        let Some((_, jobs)) = ended else { return Ok(JobStatus::Failed) };
+        let status = run_status(&jobs);
+        let waits = |job: &BackupJob| {
+            job.state.status() == JobStatus::Queued || job.state.status().is_terminal()
+        };
+        if cancel.is_cancelled() && !status.is_terminal() && jobs.iter().all(waits) {
+            tracing::info!("a backup run waits for the next start of the hub");
+            return Ok(JobStatus::Queued);
+        }
         if !status.is_terminal() {
             return Err(RunBackupError::AtWork(id));
         }
@@ -83,7 +99,7 @@ impl Backup {
             }
             Err(fault) => return self.end_waiting(jobs, &Ending::Fault(fault)).await,
         };
-        let ending = self.prepare_and_copy(scene, &mut disks, cancel).await;
+        let ending = self.copy_through_losses(scene, &mut disks, cancel).await;
         for disk in disks.iter().filter(|disk| !disk.settled) {
             self.abandon(scene, &disk.job).await;
         }
@@ -94,13 +110,14 @@ impl Backup {
         Ok(())
     }
 
-    async fn prepare_and_copy(
+    /// One attempt at all disks that are not complete.
+    pub(crate) async fn prepare_and_copy(
         &self,
         scene: &Scene,
         disks: &mut [DiskWork],
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
-        for disk in disks.iter_mut() {
+        for disk in disks.iter_mut().filter(|disk| !disk.settled) {
             match cancel.run_until_cancelled(self.prepare(scene, disk)).await {
                 None => return Ok(Ending::Stopped),
                 Some(prepared) => prepared?,

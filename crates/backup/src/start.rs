@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType};
 use hub_domain::chain::{ChainKey, plan_disk_backup};
 use hub_domain::disk::VmDisk;
@@ -116,6 +117,7 @@ impl Backup {
             bytes: CopyBytes::default(),
             stored_bytes: 0,
             state: JobState::Queued,
+            attempt: Attempt::default(),
             deleting_since: None,
             version: 1,
             created_at: run.created_at,

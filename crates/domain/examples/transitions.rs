@@ -43,6 +43,7 @@ fn arrows() -> Vec<(&'static str, &'static str, &'static str)> {
             JobEvent::CancelRequested,
             JobEvent::Cancelled,
             JobEvent::Interrupted(fault()),
+            JobEvent::Requeued,
         ];
         for event in events {
             let name = event.name();

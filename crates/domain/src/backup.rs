@@ -1,5 +1,6 @@
 //! Backup runs and backup jobs: one instant of a VM, one job per disk.
 
+use crate::attempt::Attempt;
 use crate::capacity::Capacity;
 use crate::chain::ChainKey;
 use crate::disk::DiskKey;
@@ -77,6 +78,8 @@ pub struct BackupJob {
     pub stored_bytes: u64,
     /// Where it stands.
     pub state: JobState,
+    /// Which attempt at its copy it is at.
+    pub attempt: Attempt,
     /// Since when it is being deleted: from then on it is no restore point any more.
     pub deleting_since: Option<Timestamp>,
     /// Counts changes; a write names the version it has read.

@@ -6,7 +6,7 @@ use crate::time::Timestamp;
 /// Where a job stands; each state carries its own times, so that none can be forgotten (trap D25).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
-    /// Accepted and stored; nothing done yet.
+    /// Accepted and stored, and nobody is at work: nothing was done yet, or the hub that did it is gone.
     Queued,
     /// At work.
     Running {
@@ -67,6 +67,8 @@ pub enum JobEvent {
     Cancelled,
     /// The hub went away under it.
     Interrupted(Fault),
+    /// The hub went away under it, and another one takes it to work again.
+    Requeued,
 }
 
 impl JobState {
@@ -83,6 +85,7 @@ impl JobState {
             (Self::Running { started } | Self::Cancelling { started }, JobEvent::Succeeded) => {
                 Ok(Self::Succeeded { started, finished: at.max(started) })
             }
+            (Self::Running { .. }, JobEvent::Requeued) => Ok(Self::Queued),
             (Self::Running { started }, JobEvent::CancelRequested) => {
                 Ok(Self::Cancelling { started })
             }
@@ -187,6 +190,7 @@ impl JobEvent {
             Self::CancelRequested => "cancel_requested",
             Self::Cancelled => "cancelled",
             Self::Interrupted(_) => "interrupted",
+            Self::Requeued => "requeued",
         }
     }
 }
@@ -298,6 +302,7 @@ mod tests {
             Just(JobEvent::CancelRequested),
             Just(JobEvent::Cancelled),
             Just(JobEvent::Interrupted(Fault::new("a/b", "c"))),
+            Just(JobEvent::Requeued),
         ]
     }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access;
+pub mod attempt;
 pub mod backup;
 pub mod capacity;
 pub mod chain;

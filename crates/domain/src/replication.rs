@@ -1,5 +1,6 @@
 //! Replication jobs: every disk of a VM copied to a replica that stays current.
 
+use crate::attempt::Attempt;
 use crate::disk::DiskKey;
 use crate::ids::{ReplicationJobId, VmContextId, VmDiskId};
 use crate::job::JobState;
@@ -19,6 +20,8 @@ pub struct ReplicationJob {
     pub format: ReplicaFormat,
     /// Where it stands.
     pub state: JobState,
+    /// Which attempt at its copy it is at.
+    pub attempt: Attempt,
     /// One entry per disk, by ordinal.
     pub disks: Vec<ReplicaDisk>,
     /// Counts changes; a write names the version it has read.
@@ -30,12 +33,7 @@ pub struct ReplicationJob {
 impl ReplicationJob {
     /// Counters of the whole, folded over the disks.
     pub fn bytes(&self) -> CopyBytes {
-        self.disks.iter().fold(CopyBytes::default(), |sum, disk| CopyBytes {
-            total: sum.total + disk.bytes.total,
-            done: sum.done + disk.bytes.done,
-            read: sum.read + disk.bytes.read,
-            sent: sum.sent + disk.bytes.sent,
-        })
+        CopyBytes::sum(self.disks.iter().map(|disk| disk.bytes))
     }
 }
 

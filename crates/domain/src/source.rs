@@ -64,6 +64,9 @@ pub struct PreparedTarget {
     pub parent: Option<ParentTable>,
     /// Why there is no parent where one was expected.
     pub no_parent_reason: Option<String>,
+    /// Bytes that an earlier attempt at this image has brought and that it still holds; `parent` is then the table of
+    /// the image itself.
+    pub kept_bytes: Option<u64>,
 }
 
 /// One disk of a copy order.
@@ -133,7 +136,7 @@ pub struct DiskCopyStatus {
     pub fault: Option<Fault>,
 }
 
-/// Counters of a copy, in bytes; they never go back.
+/// Counters of a copy, in bytes where nothing else is said; they never go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyBytes {
     /// To be looked at.
@@ -142,8 +145,12 @@ pub struct CopyBytes {
     pub done: u64,
     /// Read from the source.
     pub read: u64,
-    /// Sent as data.
+    /// Sent as data, also what was sent again.
     pub sent: u64,
+    /// Of that, sent again because a connection was lost before it was answered.
+    pub again: u64,
+    /// How often connections were lost and made again; not bytes.
+    pub reconnects: u64,
 }
 
 impl CopyBytes {
@@ -154,6 +161,27 @@ impl CopyBytes {
             done: self.done.max(other.done),
             read: self.read.max(other.read),
             sent: self.sent.max(other.sent),
+            again: self.again.max(other.again),
+            reconnects: self.reconnects.max(other.reconnects),
         }
+    }
+
+    /// Counters of the whole from those of its parts.
+    pub fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
+        parts.into_iter().fold(Self::default(), |sum, part| Self {
+            total: sum.total.saturating_add(part.total),
+            done: sum.done.saturating_add(part.done),
+            read: sum.read.saturating_add(part.read),
+            sent: sum.sent.saturating_add(part.sent),
+            again: sum.again.saturating_add(part.again),
+            reconnects: sum.reconnects.saturating_add(part.reconnects),
+        })
+    }
+
+    /// Where a copy stands that earlier attempts at it have moved already: what travelled adds up, what is looked at
+    /// does not.
+    pub fn after(self, earlier: Self) -> Self {
+        let parts = Self::sum([earlier, self]);
+        Self { total: self.total.max(earlier.total), done: self.done.max(earlier.done), ..parts }
     }
 }

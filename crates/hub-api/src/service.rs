@@ -2,12 +2,13 @@
 
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
+use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_ports::ErrorClass;
 
 use crate::endpoint::{BASE, Endpoint, MAX_BODY, by_path, endpoints};
 use crate::problem::Problem;
 use crate::state::{ApiState, Hub};
-use crate::{auth, fence, malformed, openapi};
+use crate::{auth, backups, fence, jobs, malformed, openapi};
 
 /// The API, ready to be mounted; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -45,6 +46,23 @@ impl Api {
             .wrap(from_fn(auth::require_token))
             .wrap(from_fn(fence::fence));
         config.service(guarded).default_service(web::to(unknown_path).wrap(from_fn(fence::fence)));
+    }
+
+    /// Runs what an earlier hub left waiting; each by itself, under the key by which it can be cancelled.
+    ///
+    /// Call it once the VMAs can reach the hub's exports.
+    pub fn take_up(
+        &self,
+        backups: impl IntoIterator<Item = BackupRunId>,
+        replications: impl IntoIterator<Item = ReplicationJobId>,
+    ) {
+        let hub = self.state.hub();
+        for id in backups {
+            backups::runs::take_up(hub, id);
+        }
+        for id in replications {
+            jobs::replications::take_up(hub, id);
+        }
     }
 
     /// Waits until everything that was begun for a client is finished; nothing new is begun from now on.

@@ -110,6 +110,11 @@ pub struct PrepareImage {
     pub capacity: Capacity,
     /// What it stands on.
     pub parent: Option<ParentImage>,
+    /// Whether something may be there of an earlier attempt at the same point.
+    ///
+    /// What can be proven of it is kept, and [`PreparedTarget::kept_bytes`] and its table tell of it; everything else is
+    /// removed, and the image begins anew. Without this, an image that is there already is an error.
+    pub resume: bool,
 }
 
 impl PrepareImage {
@@ -358,4 +363,7 @@ pub struct PrepareReplica {
     pub format: ReplicaFormat,
     /// Whether an existing complete replica may be brought up to date; else it is written anew.
     pub incremental: bool,
+    /// Whether this process may have it open already, from an earlier attempt of the same job; what that has brought is
+    /// kept, and told by [`PreparedTarget::kept_bytes`].
+    pub resume: bool,
 }

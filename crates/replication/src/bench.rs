@@ -71,6 +71,15 @@ impl Bench {
         Ok(self.replication.run(job, self.cancel.clone()).await?)
     }
 
+    /// Recovers as the next hub does, and runs what waits; how each job ended.
+    pub(crate) async fn next_hub(&self) -> anyhow::Result<Vec<JobStatus>> {
+        let mut ends = Vec::new();
+        for job in self.replication.recover().await?.waiting {
+            ends.push(self.replication.run(job, CancellationToken::new()).await?);
+        }
+        Ok(ends)
+    }
+
     pub(crate) async fn replicate(&self, kind: ReplicationKind) -> anyhow::Result<ReplicationJob> {
         let id = self.start(kind).await?;
         self.run(id).await?;

@@ -2,6 +2,7 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
+use hub_domain::replication::ReplicationJob;
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
 use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
 use tokio::time::Instant;
@@ -17,10 +18,15 @@ impl Replication {
         let ending = match self.follow(work, cancel).await {
             Ok(Some(ending)) => ending,
             Ok(None) => Ending::Stopped,
-            Err(fault) => Ending::Fault(fault),
+            Err(fault) => {
+                match work.job.attempt.worth_another(&fault, self.options.copy_attempts) {
+                    Some(reason) => Ending::Lost { fault, reason },
+                    None => Ending::Fault(fault),
+                }
+            }
         };
         if !matches!(ending, Ending::Complete) {
-            let (source, job) = (self.source.as_ref(), work.job.id.to_string());
+            let (source, job) = (self.source.as_ref(), copy_name(&work.job));
             stop_copy(source, &work.reach.node, &job, self.options.watch).await;
         }
         ending
@@ -69,10 +75,11 @@ impl Replication {
     /// Takes in a report; a disk that failed fails the job, since half a VM cannot be failed over to.
     async fn hear(&self, work: &mut Work, status: &CopyStatus) -> Result<(), Fault> {
         for report in &status.disks {
-            let Some(replica) = work.job.disks.iter_mut().find(|it| it.key == report.key) else {
+            let mut disks = work.job.disks.iter_mut().zip(&work.earlier);
+            let Some((replica, earlier)) = disks.find(|(it, _)| it.key == report.key) else {
                 continue;
             };
-            replica.bytes = replica.bytes.max(report.bytes);
+            replica.bytes = replica.bytes.max(report.bytes.after(*earlier));
             replica.method = Some(report.method.clone());
             if report.method_reason.is_some() {
                 replica.method_reason.clone_from(&report.method_reason);
@@ -82,6 +89,7 @@ impl Replication {
                 CopyPhase::Succeeded => self.seal(work, report).await?,
                 CopyPhase::Failed | CopyPhase::Cancelled => {
                     let fault = report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase));
+                    let fault = as_the_hub_knows_it(fault);
                     return Err(of_disk(&report.key, fault));
                 }
             }
@@ -143,6 +151,14 @@ impl Replication {
     }
 }
 
+/// What a copy is called at the VMA: every attempt has a name of its own, since each is another order.
+pub(crate) fn copy_name(job: &ReplicationJob) -> String {
+    match job.attempt.number {
+        0 | 1 => job.id.to_string(),
+        number => format!("{}.{number}", job.id),
+    }
+}
+
 fn order(work: &Work) -> CopyOrder {
     let ordered = |(key, target): &(_, hub_domain::source::PreparedTarget)| {
         let disk = work.disks.iter().find(|disk| disk.facts.key == *key)?;
@@ -153,11 +169,21 @@ fn order(work: &Work) -> CopyOrder {
     };
     CopyOrder {
         kind: CopyKind::Replication,
-        job: work.job.id.to_string(),
+        job: copy_name(&work.job),
         vm: work.vm.facts.vmware_vm_id.clone(),
         credential: work.reach.credential.clone(),
         disks: work.open.iter().filter_map(ordered).collect(),
     }
+}
+
+/// A full target is the hub's replica directory: the VMA cannot know which.
+fn as_the_hub_knows_it(fault: Fault) -> Fault {
+    if fault.code != "target/no-space" {
+        return fault;
+    }
+    let detail =
+        "the hub's replica directory is full; free space, then start the replication again";
+    Fault::new("repository/full", detail)
 }
 
 fn ended_by_vma(phase: CopyPhase) -> Fault {

@@ -14,6 +14,7 @@ mod start;
 
 pub use engine::{Options, Replication};
 pub use error::{ChangeReplicationError, RunReplicationError, StartReplicationError};
+pub use recovery::Recovered;
 pub use start::{StartReplication, Started};
 
 #[cfg(test)]

@@ -1,36 +1,66 @@
-//! What a hub does first: ends the jobs that its predecessor left.
+//! What a hub does first: takes up the jobs that its predecessor left, or ends them.
 
-use hub_domain::fault::Fault;
-use hub_domain::job::JobEvent;
+use std::collections::BTreeSet;
+
+use hub_domain::ids::ReplicationJobId;
+use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::ReplicationJob;
 use hub_ports::{StoreError, stop_copy};
 use tokio::task::JoinSet;
 
 use crate::Replication;
+use crate::copying::copy_name;
 use crate::engine::reach;
 
+/// What a recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Jobs that are queued, for the caller to [`run`](Replication::run).
+    pub waiting: BTreeSet<ReplicationJobId>,
+    /// Of these, jobs that were at work.
+    pub requeued: usize,
+    /// Jobs that were ended as interrupted.
+    pub interrupted: usize,
+}
+
 impl Replication {
-    /// Ends every unfinished job as `interrupted`; returns how many. Calling it again finds nothing (trap D38).
+    /// Queues every unfinished job again that may go on and ends the others as `interrupted`; calling it again finds the
+    /// same jobs waiting and changes nothing (trap D38).
     ///
     /// The targets died with the hub that had opened them; the replicas stay and count as incomplete.
-    pub async fn recover(&self) -> Result<usize, StoreError> {
+    pub async fn recover(&self) -> Result<Recovered, StoreError> {
         let unfinished = self.store.view().await?.unfinished_replications(None).await?;
         self.stop_copies(&unfinished).await?;
-        let mut ended = 0;
+        let mut recovered = Recovered::default();
         for job in unfinished {
-            let interrupted = self.patiently(|| async {
-                let mut work = self.store.begin().await?;
-                let Some(mut job) = work.replication(job.id).await? else {
-                    return Ok(false);
-                };
-                let event = JobEvent::Interrupted(Fault::hub_restarted());
-                let changed = self.apply_end(work.as_mut(), &mut job, None, event).await?;
-                work.commit().await?;
-                Ok(changed)
-            });
-            ended += usize::from(interrupted.await?);
+            self.patiently(|| self.take_over(job.id)).await?.count(job.id, &mut recovered);
         }
-        Ok(ended)
+        Ok(recovered)
+    }
+
+    /// Decides about one job that a predecessor left.
+    async fn take_over(&self, id: ReplicationJobId) -> Result<Fate, StoreError> {
+        let mut work = self.store.begin().await?;
+        let Some(mut job) = work.replication(id).await? else {
+            return Ok(Fate::Unchanged);
+        };
+        let status = job.state.status();
+        if status.is_terminal() {
+            return Ok(Fate::Unchanged);
+        }
+        // A replica is no restore point: a complete disk is brought to the new instant as well.
+        let next = job.attempt.after_restart(status, false, self.options.copy_attempts);
+        let (event, fate) = match next {
+            Ok(_) if status == JobStatus::Queued => return Ok(Fate::Waits),
+            Ok(attempt) => {
+                job.attempt = attempt;
+                (JobEvent::Requeued, Fate::Requeued)
+            }
+            Err(fault) => (JobEvent::Interrupted(fault), Fate::Interrupted),
+        };
+        let changed = self.apply_end(work.as_mut(), &mut job, None, event).await?;
+        work.commit().await?;
+        Ok(if changed { fate } else { Fate::Unchanged })
     }
 
     /// Asks the VMAs to stop pushing into targets that are gone; all at once, so that one that is away delays the
@@ -41,11 +71,33 @@ impl Replication {
             let mut view = self.store.view().await?;
             let Some(vm) = view.vm(job.vm).await? else { continue };
             let Ok(reach) = reach(view.as_mut(), &vm).await? else { continue };
-            let (source, id) = (self.source.clone(), job.id.to_string());
+            let (source, id) = (self.source.clone(), copy_name(job));
             let watch = self.options.watch;
             asked.spawn(async move { stop_copy(source.as_ref(), &reach.node, &id, watch).await });
         }
         while asked.join_next().await.is_some() {}
         Ok(())
+    }
+}
+
+/// What became of a job.
+enum Fate {
+    Unchanged,
+    Waits,
+    Requeued,
+    Interrupted,
+}
+
+impl Fate {
+    fn count(self, id: ReplicationJobId, recovered: &mut Recovered) {
+        match self {
+            Self::Unchanged => (),
+            Self::Interrupted => recovered.interrupted += 1,
+            Self::Waits => drop(recovered.waiting.insert(id)),
+            Self::Requeued => {
+                recovered.requeued += 1;
+                recovered.waiting.insert(id);
+            }
+        }
     }
 }

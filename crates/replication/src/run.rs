@@ -7,7 +7,7 @@ use hub_domain::fault::Fault;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
-use hub_domain::source::PreparedTarget;
+use hub_domain::source::{CopyBytes, PreparedTarget};
 use hub_domain::vm::VmContext;
 use hub_ports::{PrepareReplica, RetryConflicts, StoreError, told};
 use tokio::time::Instant;
@@ -27,12 +27,23 @@ pub(crate) struct Work {
     /// The open targets by disk.
     pub(crate) open: Vec<(DiskKey, PreparedTarget)>,
     pub(crate) told_at: Option<Instant>,
+    /// What earlier attempts have moved, in the order of the job's disks.
+    pub(crate) earlier: Vec<CopyBytes>,
+}
+
+impl Work {
+    /// Makes it ready for the next attempt; open targets stay open, so that what they hold can be kept.
+    fn again(&mut self, reason: &str) {
+        self.job.attempt = self.job.attempt.next(reason);
+        self.earlier = self.job.disks.iter().map(|disk| disk.bytes).collect();
+    }
 }
 
 impl Replication {
     /// Runs a started job until it has ended; returns how.
     ///
-    /// `cancel` stops it within seconds: a job that was asked to stop ends `cancelled`, another `interrupted`.
+    /// `cancel` stops it within seconds: a job that was asked to stop ends `cancelled`; another waits as `queued` for the
+    /// next hub, or ends `interrupted` when it has been begun too often.
     /// Dropping the future leaves the job unfinished, for [`recover`](Self::recover).
     pub async fn run(
         &self,
@@ -56,21 +67,26 @@ impl Replication {
             return Ok(status);
         }
         if cancel.is_cancelled() {
-            self.end(id, None, &Ending::Stopped).await?;
-        } else {
-            let lost = AtomicBool::new(false);
-            match self.patiently(|| self.begin(id, &lost)).await? {
-                None => (),
-                Some(Err(fault)) => self.end(id, None, &Ending::Fault(fault)).await?,
-                Some(Ok(mut work)) => {
-                    let ending = self.replicate(&mut work, cancel).await;
-                    self.release(&work).await;
-                    self.end(id, Some(&work.job), &ending).await?;
+            // Nobody has taken it to work; the next hub does.
+            return Ok(status);
+        }
+        let lost = AtomicBool::new(false);
+        match self.patiently(|| self.begin(id, &lost)).await? {
+            None => (),
+            Some(Err(fault)) => self.end_waiting(id, &Ending::Fault(fault)).await?,
+            Some(Ok(mut work)) => {
+                let ending = self.replicate(&mut work, cancel).await;
+                self.release(&work).await;
+                if let Err(error) = self.end(id, Some(&work.job), &ending).await {
+                    tracing::error!(error = %told(&error), "the catalogue is away; the job is ended when it is back");
+                    self.end_when_it_is_back(&work.job, &ending, cancel).await?;
                 }
             }
         }
         let status = self.status(id).await?;
-        tracing::info!(status = status.word(), "a replication has ended");
+        if status.is_terminal() {
+            tracing::info!(status = status.word(), "a replication has ended");
+        }
         Ok(status)
     }
 
@@ -122,10 +138,49 @@ impl Replication {
             return Err(error);
         }
         let (open, told_at) = (Vec::new(), None);
-        Ok(Some(Ok(Work { job, vm, reach, disks, open, told_at })))
+        // A disk that nobody has read yet only says how long it is.
+        let earlier = job.disks.iter().map(|disk| disk.bytes).collect();
+        Ok(Some(Ok(Work { job, vm, reach, disks, open, told_at, earlier })))
     }
 
+    /// Copies until all is complete or a loss is not worth another attempt.
     async fn replicate(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
+        loop {
+            let ending = self.attempt(work, cancel).await;
+            let Ending::Lost { fault, reason } = ending else { return ending };
+            let attempt = work.job.attempt.number;
+            tracing::warn!(
+                attempt, code = %fault.code, detail = %fault.detail,
+                "a copy was lost and is ordered again"
+            );
+            match self.patiently(|| self.begin_again(work, reason)).await {
+                Ok(true) => work.again(reason),
+                Ok(false) => return Ending::Stopped,
+                Err(_) => return Ending::Fault(fault),
+            }
+            let pause = tokio::time::sleep(self.options.attempt_pause * attempt);
+            if cancel.run_until_cancelled(pause).await.is_none() {
+                return Ending::Stopped;
+            }
+        }
+    }
+
+    /// Writes the next attempt down; false when the job is not at work any more.
+    async fn begin_again(&self, known: &Work, reason: &str) -> Result<bool, StoreError> {
+        let mut unit = self.store.begin().await?;
+        let Some(mut job) = unit.replication(known.job.id).await? else { return Ok(false) };
+        if job.state.status() != JobStatus::Running {
+            return Ok(false);
+        }
+        job.attempt = known.job.attempt.next(reason);
+        job.disks.clone_from(&known.job.disks);
+        unit.update_replication(&mut job).await?;
+        unit.commit().await?;
+        Ok(true)
+    }
+
+    /// One attempt at all disks, the complete ones included: they are of one instant (trap D6).
+    async fn attempt(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
         for index in 0..work.job.disks.len() {
             match cancel.run_until_cancelled(self.prepare(work, index)).await {
                 None => return Ending::Stopped,
@@ -151,10 +206,15 @@ impl Replication {
             disk: disk.id,
             capacity: disk.facts.capacity,
             format: work.job.format,
-            incremental: work.job.kind == ReplicationKind::Incremental,
+            // A disk that was complete before a loss is compared, and sent only where it differs.
+            incremental: work.job.kind == ReplicationKind::Incremental
+                || !work.job.attempt.is_first(),
+            resume: !work.job.attempt.is_first(),
         };
         let prepared = self.storage.prepare_replica(&order).await;
         let target = prepared.map_err(|error| of_disk(&replica.key, error.to_fault()))?;
+        work.open.retain(|(key, _)| *key != replica.key);
+        replica.root = None;
         replica.path = Some(target.path.clone());
         replica.method_reason.clone_from(&target.no_parent_reason);
         work.open.push((replica.key.clone(), target));

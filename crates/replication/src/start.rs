@@ -1,5 +1,6 @@
 //! Starts a replication: links the disk rows that are there and stores the job, in one unit of work.
 
+use hub_domain::attempt::Attempt;
 use hub_domain::disk::VmDisk;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
@@ -80,6 +81,7 @@ impl Replication {
             kind: request.kind,
             format: request.format,
             state: JobState::Queued,
+            attempt: Attempt::default(),
             disks: present.into_iter().map(replica_disk).collect(),
             version: 1,
             created_at: now,

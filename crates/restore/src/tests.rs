@@ -72,6 +72,7 @@ impl Fixture {
     async fn add_point(&self, number: u128, parent: Option<u128>) -> Result<()> {
         let mut job = queued(number, parent, &self.repository)?;
         let order = PrepareImage {
+            resume: false,
             repository: self.repository.clone(),
             point: job.id,
             vm: VM,
@@ -125,6 +126,7 @@ fn queued(number: u128, parent: Option<u128>, repository: &Repository) -> Result
         bytes: CopyBytes::default(),
         stored_bytes: 0,
         state: JobState::Queued,
+        attempt: Default::default(),
         deleting_since: None,
         version: 0,
         created_at: Timestamp::UNIX_EPOCH,

@@ -285,6 +285,7 @@ impl Copy {
                 done: if finished { total } else { done },
                 read: done,
                 sent: done / 2,
+                ..CopyBytes::default()
             },
             change_id: (finished && self.script.gives_change_id)
                 .then(|| format!("mark-{}-{}", disk.key, self.number)),

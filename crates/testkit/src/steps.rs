@@ -24,6 +24,7 @@ struct State {
     log: Vec<String>,
     at: Option<(usize, Break)>,
     reached: bool,
+    down: Option<&'static str>,
 }
 
 /// The chosen step was to fail.
@@ -34,6 +35,11 @@ impl Steps {
     /// From now on: count anew, and break at this step.
     pub fn break_at(&self, step: usize, how: Break) {
         *self.state.lock() = State { at: Some((step, how)), ..State::default() };
+    }
+
+    /// From now on every call fails whose name begins like this, until it is healed.
+    pub fn take_down(&self, names: &'static str) {
+        self.state.lock().down = Some(names);
     }
 
     /// From now on: count anew, and break nothing.
@@ -63,7 +69,8 @@ impl Steps {
             state.log.push(name.to_owned());
             let how = state.at.filter(|(step, _)| *step == state.log.len()).map(|(_, how)| how);
             state.reached |= how.is_some();
-            how
+            let is_down = state.down.is_some_and(|names| name.starts_with(names));
+            how.or(is_down.then_some(Break::Fail))
         };
         match how {
             None => Ok(()),

@@ -70,7 +70,14 @@ pub(crate) fn status_from_wire(report: wire::CopyReport) -> Result<CopyStatus, S
 
 fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
     let key = DiskKey::new(&disk.key).map_err(|error| format!("its report: {error}"))?;
-    let counters = [disk.bytes_total, disk.bytes_done, disk.bytes_read, disk.bytes_sent];
+    let counters = [
+        disk.bytes_total,
+        disk.bytes_done,
+        disk.bytes_read,
+        disk.bytes_sent,
+        disk.bytes_sent_again,
+        disk.reconnects,
+    ];
     if counters.into_iter().any(|counter| counter > MAX_COUNTER) {
         return Err(format!("the counters of disk {key} are beyond reason"));
     }
@@ -97,6 +104,8 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
             done: disk.bytes_done,
             read: disk.bytes_read,
             sent: disk.bytes_sent,
+            again: disk.bytes_sent_again,
+            reconnects: disk.reconnects,
         },
         change_id: disk.change_id,
         source_root: disk.source_root,
@@ -145,8 +154,8 @@ mod tests {
             bytes_done: 1024,
             bytes_read: 512,
             bytes_sent: 512,
-            bytes_sent_again: 0,
-            reconnects: 0,
+            bytes_sent_again: 256,
+            reconnects: 1,
             change_id: Some("mark".to_owned()),
             source_root: Some("ab".repeat(32)),
             error: None,
@@ -163,7 +172,7 @@ mod tests {
         assert_eq!(status.disks[0].key.as_str(), "disk-2000");
         assert_eq!(
             status.disks[0].bytes,
-            CopyBytes { total: 1024, done: 1024, read: 512, sent: 512 }
+            CopyBytes { total: 1024, done: 1024, read: 512, sent: 512, again: 256, reconnects: 1 }
         );
         assert_eq!(status.disks[0].change_id.as_deref(), Some("mark"));
     }

@@ -61,7 +61,7 @@ async fn mariadb_runs_an_interrupted_way_down_again() -> anyhow::Result<()> {
         catalogue.run(FIRST_ROWS).await?;
         hub_migration::up(catalogue.url()).await?;
         catalogue.run(&["UPDATE vm_disks SET job_id = NULL WHERE job_id = 'job-a'"]).await?;
-        hub_migration::down(catalogue.url(), Some(6), false).await?;
+        hub_migration::down(catalogue.url(), Some(7), false).await?;
         let first = "SELECT MIN(id) FROM vm_disks";
         let archived = catalogue.count(first).await?;
         let half = "CREATE TABLE vm_disks_archive_m20251006 AS SELECT * FROM vm_disks WHERE job_id IS NULL LIMIT 1";

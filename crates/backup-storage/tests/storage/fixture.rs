@@ -81,6 +81,7 @@ impl Hub {
         let parent =
             parent.map(|number| ParentImage { point: point_id(number), path: image_path(number) });
         Ok(PrepareImage {
+            resume: false,
             repository: self.repository.clone(),
             point: point_id(number),
             vm: VM,

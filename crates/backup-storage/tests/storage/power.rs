@@ -99,6 +99,7 @@ impl Story {
             disk[round * 65_536 + 100..][..3_000].fill(u8::try_from(round)? + 1);
             disk[131_072..140_000].fill(0);
             let order = PrepareReplica {
+                resume: false,
                 vm: VM,
                 disk: DISK,
                 capacity: Capacity::new(disk.len() as u64)?,

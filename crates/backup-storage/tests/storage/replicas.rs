@@ -10,7 +10,7 @@ use super::fixture::{DISK, Hub, SIZE, VM, judge, pattern, polled, push};
 
 fn order(format: ReplicaFormat, size: usize, incremental: bool) -> Result<PrepareReplica> {
     let capacity = Capacity::new(size as u64)?;
-    Ok(PrepareReplica { vm: VM, disk: DISK, capacity, format, incremental })
+    Ok(PrepareReplica { vm: VM, disk: DISK, capacity, format, incremental, resume: false })
 }
 
 async fn run(

@@ -72,6 +72,7 @@ fn point(number: u32, parent: Option<u32>) -> BackupJob {
         bytes: CopyBytes::default(),
         stored_bytes: 10,
         state: JobState::Succeeded { started: at, finished: at },
+        attempt: Default::default(),
         deleting_since: None,
         version: 1,
         created_at: at,

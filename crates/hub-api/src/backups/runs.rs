@@ -64,6 +64,21 @@ pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
     started.await.map(|run| accepted(&location(run.run_id), &run))
 }
 
+/// Runs a stored run; a hub that is being stopped leaves it to the next one.
+pub(crate) fn take_up(hub: &Hub, id: BackupRunId) {
+    let engine = hub.backup.clone();
+    let launched =
+        launch(
+            &hub.supervisor,
+            KIND,
+            id,
+            move |cancel| async move { engine.run(id, cancel).await },
+        );
+    if launched.is_err() {
+        tracing::info!(run.id = %id, "a backup run waits for the next start of the hub");
+    }
+}
+
 /// One run with its backups.
 #[utoipa::path(get, path = "/api/v1/backup-runs/{id}", tag = "backups",
     params(("id" = Uuid, Path)), responses((status = 200, body = RunView)))]

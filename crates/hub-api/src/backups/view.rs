@@ -68,6 +68,10 @@ pub(crate) struct BackupView {
     stored_bytes: i64,
     /// What both ends saw; null until it has succeeded.
     proof: Option<ProofView>,
+    /// Which attempt at the copy this is, counted from 1.
+    attempt: u32,
+    /// Why it is not the first.
+    attempt_reason: Option<String>,
     error: Option<Fault>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -84,8 +88,12 @@ pub(crate) struct BytesView {
     done: i64,
     /// Read from the source.
     read: i64,
-    /// Sent as data.
+    /// Sent as data, also what was sent again.
     sent: i64,
+    /// Of that, sent again because a connection was lost before it was answered.
+    sent_again: i64,
+    /// How often connections were lost and made again; not bytes.
+    reconnects: i64,
 }
 
 /// Root digests, found independently at both ends.
@@ -148,6 +156,8 @@ impl BackupView {
             progress_percent: percent(job.bytes.done, job.bytes.total, succeeded),
             stored_bytes: bytes(job.stored_bytes),
             proof: job.proof.as_ref().map(ProofView::of),
+            attempt: job.attempt.number,
+            attempt_reason: job.attempt.reason.clone(),
             error: job.state.fault().map(Fault::from),
             created_at: job.created_at,
             started_at: job.state.started_at(),
@@ -163,16 +173,13 @@ impl BytesView {
             done: bytes(counters.done),
             read: bytes(counters.read),
             sent: bytes(counters.sent),
+            sent_again: bytes(counters.again),
+            reconnects: bytes(counters.reconnects),
         }
     }
 
     fn sum(parts: impl Iterator<Item = CopyBytes>) -> Self {
-        Self::of(parts.fold(CopyBytes::default(), |sum, part| CopyBytes {
-            total: sum.total.saturating_add(part.total),
-            done: sum.done.saturating_add(part.done),
-            read: sum.read.saturating_add(part.read),
-            sent: sum.sent.saturating_add(part.sent),
-        }))
+        Self::of(CopyBytes::sum(parts))
     }
 }
 

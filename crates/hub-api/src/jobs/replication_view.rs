@@ -43,6 +43,10 @@ pub(crate) struct ReplicationView {
     bytes: BytesView,
     /// By ordinal.
     disks: Vec<ReplicaDiskView>,
+    /// Which attempt at the copy this is, counted from 1.
+    attempt: u32,
+    /// Why it is not the first.
+    attempt_reason: Option<String>,
     error: Option<Fault>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -84,6 +88,8 @@ impl ReplicationView {
             progress_percent: percent(counters.done, counters.total, succeeded),
             bytes: BytesView::of(counters),
             disks: job.disks.iter().map(ReplicaDiskView::of).collect(),
+            attempt: job.attempt.number,
+            attempt_reason: job.attempt.reason.clone(),
             error: job.state.fault().map(Fault::from),
             created_at: job.created_at,
             started_at: job.state.started_at(),

@@ -66,6 +66,21 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
     started.await.map(|job| accepted(&location(job.id), &job))
 }
 
+/// Runs a stored job; a hub that is being stopped leaves it to the next one.
+pub(crate) fn take_up(hub: &Hub, id: ReplicationJobId) {
+    let engine = hub.replication.clone();
+    let launched =
+        launch(
+            &hub.supervisor,
+            KIND,
+            id,
+            move |cancel| async move { engine.run(id, cancel).await },
+        );
+    if launched.is_err() {
+        tracing::info!(job.id = %id, "a replication waits for the next start of the hub");
+    }
+}
+
 /// Replications by id.
 #[utoipa::path(get, path = "/api/v1/replications", tag = "replications",
     params(ReplicationQuery), responses((status = 200, body = Page<ReplicationView>)))]

@@ -48,7 +48,8 @@ async fn dial(
 }
 
 fn table_of(content: &[u8]) -> Result<Arc<DigestTable>> {
-    let table = DigestTable::temporary(content.len() as u64, BlockSize::new(BLOCK as u32)?)?;
+    let table =
+        DigestTable::temporary(content.len() as u64, BlockSize::new(u32::try_from(BLOCK)?)?)?;
     for (block, bytes) in (0..).zip(content.chunks(BLOCK)) {
         table.set(block, Digest::of(bytes))?;
     }
@@ -109,7 +110,8 @@ async fn p5_a_copy_survives_a_network_that_breaks_at_random() {
             (random.random_range(1..2 << 20), fault)
         };
         let faults: Vec<_> = (0..4).map(|_| fault()).collect();
-        let (redials, happened) = copy_through(faults).await.expect(&format!("seed {seed}"));
+        let copied = copy_through(faults).await;
+        let (redials, happened) = copied.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
         assert!(!happened.is_empty(), "seed {seed}: nothing broke");
         assert!(redials > 0, "seed {seed}: {happened:?} were not noticed");
     }

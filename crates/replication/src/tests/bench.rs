@@ -86,6 +86,15 @@ impl Bench {
         self.job(id).await
     }
 
+    /// Recovers as the next hub does, and runs what waits; how each job ended.
+    pub(super) async fn next_hub(&self) -> Result<Vec<JobStatus>> {
+        let mut ends = Vec::new();
+        for job in self.engine.recover().await?.waiting {
+            ends.push(self.engine.run(job, CancellationToken::new()).await?);
+        }
+        Ok(ends)
+    }
+
     /// A whole replication.
     pub(super) async fn replicate(&self, kind: ReplicationKind) -> Result<ReplicationJob> {
         let job = self.start(kind).await?;

@@ -1,5 +1,6 @@
 //! Rows of backup runs, backup jobs and chains.
 
+use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType, Proof};
 use hub_domain::capacity::Capacity;
 use hub_domain::chain::{BackupChain, ChainKey};
@@ -86,9 +87,15 @@ impl TryFrom<backup_job::Model> for BackupJob {
                 done: column::number("bytes_done", row.bytes_done)?,
                 read: column::number("bytes_read", row.bytes_read)?,
                 sent: column::number("bytes_sent", row.bytes_sent)?,
+                again: column::number("bytes_sent_again", row.bytes_sent_again)?,
+                reconnects: column::number("reconnects", row.reconnects)?,
             },
             stored_bytes: column::number("stored_bytes", row.stored_bytes)?,
             state: state.try_into()?,
+            attempt: Attempt {
+                number: column::number("attempt", row.attempt.into())?,
+                reason: row.attempt_reason,
+            },
             deleting_since: row.deleting_since,
             version: row.version,
             created_at: row.created_at,
@@ -124,8 +131,12 @@ pub(super) fn job(job: &BackupJob) -> Result<backup_job::ActiveModel, StoreError
         bytes_done: Set(column::signed(job.bytes.done)?),
         bytes_read: Set(column::signed(job.bytes.read)?),
         bytes_sent: Set(column::signed(job.bytes.sent)?),
+        bytes_sent_again: Set(column::signed(job.bytes.again)?),
+        reconnects: Set(column::signed(job.bytes.reconnects)?),
         stored_bytes: Set(column::signed(job.stored_bytes)?),
         deleting_since: Set(job.deleting_since),
+        attempt: Set(column::small(job.attempt.number)?),
+        attempt_reason: Set(job.attempt.reason.clone()),
         version: Set(job.version),
         status: Set(state.status),
         error_code: Set(state.error_code),

@@ -14,6 +14,8 @@ pub(crate) struct Model {
     pub(crate) progress_percent: i32,
     pub(crate) bytes_total: i64,
     pub(crate) bytes_done: i64,
+    pub(crate) attempt: i32,
+    pub(crate) attempt_reason: Option<String>,
     pub(crate) version: i64,
     pub(crate) status: String,
     pub(crate) error_code: Option<String>,

@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) bytes_done: i64,
     pub(crate) bytes_read: i64,
     pub(crate) bytes_sent: i64,
+    pub(crate) bytes_sent_again: i64,
+    pub(crate) reconnects: i64,
     pub(crate) root: Option<String>,
 }
 

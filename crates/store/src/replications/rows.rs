@@ -1,5 +1,6 @@
 //! Rows of replication jobs and their disks.
 
+use hub_domain::attempt::Attempt;
 use hub_domain::disk::DiskKey;
 use hub_domain::ids::{ReplicationJobId, VmDiskId};
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
@@ -30,6 +31,10 @@ impl replication_job::Model {
             )?,
             format: column::word("format", &self.format, ReplicaFormat::from_word)?,
             state: state.try_into()?,
+            attempt: Attempt {
+                number: column::number("attempt", self.attempt.into())?,
+                reason: self.attempt_reason,
+            },
             disks,
             version: self.version,
             created_at: self.created_at,
@@ -50,6 +55,8 @@ pub(super) fn job(job: &ReplicationJob) -> Result<replication_job::ActiveModel, 
         progress_percent: Set(i32::try_from(percent).unwrap_or(100)),
         bytes_total: Set(column::signed(bytes.total)?),
         bytes_done: Set(column::signed(bytes.done)?),
+        attempt: Set(column::small(job.attempt.number)?),
+        attempt_reason: Set(job.attempt.reason.clone()),
         version: Set(job.version),
         status: Set(state.status),
         error_code: Set(state.error_code),
@@ -77,6 +84,8 @@ impl TryFrom<replication_job_disk::Model> for ReplicaDisk {
                 done: column::number("bytes_done", row.bytes_done)?,
                 read: column::number("bytes_read", row.bytes_read)?,
                 sent: column::number("bytes_sent", row.bytes_sent)?,
+                again: column::number("bytes_sent_again", row.bytes_sent_again)?,
+                reconnects: column::number("reconnects", row.reconnects)?,
             },
             root: row.root,
         })
@@ -100,6 +109,8 @@ pub(super) fn disk(
         bytes_done: Set(column::signed(disk.bytes.done)?),
         bytes_read: Set(column::signed(disk.bytes.read)?),
         bytes_sent: Set(column::signed(disk.bytes.sent)?),
+        bytes_sent_again: Set(column::signed(disk.bytes.again)?),
+        reconnects: Set(column::signed(disk.bytes.reconnects)?),
         root: Set(disk.root.clone()),
     })
 }

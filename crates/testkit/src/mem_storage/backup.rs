@@ -21,6 +21,9 @@ use crate::Steps;
 /// Bytes that every sealed image takes.
 const STORED: u64 = 4096;
 
+/// Bytes that an image keeps from an earlier attempt.
+const KEPT: u64 = 3 << 20;
+
 /// Reports of progress that reading a point makes.
 const PARTS: u64 = 4;
 
@@ -163,10 +166,23 @@ impl BackupStorage for MemBackupStorage {
                 return Err(full());
             }
             let path = order.path();
-            if state.images.contains_key(&(order.repository.id, path.clone())) {
-                return Err(StorageError::Exists { path });
-            }
-            let parent = state.parent_table(order);
+            let key = (order.repository.id, path.clone());
+            let kept = match state.images.remove(&key) {
+                Some(old) if !order.resume => {
+                    state.images.insert(key, old);
+                    return Err(StorageError::Exists { path });
+                }
+                // What is sealed already is of an instant that nobody can continue.
+                Some(old) => old.root.is_none().then_some(KEPT),
+                None => None,
+            };
+            let parent = match kept {
+                Some(_) => {
+                    let (address, root) = (state.next_export(), "root-of-what-is-kept".to_owned());
+                    Some(ParentTable { address, capacity: order.capacity, root })
+                }
+                None => state.parent_table(order),
+            };
             let no_parent_reason = (order.parent.is_some() && parent.is_none())
                 .then(|| "the manifest of the parent cannot be read".to_owned());
             let address = state.next_export();
@@ -184,6 +200,7 @@ impl BackupStorage for MemBackupStorage {
                 block_size: 1 << 20,
                 parent,
                 no_parent_reason,
+                kept_bytes: kept,
             };
             (path, target)
         };

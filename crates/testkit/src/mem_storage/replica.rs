@@ -1,6 +1,6 @@
 //! Replica images in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use hub_domain::ids::VmDiskId;
@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 
 use super::{Fault, broken, full};
 use crate::Steps;
+
+/// Bytes that a replica keeps from an earlier attempt.
+const KEPT: u64 = 3 << 20;
 
 /// Replicas as records.
 #[derive(Debug, Default)]
@@ -21,7 +24,7 @@ pub struct MemReplicaStorage {
 #[derive(Debug, Default)]
 struct State {
     replicas: BTreeMap<VmDiskId, Replica>,
-    open: BTreeSet<String>,
+    open: BTreeMap<String, String>,
     fault: Option<Fault>,
     exports: u64,
 }
@@ -45,7 +48,7 @@ impl MemReplicaStorage {
 
     /// Targets that are still open for writing: a job that has ended must leave none.
     pub fn open_targets(&self) -> Vec<String> {
-        self.state.lock().open.iter().cloned().collect()
+        self.state.lock().open.keys().cloned().collect()
     }
 
     /// How many replicas are complete.
@@ -77,17 +80,24 @@ impl ReplicaStorage for MemReplicaStorage {
             .replicas
             .insert(order.disk, Replica { path: path.clone(), root: None })
             .and_then(|replica| replica.root);
-        state.open.insert(export.clone());
+        let was_open = state.open.len();
+        if order.resume {
+            state.open.retain(|_, open| *open != path);
+        }
+        let kept_bytes = (state.open.len() < was_open).then_some(KEPT);
+        state.open.insert(export.clone(), path.clone());
         let address = |export| NbdAddress { host: "127.0.0.1".to_owned(), port: 10809, export };
         let table = |root| ParentTable {
             address: address(format!("{export}-table")),
             capacity: order.capacity,
             root,
         };
-        let parent = known.filter(|_| order.incremental).map(table);
+        let kept = kept_bytes.map(|_| "root-of-what-is-kept".to_owned());
+        let parent = kept.or(known.filter(|_| order.incremental)).map(table);
         let no_parent_reason = (order.incremental && parent.is_none())
             .then(|| "there is no complete replica of this disk yet".to_owned());
         Ok(PreparedTarget {
+            kept_bytes,
             address: address(export.clone()),
             path,
             block_size: 1 << 20,
@@ -103,7 +113,7 @@ impl ReplicaStorage for MemReplicaStorage {
     ) -> Result<String, StorageError> {
         self.steps.pass("replica.seal").await.map_err(|_| broken())?;
         let mut state = self.state.lock();
-        if !state.open.contains(&target.address.export) {
+        if !state.open.contains_key(&target.address.export) {
             return Err(StorageError::UnknownTarget);
         }
         match state.fault {

@@ -1,6 +1,7 @@
 //! Values that the behaviours store: small, complete, and different in every field.
 
 use chrono::TimeDelta;
+use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType, Proof};
 use hub_domain::capacity::Capacity;
 use hub_domain::disk::{NewDisk, VmDisk};
@@ -75,7 +76,14 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         path: Some(format!("{vm}/{}.raw", disk.ordinal)),
         method: Some("by_digest".to_owned()),
         method_reason: Some("the source gives no change id".to_owned()),
-        bytes: CopyBytes { total: 4096, done: 2048, read: 1024, sent: 512 },
+        bytes: CopyBytes {
+            total: 4096,
+            done: 2048,
+            read: 1024,
+            sent: 512,
+            again: 64,
+            reconnects: 2,
+        },
         root: Some("ab".repeat(32)),
     });
     ReplicationJob {
@@ -84,6 +92,7 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         kind: ReplicationKind::Incremental,
         format: ReplicaFormat::Qcow2,
         state: JobState::Running { started: at(5) },
+        attempt: Attempt::default().next("the VMA was restarted"),
         disks: disks.collect(),
         version: 0,
         created_at: at(4),
@@ -139,9 +148,17 @@ pub fn point(number: u128, run: &BackupRun, disk: &VmDisk) -> anyhow::Result<Bac
         method: "full".to_owned(),
         method_reason: Some("no completed backup".to_owned()),
         proof: Some(Proof { source_root: "ab".repeat(32), stored_root: "cd".repeat(32) }),
-        bytes: CopyBytes { total: BIG, done: BIG, read: 4096, sent: 512 },
+        bytes: CopyBytes {
+            total: BIG,
+            done: BIG,
+            read: 4096,
+            sent: 512,
+            again: 128,
+            reconnects: 1,
+        },
         stored_bytes: 1_000,
         state: JobState::Succeeded { started: at(8), finished: at(9) },
+        attempt: Attempt::default().next("the hub was restarted"),
         deleting_since: None,
         version: 0,
         created_at: at(7),

@@ -65,7 +65,7 @@ async fn p5_a_full_repository_fails_the_job_keeps_its_points_and_works_again_wit
         for kind in ["incremental", "full"] {
             let run = it.start(lab, kind).await?;
             let run = lab.api.ended(&run, |_| ()).await?;
-            failed_with(&run, "target/no-space")?;
+            failed_with(&run, "repository/full")?;
             let detail = run.text("/backups/0/error/detail")?;
             ensure!(detail.contains("free space"), "it says what to do: {detail}");
             it.unchanged_since(&before)?;
@@ -75,7 +75,7 @@ async fn p5_a_full_repository_fails_the_job_keeps_its_points_and_works_again_wit
         let filled = fs::write(&filler, vec![1; usize::try_from(16 * MIB)?]);
         ensure!(filled.is_err(), "the file system is full");
         let run = it.start(lab, "full").await?;
-        failed_with(&lab.api.ended(&run, |_| ()).await?, "target/no-space")?;
+        failed_with(&lab.api.ended(&run, |_| ()).await?, "repository/full")?;
         fs::remove_file(&filler)?;
         it.unchanged_since(&before)?;
         for point in &backups {
@@ -90,5 +90,7 @@ async fn p5_a_full_repository_fails_the_job_keeps_its_points_and_works_again_wit
         ensure!(works.ok()?.flag("/ok")?, "the repository works");
         Ok(())
     };
-    play(&["no-space", "a disk was not copied", "a backup ended badly"], part).await.unwrap();
+    play(&["no-space", "repository/full", "a disk was not copied", "a backup ended badly"], part)
+        .await
+        .unwrap();
 }
