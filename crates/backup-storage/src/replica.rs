@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hub_block::RawFile;
 use hub_block::failpoint::{self, Point};
+use hub_block::{RawFile, trail};
 use hub_data_mover::{BlockSize, Manifest, ManifestIdentity, ManifestWriter};
 use hub_domain::capacity::Capacity;
 use hub_domain::replication::ReplicaFormat;
@@ -137,6 +137,7 @@ fn reopen(image: &Path, order: &PrepareReplica) -> Result<TargetImage, StorageEr
         ReplicaFormat::Raw => {
             let file = fs::OpenOptions::new().write(true).open(image).map_err(io_at(image))?;
             file.set_len(order.capacity.bytes()).map_err(io_at(image))?;
+            trail::resized(&file, order.capacity.bytes());
             drop(file);
             let file = RawFile::open(image).map_err(block_at(image))?;
             Ok(TargetImage::Raw(Arc::new(file)))

@@ -210,6 +210,8 @@ fn name_files(files: &RestoreFiles, format: RestoreFormat, bytes: u64) -> Result
     }
     durable::rename_new(&partial_of(&files.data), &files.data).map_err(io_at(&files.data))?;
     if format == RestoreFormat::Vmdk {
+        // A power cut may keep the later of two names and lose the earlier one.
+        durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
         durable::rename_new(&partial, &files.named).map_err(io_at(&files.named))?;
     }
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::failpoint::{self, Point};
+use crate::trail;
 use crate::{
     BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
     check_range, merge_extents,
@@ -48,7 +49,9 @@ impl RawFile {
     /// Creates a file of `size` zero bytes that must not exist yet; it takes no space until written.
     pub fn create_new(path: &Path, size: u64) -> Result<Self, BlockError> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        trail::created(&file, path);
         file.set_len(size)?;
+        trail::resized(&file, size);
         Ok(Self::over(file, size, false))
     }
 
@@ -124,7 +127,8 @@ impl BlockDevice for RawFile {
         self.require_sound()?;
         let failed = self.sync_failed.clone();
         self.on_file(move |file| {
-            failpoint::reach(Point::RawSync).and_then(|()| file.sync_data()).map_err(|error| {
+            let sync = || failpoint::reach(Point::RawSync).and_then(|()| file.sync_data());
+            trail::sync(file, sync).map_err(|error| {
                 failed.store(true, Ordering::Release);
                 error.into()
             })
@@ -156,20 +160,26 @@ fn filled(file: &File, offset: u64, mut buffer: PooledBuffer) -> Result<Bytes, B
 
 fn written(file: &File, offset: u64, data: &[u8]) -> Result<(), BlockError> {
     failpoint::reach(Point::RawWrite)?;
-    Ok(file.write_all_at(data, offset)?)
+    file.write_all_at(data, offset)?;
+    trail::wrote(file, offset, data);
+    Ok(())
 }
 
 /// Punches a hole, or writes zeroes where the file system cannot.
 fn zero_range(file: &File, offset: u64, len: u64) -> Result<(), BlockError> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match rustix::fs::fallocate(file, flags, offset, len) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            trail::cleared(file, offset, len);
+            Ok(())
+        }
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
             let zeroes = vec![0; POOLED_READ];
             let (mut at, end) = (offset, offset + len);
             while at < end {
                 let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeroes.len());
                 file.write_all_at(&zeroes[..step], at)?;
+                trail::wrote(file, at, &zeroes[..step]);
                 at += step as u64;
             }
             Ok(())

@@ -17,6 +17,10 @@ const V3_LEN: u64 = 104;
 const OUR_LEN: u32 = 112;
 /// The header extension that names the format of the backing file.
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
+/// Bytes that are read of a header before it is known to be longer.
+const FIRST_READ: u64 = 4096;
+/// The header and the name of the backing file lie in the first cluster.
+const LARGEST_CLUSTER: u64 = 1 << 21;
 /// Header fields are written in whole sectors, the unit that a disk writes at once.
 const SECTOR: usize = 512;
 
@@ -62,8 +66,17 @@ struct Raw<'a> {
 impl Header {
     /// Reads and checks the header of a file of `file_len` bytes.
     pub(crate) fn read(file: &StoreFile, path: &Path, file_len: u64) -> Result<Self, OpenError> {
-        let mut bytes = vec![0; index(file_len.min(1 << 21))];
+        let mut bytes = vec![0; index(file_len.min(FIRST_READ))];
         file.read_exact_at(&mut bytes, 0).map_err(OpenError::read(path))?;
+        let raw = Raw { bytes: &bytes, path };
+        let name = [8, 12, 16].map(|at| raw.try_u32(at).unwrap_or(0));
+        let name_end =
+            (u64::from(name[0]) << 32 | u64::from(name[1])).saturating_add(u64::from(name[2]));
+        if name_end > FIRST_READ {
+            // Most headers end much earlier; only the name of a backing file may lie further back.
+            bytes = vec![0; index(file_len.min(LARGEST_CLUSTER))];
+            file.read_exact_at(&mut bytes, 0).map_err(OpenError::read(path))?;
+        }
         Self::parse(&bytes, path, file_len)
     }
 

@@ -1,5 +1,15 @@
 //! Random numbers of a campaign, all from one number that is printed.
 
+/// How often a campaign does what it does; more than usual where there is time for it.
+pub(crate) fn rounds(usual: usize) -> usize {
+    number("HUB_TEST_ROUNDS").and_then(|it| usize::try_from(it).ok()).unwrap_or(usual)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch of the test run")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// A generator whose first number is enough to do it all again.
 pub(crate) struct Seed {
     first: u64,
@@ -7,9 +17,9 @@ pub(crate) struct Seed {
 }
 
 impl Seed {
-    /// A fresh one.
+    /// A fresh one, or the one that a failed run has printed.
     pub(crate) fn new() -> Self {
-        let first = rand::random();
+        let first = number("HUB_TEST_SEED").unwrap_or_else(rand::random);
         Self { first, state: first }
     }
 

@@ -257,3 +257,25 @@ async fn a_chain_may_be_deep_but_not_endless() {
     let endless = refused(folder.path(), &hub_qcow2::MAX_DEPTH.to_string(), "").await.unwrap();
     assert!(matches!(endless, OpenError::TooDeep(_)));
 }
+
+/// The name of a backing file may lie anywhere in the first cluster, behind what is read of a header at first.
+#[tokio::test]
+async fn a_backing_name_at_the_end_of_the_first_cluster_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    make_image(&folder.path().join("full"), 16, &[5; 1024]).await.unwrap();
+    let path = folder.path().join("top");
+    let options = overlay(1024, 16, "full", 1024);
+    ImageWriter::create_new(&path, options, None).unwrap().finish().await.unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in [4096 - 2, 4096, 65_536 - 4_usize] {
+        bytes[at..at + 4].copy_from_slice(b"full");
+        bytes[8..16].copy_from_slice(&(at as u64).to_be_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let reader = open(folder.path(), "top").unwrap();
+        assert_eq!(reader.depth(), 2, "{at}");
+        require_equal(&reader, &[5; 1024]).await.unwrap();
+    }
+    bytes[8..16].copy_from_slice(&65_533_u64.to_be_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(ImageInfo::read(&path).is_err(), "a name that leaves the first cluster");
+}
