@@ -9,11 +9,13 @@ use crate::used_clusters::UsedClusters;
 const PAGE: u64 = 4096;
 
 /// References to host clusters: most are used by one thing alone; those that hold compressed clusters are
-/// shared by many.
+/// shared by many, but hardly ever by more than a byte can count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct References {
     used: UsedClusters,
-    shared: BTreeMap<u64, Box<[u32]>>,
+    shared: BTreeMap<u64, Box<[u8]>>,
+    /// What goes beyond a byte.
+    beyond: BTreeMap<u64, u64>,
 }
 
 impl References {
@@ -31,15 +33,21 @@ impl References {
         if !fresh && *count == 0 {
             return false;
         }
-        *count = count.saturating_add(1);
+        match count.checked_add(1) {
+            Some(more) => *count = more,
+            None => *self.beyond.entry(cluster).or_default() += 1,
+        }
         true
     }
 
     /// How many references a cluster has.
     pub(crate) fn count(&self, cluster: u64) -> u64 {
         let page = self.shared.get(&(cluster / PAGE));
-        let shared = page.map_or(0, |page| page[index(cluster % PAGE)]);
-        u64::from(shared).max(u64::from(self.used.contains(cluster)))
+        match page.map_or(0, |page| page[index(cluster % PAGE)]) {
+            0 => u64::from(self.used.contains(cluster)),
+            u8::MAX => u64::from(u8::MAX) + self.beyond.get(&cluster).copied().unwrap_or(0),
+            shared => u64::from(shared),
+        }
     }
 
     /// All clusters that something refers to.

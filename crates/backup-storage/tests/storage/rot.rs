@@ -10,7 +10,7 @@ use hub_ports::{BackupStorage, NoProgress, RestoreOutput};
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Hub, image_path, pattern};
-use super::seed::Seed;
+use super::seed::{Seed, rounds};
 
 /// Nine clusters of which some are holes, and an odd end.
 const DISK: usize = 9 * 65_536 + 1_536;
@@ -87,19 +87,19 @@ fn places(bytes: &[u8], seed: &mut Seed) -> Vec<usize> {
         let filled = cluster.iter().filter(|it| **it != 0).count();
         if filled > 2048 {
             // Data and digests: samples.
-            places.extend((0..2).map(|_| start + seed.below(cluster.len())));
+            places.extend((0..2 * rounds(1)).map(|_| start + seed.below(cluster.len())));
         } else if filled > 0 {
             // A header or a table: each byte that is set and its neighbours, as far as there are few.
             let near = |at: usize| cluster[at.saturating_sub(1)..cluster.len().min(at + 2)].iter();
             let mut near: Vec<_> =
                 (0..cluster.len()).filter(|at| near(*at).any(|it| *it != 0)).collect();
-            while near.len() > 160 {
+            while near.len() > 160 * rounds(1) {
                 near.swap_remove(seed.below(near.len()));
             }
             places.extend(near.into_iter().map(|at| start + at));
-            places.push(start + seed.below(cluster.len()));
+            places.extend((0..rounds(1)).map(|_| start + seed.below(cluster.len())));
         } else {
-            places.push(start + seed.below(cluster.len()));
+            places.extend((0..rounds(1)).map(|_| start + seed.below(cluster.len())));
         }
     }
     places
@@ -188,6 +188,26 @@ async fn p4_a_file_that_was_cut_or_has_grown_is_found() -> Result<()> {
         ensure!(repository.verify(number).await?.is_good(), "point {number} after all");
     }
     score("cuts and growths", &seed, injected, restored);
+    Ok(())
+}
+
+/// Two guest clusters that have changed places leave every table in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_two_blocks_that_were_swapped_are_found() -> Result<()> {
+    let repository = Repository::make().await?;
+    let path = repository.image(1);
+    let good = std::fs::read(&path)?;
+    let word = |at: usize| -> Result<u64> { Ok(u64::from_be_bytes(good[at..at + 8].try_into()?)) };
+    let offset = |entry: u64| usize::try_from(entry & 0x00FF_FFFF_FFFF_FE00);
+    let l2 = offset(word(offset(word(40)?)?)?)?;
+    let mut bad = good.clone();
+    bad[l2..l2 + 8].copy_from_slice(&good[l2 + 8..l2 + 16]);
+    bad[l2 + 8..l2 + 16].copy_from_slice(&good[l2..l2 + 8]);
+    std::fs::write(&path, &bad)?;
+    let verdict = repository.verify(1).await?;
+    ensure!(verdict.bad_blocks == 2 && verdict.damage.is_some(), "{verdict:?}");
+    ensure!(verdict.mismatches.iter().map(|it| it.offset).eq([0, 65_536]), "{verdict:?}");
+    ensure!(!repository.restore_is_never_wrong(1).await?, "it was restored");
     Ok(())
 }
 
