@@ -84,8 +84,8 @@ async fn every_missing_sync_would_be_seen() -> Result<()> {
     };
     let sealed = mark("sealed 1", 0)?;
     let (updating, updated) = (mark("updating qcow2", 1)?, mark("replicated qcow2", 1)?);
-    // Of a backup: the last sync of image and of manifest, and that of their names. Of a replica that is
-    // brought up to date: that its manifest is gone, and that its tables are there before the header is.
+    // Of a backup: the syncs of image and of manifest before and after their headers, and that of their names.
+    // Of a replica that is brought up to date: that its manifest is gone, and its tables before the header.
     let mut syncs = last_syncs(&all[..sealed]);
     let is_header =
         |step: &Step| matches!(step, Step::Wrote { offset: 0, bytes, .. } if bytes.len() == 512);
@@ -94,7 +94,13 @@ async fn every_missing_sync_would_be_seen() -> Result<()> {
     let removed = (updating..header).find(|at| is_removal(&all[*at].1)).context("a removal")?;
     syncs.extend((removed..header).find(|at| is_sync_of_names(&all[*at].1)));
     syncs.extend((updating..header).rfind(|at| matches!(all[*at].1, Step::Synced { .. })));
-    ensure!(syncs.len() == 5, "{syncs:?}");
+    let is_own_header =
+        |step: &Step| matches!(step, Step::Wrote { offset: 0, bytes, .. } if bytes.len() == 16_384);
+    for is_header in [&is_header as &dyn Fn(&Step) -> bool, &is_own_header] {
+        let header = (0..sealed).find(|at| is_header(&all[*at].1)).context("a header")?;
+        syncs.extend((0..header).rfind(|at| matches!(all[*at].1, Step::Synced { .. })));
+    }
+    ensure!(syncs.len() == 7, "{syncs:?}");
     for at in syncs {
         story.cut.steps = all[..=if at < sealed { sealed } else { updated }].to_vec();
         let without = story.cut.steps.remove(at).1;

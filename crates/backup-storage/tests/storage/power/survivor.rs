@@ -12,7 +12,7 @@ use hub_domain::repository::{Repository, RepositoryKind};
 use hub_domain::time::Timestamp;
 use hub_nbd::Exports;
 use hub_ports::{BackupStorage, NoProgress, PointLocation};
-use hub_qcow2::{ImageReader, InsideDirectory, check_image};
+use hub_qcow2::{ImageReader, InsideDirectory, OpenError, check_image};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -104,8 +104,34 @@ impl Survivor {
         if image.exists() && manifest.exists() {
             self.require_good(number).await?;
         }
+        self.judge_partial(&image, &manifest, disk).await?;
         self.storage.abandon_image(&self.repository, &image_path(number)).await?;
         ensure!(!image.exists() && !manifest.exists(), "{number} was not swept");
+        Ok(())
+    }
+
+    /// Under its partial name, too, a file is no image and no manifest, or a whole one.
+    async fn judge_partial(&self, image: &Path, manifest: &Path, disk: &[u8]) -> Result<()> {
+        let partial = |path: &Path| {
+            let mut name = path.to_owned().into_os_string();
+            name.push(".partial");
+            PathBuf::from(name)
+        };
+        let (image, manifest) = (partial(image), partial(manifest));
+        match check_image(&image) {
+            _ if !image.exists() => (),
+            Err(OpenError::NotQcow2(_)) => (),
+            Err(error) => return Err(error).context("an unfinished image passes for one"),
+            Ok(report) => {
+                ensure!(report.is_clean(), "an unfinished image passes for one: {report:?}");
+                let gate = InsideDirectory::new(&self.repository.path);
+                let found = read_all(&ImageReader::open_chain(&gate, &image)?).await?;
+                ensure!(found == disk, "an unfinished image passes for the disk");
+            }
+        }
+        if let Ok(manifest) = Manifest::open(&manifest) {
+            manifest.check_table().context("an unsealed manifest passes for one")?;
+        }
         Ok(())
     }
 
