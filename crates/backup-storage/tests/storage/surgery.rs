@@ -53,7 +53,8 @@ async fn restore_is_refused(hub: &Hub, number: u128) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_or_renamed_parent_is_named_with_the_image_that_needs_it() -> Result<()> {
+async fn trap_u41_a_missing_or_renamed_parent_is_named_with_the_image_that_needs_it() -> Result<()>
+{
     let hub = chain().await?;
     let (parent, child) = (point_id(1).to_string(), point_id(2).to_string());
     let path = hub.file(&image_path(1));
@@ -77,7 +78,7 @@ async fn a_missing_or_renamed_parent_is_named_with_the_image_that_needs_it() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_that_were_swapped_close_a_circle_that_is_named() -> Result<()> {
+async fn trap_u41_images_that_were_swapped_close_a_circle_that_is_named() -> Result<()> {
     let hub = chain().await?;
     swap(&hub, (1, 2), "qcow2")?;
     let told = refused(&hub, 1).await?;

@@ -10,6 +10,7 @@ use hub_qcow2::{ImageUpdater, ImageWriter, check_image};
 use proptest::prelude::*;
 
 use crate::model::{make_image, open, overlay, run_case};
+use crate::qemu;
 
 const BITS: u32 = 9;
 const SIZE: u64 = 40 * 1024;
@@ -35,6 +36,23 @@ fn bytes_of_specimen() -> anyhow::Result<&'static [u8]> {
         let runtime = tokio::runtime::Runtime::new()?;
         let made = runtime.block_on(specimen(folder.path()))?;
         let _ = BYTES.set(made);
+    }
+    Ok(BYTES.get().map_or(&[][..], Vec::as_slice))
+}
+
+/// An image of another tool whose clusters are all compressed; nothing where that tool is missing.
+fn compressed_specimen() -> anyhow::Result<&'static [u8]> {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    if BYTES.get().is_none() && qemu::available() {
+        let folder = tempfile::tempdir()?;
+        let (raw, packed) = (folder.path().join("raw"), folder.path().join("packed"));
+        let source: Vec<u8> =
+            (0..40_960_usize).map(|at| (at * at / 89 % 23).to_le_bytes()[0]).collect();
+        std::fs::write(&raw, source)?;
+        let (from, to) = (qemu::text(&raw)?, qemu::text(&packed)?);
+        let options = "cluster_size=512,compression_type=zstd";
+        qemu::img(&["convert", "-c", "-o", options, "-f", "raw", "-O", "qcow2", from, to])?;
+        let _ = BYTES.set(std::fs::read(&packed)?);
     }
     Ok(BYTES.get().map_or(&[][..], Vec::as_slice))
 }
@@ -98,6 +116,26 @@ proptest! {
             let at = place.index(if in_header { 40 } else { bytes.len() / 4 }) * 4;
             let end = bytes.len().min(at + 8);
             bytes[at..end].copy_from_slice(&word.to_be_bytes()[..end - at]);
+        }
+        run_case(damaged(bytes))?;
+    }
+
+    /// Entries of compressed clusters that point anywhere, and streams that unpack to anything.
+    #[test]
+    fn changed_words_of_a_compressed_image_never_panic(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), word()), 1..6),
+        compressed in any::<bool>(),
+    ) {
+        let specimen = compressed_specimen().map_err(|it| TestCaseError::fail(it.to_string()))?;
+        let mut bytes = specimen.to_vec();
+        for (place, word) in changes {
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let at = place.index(bytes.len() / 8) * 8;
+            // Half of the words become entries of compressed clusters, whatever they were.
+            let word = if compressed { word & !(1 << 63) | 1 << 62 } else { word };
+            bytes[at..at + 8].copy_from_slice(&word.to_be_bytes());
         }
         run_case(damaged(bytes))?;
     }
