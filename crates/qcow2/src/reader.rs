@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hub_block::{
-    BlockDevice, BlockError, BufferPool, Extent, ExtentKind, check_range, merge_extents,
+    BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, check_range,
+    merge_extents,
 };
 
 use crate::error::OpenError;
@@ -277,5 +278,20 @@ impl BlockDevice for ImageReader {
 
     async fn flush(&self) -> Result<(), BlockError> {
         Ok(())
+    }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self)
+    }
+}
+
+impl BlockingDevice for ImageReader {
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        let inside = check_range(offset, u64::from(len), self.info.virtual_size);
+        Some(inside.and_then(|()| self.chain.read(offset, u64::from(len))))
+    }
+
+    fn write_now(&self, _offset: u64, _data: &[u8]) -> Option<Result<(), BlockError>> {
+        Some(Err(BlockError::ReadOnly))
     }
 }

@@ -85,6 +85,20 @@ proptest! {
     }
 }
 
+/// A thread that may block is answered as everybody else is.
+#[tokio::test]
+async fn the_face_for_blocking_threads_answers_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let model: Vec<u8> = (0..200_192_u32).map(|at| (at % 239).to_le_bytes()[0]).collect();
+    make_image(&folder.path().join("full"), 12, &model).await.unwrap();
+    let reader = Arc::new(open(folder.path(), "full").unwrap());
+    let now = reader.blocking().unwrap();
+    assert_eq!(now.read_now(4_000, 150_000).unwrap().unwrap(), model[4_000..154_000]);
+    let beyond = now.read_now(200_000, 193).unwrap();
+    assert!(matches!(beyond, Err(BlockError::OutOfRange { .. })), "{beyond:?}");
+    assert!(matches!(now.write_now(0, &[1]), Some(Err(BlockError::ReadOnly))));
+}
+
 /// A middle image that is smaller hides what lies beyond its end, even when a larger one stands on it.
 #[tokio::test]
 async fn a_smaller_image_in_the_middle_hides_what_is_beyond_it() {
