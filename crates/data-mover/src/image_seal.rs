@@ -15,8 +15,10 @@ use crate::Digest;
 use crate::digest_table::usize_of;
 
 const DOMAIN: &[u8; 23] = b"sendense-image-frame-v1";
-/// Most spans of a file, so that a manifest has room for their digests.
+/// Most spans that a reader takes.
 const MAX_SPANS: u64 = 64;
+/// Most spans that are written, so that a manifest has room for the longest names and reasons, too.
+const WRITTEN_SPANS: u64 = 32;
 /// The smallest span in bytes.
 const LEAST_SPAN: u64 = 65_536;
 /// Most threads that digest one image.
@@ -98,7 +100,7 @@ impl ImageSeal {
         file_bytes: u64,
         feed: impl Fn(Range<u64>, &mut SpanDigest) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        let span_bytes = file_bytes.div_ceil(MAX_SPANS).next_power_of_two().max(LEAST_SPAN);
+        let span_bytes = file_bytes.div_ceil(WRITTEN_SPANS).next_power_of_two().max(LEAST_SPAN);
         let count = file_bytes.div_ceil(span_bytes);
         let (next, spans) = (AtomicU64::new(0), Mutex::new(vec![Digest::ZERO; usize_of(count)]));
         let work = || loop {
@@ -210,7 +212,7 @@ mod tests {
     fn a_file_of_any_length_has_few_spans() {
         for len in [0, 1, 65_536, 4 << 20, (4 << 20) + 1, 100 << 20] {
             let seal = ImageSeal::take(len, |_, _| Ok::<(), Infallible>(())).unwrap();
-            assert!(seal.is_sound() && seal.spans.len() <= 64, "{len}: {seal:?}");
+            assert!(seal.is_sound() && seal.spans.len() <= 32, "{len}: {seal:?}");
         }
         let mut huge = ImageSeal::take(u64::MAX / 4, |_, _| Ok::<(), Infallible>(())).unwrap();
         assert!(huge.is_sound());

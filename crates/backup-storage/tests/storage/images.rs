@@ -221,14 +221,22 @@ async fn trap_u37_a_hub_that_lost_its_job_seals_nothing_of_its_successors() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn p5_a_reason_of_any_length_does_not_keep_a_point_from_being_sealed() -> Result<()> {
     let hub = Hub::start().await?;
-    let disk = pattern(SIZE, 1);
-    let target = hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+    // Large enough for as many spans as a seal ever has.
+    let disk = pattern(4 << 20, 1);
+    let target = hub.storage.prepare_image(&hub.order(1, disk.len(), None)?).await?;
     let root = push(&disk, &target).await?;
     let mut order = seal(1, target, root, None)?;
-    order.identity.method_reason = Some("the source answered \"<é>\" ".repeat(2_000));
+    // A control character takes six bytes of JSON, as many as any.
+    let longest = "\u{1}".repeat(255);
+    let identity = &mut order.identity;
+    identity.method_reason = Some(format!("the source answered{}", "\u{1}".repeat(2_000)));
+    for name in [&mut identity.vm_name, &mut identity.vmware_vm_id, &mut identity.vcenter_host] {
+        name.clone_from(&longest);
+    }
     hub.storage.seal_image(&order).await?;
     let manifest =
         hub_data_mover::Manifest::open(&hub.file(&image_path(1)).with_extension("manifest"))?;
     assert!(manifest.identity().method_reason.starts_with("the source answered"));
+    assert!(manifest.identity().image_seal.as_ref().is_some_and(|seal| seal.spans.len() > 16));
     judge(&hub.file(&image_path(1)), "qcow2", &disk)
 }
