@@ -68,6 +68,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         nbd_port: nbd_address.port(),
         replica_dir: settings.replica_dir(),
         restore_dir: restore_dir.clone(),
+        checkpoint_every: settings.jobs.checkpoint_every(),
     };
     let disk = Arc::new(HubStorage::new(options, exports));
     let catalogue: Arc<dyn Store> = Arc::new(store.clone());
@@ -91,7 +92,10 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         storage: replicas,
         clock: clock.clone(),
         ids: ids.clone(),
-        options: Default::default(),
+        options: hub_replication::Options {
+            copy_attempts: settings.jobs.copy_attempts.max(1),
+            ..Default::default()
+        },
     };
     let backup = Backup {
         store: catalogue.clone(),
@@ -99,7 +103,10 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         storage: storage.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
-        options: Default::default(),
+        options: hub_backup::Options {
+            copy_attempts: settings.jobs.copy_attempts.max(1),
+            ..Default::default()
+        },
     };
     let restore = Restore {
         store: catalogue.clone(),

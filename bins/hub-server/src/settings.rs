@@ -148,11 +148,14 @@ pub(crate) struct StorageSettings {
 pub(crate) struct JobSettings {
     pub(crate) concurrent: usize,
     stop_grace_seconds: u64,
+    /// How often a copy is ordered when machines or connections are lost on the way.
+    pub(crate) copy_attempts: u32,
+    checkpoint_seconds: u64,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { concurrent: 4, stop_grace_seconds: 20 }
+        Self { concurrent: 4, stop_grace_seconds: 20, copy_attempts: 3, checkpoint_seconds: 30 }
     }
 }
 
@@ -160,6 +163,11 @@ impl JobSettings {
     /// How long jobs may take to stop.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds)
+    }
+
+    /// Time between two checkpoints of an image that is being written.
+    pub(crate) fn checkpoint_every(&self) -> Duration {
+        Duration::from_secs(self.checkpoint_seconds.max(1))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_domain::repository::Repository;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{io_at, unusable};
 use crate::reservation::Reservations;
 use crate::target::OpenTarget;
-use crate::{export_name, image, point, replica, restore_file};
+use crate::{export_name, image, point, probe, replica, restore_file};
 
 /// Where the storage keeps things that have no repository, and how VMAs reach its exports.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub struct HubStorageOptions {
     pub replica_dir: PathBuf,
     /// Directory of restored files; created when first needed.
     pub restore_dir: PathBuf,
+    /// Time between two checkpoints of a full image that is being written; after a restart of the hub, what came later
+    /// comes again.
+    pub checkpoint_every: Duration,
 }
 
 /// Repositories, replicas, restores and exports of one hub process.
@@ -98,7 +102,7 @@ impl HubStorage {
 #[async_trait]
 impl BackupStorage for HubStorage {
     async fn probe(&self, repository: &Repository) -> Result<RepositoryProbe, StorageError> {
-        image::probe(repository).await
+        probe::probe(repository).await
     }
 
     async fn prepare_image(&self, order: &PrepareImage) -> Result<PreparedTarget, StorageError> {

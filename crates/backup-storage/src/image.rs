@@ -15,19 +15,19 @@ use hub_domain::capacity::Capacity;
 use hub_domain::repository::Repository;
 use hub_domain::source::PreparedTarget;
 use hub_ports::{
-    ParentImage, PointIdentity, PrepareImage, RepositoryProbe, SealImage, SealedImage,
-    StorageError, told,
+    ParentImage, PointIdentity, PrepareImage, SealImage, SealedImage, StorageError, told,
 };
 use hub_qcow2::{
     Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError,
 };
 use tokio::time::timeout;
 
+use crate::checkpoint::Told;
 use crate::durable;
-use crate::export_name;
 use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::layout::{self, ImageFiles};
+use crate::probe::usable_root;
 use crate::proof;
 use crate::reservation::Reservation;
 use crate::resume;
@@ -36,30 +36,10 @@ use crate::target::{
 };
 
 /// Clusters of 64 KiB: the size of a digest's block, and what stock tools use.
-const CLUSTER_BITS: u32 = 16;
+pub(crate) const CLUSTER_BITS: u32 = 16;
 
 /// How long an abandoned image may take to come to rest: the last writes, syncs and renames of a slow disk.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
-
-/// Really writes, syncs and removes a file.
-pub(crate) async fn probe(repository: &Repository) -> Result<RepositoryProbe, StorageError> {
-    let root = PathBuf::from(&repository.path);
-    blocking(&root.clone(), move || {
-        let root = usable_root(&root)?;
-        let name = export_name::unguessable().map_err(io_at(&root))?;
-        let file = root.join(format!(".probe-{name}"));
-        let trial = Unfinished::new(vec![file.clone()]);
-        durable::write_new(&file, &[0x5A; 4096]).map_err(io_at(&root))?;
-        drop(trial);
-        durable::sync_dir(&root).map_err(io_at(&root))?;
-        let space = rustix::fs::statvfs(&root).map_err(|error| io_at(&root)(error.into()))?;
-        Ok(RepositoryProbe {
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-        })
-    })
-    .await
-}
 
 /// Creates image and manifest under their partial names and offers them for writing.
 pub(crate) async fn prepare(
@@ -73,11 +53,19 @@ pub(crate) async fn prepare(
         if let Some(target) = resume::take_up(storage, &files, &relative, order.capacity).await {
             return Ok(target);
         }
+        if let Some(target) = resume::reopen(storage, order, &files).await {
+            return Ok(target);
+        }
         abandon(storage, &order.repository, &relative).await?;
     }
     let reservation = storage.in_use.take(&files.image)?;
-    let (order, path) = (order.clone(), relative.clone());
-    let made = blocking(&place, move || create(&order, &path, reservation)).await?;
+    let (asked, path) = (order.clone(), relative.clone());
+    let mut made = blocking(&place, move || create(&asked, &path, reservation)).await?;
+    if made.target.parent.is_none() {
+        let told = Told::default();
+        made.target.checkpoints =
+            resume::checkpoints(storage, order, &files, &made.target.image, told);
+    }
     target::open(storage, made.target, relative, made.block_size, made.no_parent_reason)
 }
 
@@ -133,9 +121,17 @@ fn create(
     failpoint::reach(Point::TargetCreated).map_err(io_at(&files.partial_image))?;
     let image = TargetImage::Written(Arc::new(image));
     let parent_root = parent.as_ref().map(|parent| parent.root);
-    let kept = None;
-    let target =
-        NewTarget { files, image, manifest, parent, parent_root, kept, unfinished, reservation };
+    let target = NewTarget {
+        files,
+        image,
+        manifest,
+        parent,
+        parent_root,
+        kept: None,
+        checkpoints: None,
+        unfinished,
+        reservation,
+    };
     Ok(Created { target, block_size, no_parent_reason })
 }
 
@@ -219,7 +215,10 @@ pub(crate) async fn seal(
     order: &SealImage,
 ) -> Result<SealedImage, StorageError> {
     let target = storage.release(&order.target.address.export)?;
-    let settled = target.settle().await?;
+    let mut settled = target.settle().await?;
+    if let Some(checkpoints) = settled.checkpoints.take() {
+        checkpoints.end().await;
+    }
     compare_roots(&order.source_root, settled.root)?;
     failpoint::reach(Point::SealProven).map_err(io_at(&settled.files.partial_image))?;
     settled.image.finish().await.map_err(block_at(&settled.files.partial_image))?;
@@ -240,6 +239,7 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
         parent_root,
         root,
         brought: _,
+        checkpoints: _,
     } = settled;
     let identity = ManifestIdentity {
         image_seal: Some(proof::seal(&files.partial_image)?),
@@ -260,6 +260,10 @@ fn publish(settled: SettledTarget, order: &SealImage) -> Result<SealedImage, Sto
         });
     }
     unfinished.check_owned()?;
+    if files.partial_journal.exists() {
+        let journal = std::slice::from_ref(&files.partial_journal);
+        durable::remove_files(&files.dir, journal).map_err(io_at(&files.image))?;
+    }
     // The image is closed before it gets its name: nobody writes to a restore point.
     drop(image);
     durable::rename_new(&files.partial_manifest, &files.manifest)
@@ -359,18 +363,6 @@ async fn remove(
         durable::remove_files(&files.dir, &which(&files)).map_err(io_at(&files.image))
     })
     .await
-}
-
-/// The directory of a repository; it is never created by accident, since an unmounted one would be.
-fn usable_root(root: &Path) -> Result<PathBuf, StorageError> {
-    if !root.is_absolute() {
-        return Err(unusable(root, "a repository's path is absolute"));
-    }
-    match fs::metadata(root) {
-        Ok(found) if found.is_dir() => Ok(root.to_owned()),
-        Ok(_) => Err(unusable(root, "it is not a directory")),
-        Err(error) => Err(unusable(root, format!("{error}; create or mount it"))),
-    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is told as it is")]

@@ -12,7 +12,7 @@ const PARTIAL: &str = "partial";
 /// The files of one image, finished and unfinished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageFiles {
-    /// The directory of all four.
+    /// The directory of all.
     pub(crate) dir: PathBuf,
     /// The image under its own name.
     pub(crate) image: PathBuf,
@@ -22,6 +22,8 @@ pub(crate) struct ImageFiles {
     pub(crate) partial_image: PathBuf,
     /// The manifest while it is written.
     pub(crate) partial_manifest: PathBuf,
+    /// Where the clusters of the image lie while it is written.
+    pub(crate) partial_journal: PathBuf,
 }
 
 impl ImageFiles {
@@ -47,6 +49,7 @@ impl ImageFiles {
         Ok(Self {
             partial_image: with_suffix(&image, PARTIAL),
             partial_manifest: with_suffix(&manifest, PARTIAL),
+            partial_journal: with_suffix(&with_suffix(&image, "journal"), PARTIAL),
             dir,
             image,
             manifest,
@@ -56,7 +59,11 @@ impl ImageFiles {
     /// All of them.
     pub(crate) fn all(&self) -> Vec<PathBuf> {
         let mut all = self.finished();
-        all.extend([self.partial_image.clone(), self.partial_manifest.clone()]);
+        all.extend([
+            self.partial_image.clone(),
+            self.partial_manifest.clone(),
+            self.partial_journal.clone(),
+        ]);
         all
     }
 

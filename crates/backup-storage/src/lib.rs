@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod checkpoint;
 mod durable;
 mod export_name;
 mod failure;
 mod hub_storage;
 mod image;
+mod journal;
 mod layout;
 mod point;
+mod probe;
 mod progress;
 mod proof;
 mod replica;

@@ -84,9 +84,17 @@ fn open(
     };
     failpoint::reach(Point::ReplicaOpened).map_err(io_at(&files.image))?;
     let parent_root = parent.as_ref().map(|parent| parent.root);
-    let kept = None;
-    let new =
-        NewTarget { files, image, manifest, parent, parent_root, kept, unfinished, reservation };
+    let new = NewTarget {
+        files,
+        image,
+        manifest,
+        parent,
+        parent_root,
+        kept: None,
+        checkpoints: None,
+        unfinished,
+        reservation,
+    };
     Ok((new, reason))
 }
 

@@ -1,13 +1,21 @@
 //! Targets that go on: what an earlier attempt at an image has brought is offered again, with digests that prove it.
 
+use std::sync::Arc;
+
+use hub_data_mover::{BlockSize, Digest, ManifestWriter, ProvingDevice};
 use hub_domain::capacity::Capacity;
 use hub_domain::source::PreparedTarget;
-use hub_ports::{StorageError, told};
+use hub_ports::{PrepareImage, StorageError, told};
+use hub_qcow2::{CreateOptions, ImageWriter, PlacedRun};
 
-use crate::failure::unusable;
+use crate::checkpoint::{Checkpoints, Told, identity};
+use crate::durable;
+use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
+use crate::image::{CLUSTER_BITS, not_created};
+use crate::journal::Journal;
 use crate::layout::ImageFiles;
-use crate::target::{self, NewTarget, OpenTarget, Parent};
+use crate::target::{self, NewTarget, OpenTarget, Parent, TargetImage, Unfinished};
 
 /// Takes what this process still has open of an image, or says why it cannot go on with it.
 ///
@@ -49,6 +57,7 @@ async fn offer_again(
         parent: Some(Parent { table, root: settled.root, capacity }),
         parent_root: settled.parent_root,
         kept: Some(settled.brought),
+        checkpoints: settled.checkpoints,
         files: settled.files,
         image: settled.image,
         manifest: settled.manifest,
@@ -56,4 +65,119 @@ async fn offer_again(
         reservation: settled.reservation,
     };
     target::open(storage, new, relative.to_owned(), block_size, None)
+}
+
+/// Goes on with the files that an earlier process left of a full image, by its journal; nothing when that cannot be.
+///
+/// The journal is believed only in where clusters lie. Every block that it names is read back and digested before the
+/// table is offered, so lost or garbled bytes are blocks that differ from the source and come again.
+pub(crate) async fn reopen(
+    storage: &HubStorage,
+    order: &PrepareImage,
+    files: &ImageFiles,
+) -> Option<PreparedTarget> {
+    if order.parent.is_some() {
+        return None;
+    }
+    match offer_left(storage, order, files).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(
+                image = %files.image.display(), error = %told(&error),
+                "what an earlier hub left of an image cannot be gone on with and begins anew"
+            );
+            None
+        }
+    }
+}
+
+/// Files that were left, open again.
+struct Left {
+    image: Arc<ImageWriter>,
+    manifest: ManifestWriter,
+    told: Told,
+    unfinished: Unfinished,
+}
+
+async fn offer_left(
+    storage: &HubStorage,
+    order: &PrepareImage,
+    files: &ImageFiles,
+) -> Result<Option<PreparedTarget>, StorageError> {
+    let reservation = storage.in_use.take(&files.image)?;
+    let (asked, places) = (order.clone(), files.clone());
+    let Some(left) = blocking(&files.image, move || open_left(&asked, &places)).await? else {
+        return Ok(None);
+    };
+    let Left { image, manifest, told, unfinished } = left;
+    let table = manifest.table();
+    let proving = ProvingDevice::new(image.clone(), table.clone());
+    let root = proving.settle().await.map_err(block_at(&files.partial_image))?;
+    let (kept, image) = (image.allocated_bytes(), TargetImage::Written(image));
+    let block_size = table.block_size();
+    let new = NewTarget {
+        files: files.clone(),
+        checkpoints: checkpoints(storage, order, files, &image, told),
+        image,
+        manifest,
+        parent: Some(Parent { table, root, capacity: order.capacity }),
+        parent_root: None,
+        kept: Some(kept),
+        unfinished,
+        reservation,
+    };
+    target::open(storage, new, order.path(), block_size, None).map(Some)
+}
+
+fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, StorageError> {
+    let capacity = order.capacity.bytes();
+    if files.finished().iter().any(|file| file.exists()) || !files.partial_image.exists() {
+        return Ok(None);
+    }
+    let journal = Journal::open(&files.partial_journal, &identity(order.point, capacity));
+    let Some((journal, runs)) = journal.map_err(io_at(&files.partial_journal))? else {
+        return Ok(None);
+    };
+    let mut unfinished = Unfinished::default();
+    unfinished.own(&files.partial_image)?;
+    let options =
+        CreateOptions { virtual_size: capacity, cluster_bits: CLUSTER_BITS, backing: None };
+    let (image, placements) = ImageWriter::resume(&files.partial_image, options, &runs)
+        .map_err(|error| not_created(&files.partial_image, error))?;
+    // Its table may be older or newer than the image; what is not known is read back.
+    let stale = std::slice::from_ref(&files.partial_manifest);
+    durable::remove_files(&files.dir, stale).map_err(io_at(&files.partial_manifest))?;
+    let block_size = BlockSize::for_capacity(capacity);
+    let manifest = ManifestWriter::create_new(&files.partial_manifest, capacity, block_size)
+        .map_err(manifest_at(&files.partial_manifest))?;
+    unfinished.own(&files.partial_manifest)?;
+    doubt(&manifest, &runs).map_err(io_at(&files.partial_manifest))?;
+    let told = Told { journal: Some(journal), placements };
+    Ok(Some(Left { image: Arc::new(image), manifest, told, unfinished }))
+}
+
+/// Says of every block that has a cluster that nobody knows what it holds.
+fn doubt(manifest: &ManifestWriter, runs: &[PlacedRun]) -> std::io::Result<()> {
+    let table = manifest.table();
+    let block = u64::from(table.block_size().get());
+    for run in runs {
+        let (first, end) = (run.guest << CLUSTER_BITS, (run.guest + run.count) << CLUSTER_BITS);
+        let blocks = first / block..end.div_ceil(block).min(table.block_count());
+        table.fill(blocks, Digest::UNKNOWN)?;
+    }
+    Ok(())
+}
+
+/// Begins to write down how far a full image is.
+pub(crate) fn checkpoints(
+    storage: &HubStorage,
+    order: &PrepareImage,
+    files: &ImageFiles,
+    image: &TargetImage,
+    told: Told,
+) -> Option<Checkpoints> {
+    let TargetImage::Written(image) = image else { return None };
+    let identity = identity(order.point, order.capacity.bytes());
+    let every = storage.options.checkpoint_every;
+    Some(Checkpoints::start(image.clone(), files.partial_journal.clone(), identity, told, every))
 }

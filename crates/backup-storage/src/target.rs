@@ -14,6 +14,7 @@ use hub_nbd::{Export, ExportHandle};
 use hub_ports::StorageError;
 use hub_qcow2::{ImageUpdater, ImageWriter};
 
+use crate::checkpoint::Checkpoints;
 use crate::failure::{block_at, io_at, unusable};
 use crate::hub_storage::HubStorage;
 use crate::layout::ImageFiles;
@@ -126,6 +127,8 @@ pub(crate) struct NewTarget {
     pub(crate) parent_root: Option<Digest>,
     /// Bytes that earlier attempts have brought, when the image is not a fresh one.
     pub(crate) kept: Option<u64>,
+    /// Who writes down how far it is.
+    pub(crate) checkpoints: Option<Checkpoints>,
     pub(crate) unfinished: Unfinished,
     pub(crate) reservation: Reservation,
 }
@@ -138,6 +141,7 @@ pub(crate) struct OpenTarget {
     pub(crate) parent_root: Option<Digest>,
     pub(crate) unfinished: Unfinished,
     kept: u64,
+    checkpoints: Option<Checkpoints>,
     reservation: Reservation,
     proving: Arc<ProvingDevice>,
     export: ExportHandle,
@@ -155,6 +159,7 @@ pub(crate) struct SettledTarget {
     pub(crate) root: Digest,
     /// Bytes that all attempts have brought.
     pub(crate) brought: u64,
+    pub(crate) checkpoints: Option<Checkpoints>,
 }
 
 impl OpenTarget {
@@ -178,12 +183,16 @@ impl OpenTarget {
             unfinished: self.unfinished,
             reservation: self.reservation,
             root,
+            checkpoints: self.checkpoints,
             brought: self.kept.saturating_add(self.proving.bytes_written()),
         })
     }
 
     /// Ends all writing and lets everything unfinished go.
     pub(crate) async fn discard(self) {
+        if let Some(checkpoints) = self.checkpoints {
+            checkpoints.end().await;
+        }
         self.export.close().await;
         if let Some(parent) = self.parent_export {
             parent.close().await;
@@ -229,6 +238,7 @@ pub(crate) fn open(
         manifest: new.manifest,
         parent_root: new.parent_root,
         kept: new.kept.unwrap_or(0),
+        checkpoints: new.checkpoints,
         unfinished: new.unfinished,
         reservation: new.reservation,
         proving,

@@ -8,6 +8,7 @@ mod storage {
     mod power_cut;
     mod replicas;
     mod restores;
+    mod resuming;
     mod rot;
     mod seed;
     mod surgery;

@@ -26,6 +26,14 @@ pub enum CreateError {
     /// The file exists; it is not touched.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// What is said about the clusters of an unfinished image does not fit the file.
+    #[error("the unfinished image {} cannot be gone on with: {what}", .path.display())]
+    NotResumable {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+    },
     /// The operating system refused.
     #[error("cannot create {}", .path.display())]
     Io {

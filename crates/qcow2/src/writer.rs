@@ -27,7 +27,7 @@ use crate::used_clusters::UsedClusters;
 /// [`flush`](BlockDevice::flush) makes the data durable that has been written, but not the image.
 /// Memory grows with the part of the disk that is written: one cluster for each L2 table touched.
 pub struct ImageWriter {
-    body: Arc<ImageBody>,
+    pub(crate) body: Arc<ImageBody>,
     backing: Option<NamedBacking>,
     finished: Arc<Mutex<Option<FinishedImage>>>,
 }
@@ -71,6 +71,25 @@ impl ImageWriter {
         options: CreateOptions,
         backing: Option<Arc<dyn BlockDevice>>,
     ) -> Result<Self, CreateError> {
+        Self::begin(options, backing, |geometry, limit| {
+            let file = StoreFile::create_new(path, limit).map_err(|source| {
+                if source.kind() == std::io::ErrorKind::AlreadyExists {
+                    CreateError::Exists(path.to_owned())
+                } else {
+                    CreateError::Io { path: path.to_owned(), source }
+                }
+            })?;
+            // The first cluster is the header's and stays a hole until the end.
+            Ok((file, ClusterMap::new(geometry), 1))
+        })
+    }
+
+    /// Begins an image in the file that `open` gives, with the clusters it has and the next free one.
+    pub(crate) fn begin(
+        options: CreateOptions,
+        backing: Option<Arc<dyn BlockDevice>>,
+        open: impl FnOnce(Geometry, u64) -> Result<(StoreFile, ClusterMap, u64), CreateError>,
+    ) -> Result<Self, CreateError> {
         let geometry = Geometry::new(options.cluster_bits)
             .ok_or(CreateError::ClusterBits(options.cluster_bits))?;
         let size = options.virtual_size;
@@ -80,15 +99,8 @@ impl ImageWriter {
         let base = base(options.backing.as_ref(), backing)?;
         let named = options.backing.map(|it| named(geometry, size, it)).transpose()?;
         let limit = size.next_multiple_of(geometry.cluster_size()) + geometry.cluster_size();
-        let file = StoreFile::create_new(path, limit).map_err(|source| {
-            if source.kind() == std::io::ErrorKind::AlreadyExists {
-                CreateError::Exists(path.to_owned())
-            } else {
-                CreateError::Io { path: path.to_owned(), source }
-            }
-        })?;
-        // The first cluster is the header's and stays a hole until the end.
-        let body = ImageBody::new(file, size, base, (geometry, ClusterMap::new(geometry)), 1);
+        let (file, map, next) = open(geometry, limit)?;
+        let body = ImageBody::new(file, size, base, (geometry, map), next);
         Ok(Self { body: Arc::new(body), backing: named, finished: Arc::default() })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hub_backup_storage::{HubStorage, HubStorageOptions};
@@ -39,7 +40,12 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// A hub whose images are finished before their first checkpoint.
     pub(crate) async fn start() -> Result<Self> {
+        Self::with_checkpoints(Duration::from_secs(3600)).await
+    }
+
+    pub(crate) async fn with_checkpoints(checkpoint_every: Duration) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let repository_dir = folder.path().join("repository");
         std::fs::create_dir(&repository_dir)?;
@@ -47,6 +53,7 @@ impl Hub {
         let here: SocketAddr = "127.0.0.1:0".parse()?;
         let server = Server::bind(here, exports.clone(), ServerOptions::default()).await?;
         let options = HubStorageOptions {
+            checkpoint_every,
             nbd_advertise_host: "127.0.0.1".to_owned(),
             nbd_port: server.local_addr().port(),
             replica_dir: folder.path().join("replicas"),

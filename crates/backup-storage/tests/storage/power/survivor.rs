@@ -32,6 +32,7 @@ impl Survivor {
         // Repositories and settings name directories that were there before anything happened.
         std::fs::create_dir(folder.path().join("repository"))?;
         let options = HubStorageOptions {
+            checkpoint_every: std::time::Duration::from_secs(3600),
             nbd_advertise_host: "127.0.0.1".to_owned(),
             nbd_port: 1,
             replica_dir: folder.path().join("replicas"),

@@ -1,0 +1,238 @@
+//! Writers that go on: where clusters were placed is told from time to time, and a later writer takes it up.
+//!
+//! Only the places are told; what the clusters hold is for the caller to prove, who may have lost the last writes.
+
+use std::path::Path;
+
+use crate::cluster_map::{ClusterMap, Table};
+use crate::error::CreateError;
+use crate::format::{COMPRESSED, Geometry, MAX_HOST_CLUSTERS, OFFSET, ZERO};
+use crate::mapping::Mapping;
+use crate::store_file::StoreFile;
+use crate::used_clusters::UsedClusters;
+use crate::writer::{CreateOptions, ImageWriter};
+
+/// Neighbouring clusters of the disk that lie in neighbouring clusters of the file; all three in clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedRun {
+    /// The first cluster of the disk.
+    pub guest: u64,
+    /// The first cluster of the file.
+    pub host: u64,
+    /// How many; never 0.
+    pub count: u64,
+}
+
+/// The places that were told already; one bit for each cluster of the file.
+#[derive(Debug, Default)]
+pub struct Placements {
+    told: UsedClusters,
+}
+
+impl ImageWriter {
+    /// The clusters that were placed and not told before; their bytes are in the file, and durable after a
+    /// [`flush`](hub_block::BlockDevice::flush) that begins when this has returned.
+    ///
+    /// Looks through the whole map, 8 bytes for each cluster of the disk that was written; blocks writers for that time.
+    /// Compressed clusters and zeroes are not told.
+    pub fn newly_placed(&self, placements: &mut Placements) -> Vec<PlacedRun> {
+        let geometry = self.body.geometry;
+        let map = self.body.map.read();
+        let mut runs: Vec<PlacedRun> = Vec::new();
+        for (number, table) in map.tables() {
+            let Table::Loaded(table) = table else { continue };
+            let first = number * geometry.table_entries();
+            for (guest, entry) in (first..).zip(&table.entries) {
+                if let Some(host) = placed(*entry, geometry)
+                    && placements.told.insert(host)
+                {
+                    push(&mut runs, guest, host);
+                }
+            }
+        }
+        runs
+    }
+
+    /// Goes on with an image without a backing file that an earlier writer left unfinished at these places; a later run
+    /// counts where two speak of one cluster of the disk.
+    ///
+    /// Nothing is believed but the places, and these only when they fit: inside the disk and inside the file, no two
+    /// clusters at one place, behind a header that was never written. What else lies in the file is written over.
+    pub fn resume(
+        path: &Path,
+        options: CreateOptions,
+        runs: &[PlacedRun],
+    ) -> Result<(Self, Placements), CreateError> {
+        let refused = |what| CreateError::NotResumable { path: path.to_owned(), what };
+        if options.backing.is_some() {
+            return Err(refused("it stands on another image"));
+        }
+        let virtual_size = options.virtual_size;
+        let mut told = UsedClusters::default();
+        let writer = Self::begin(options, None, |geometry, _| {
+            let io = |source| CreateError::Io { path: path.to_owned(), source };
+            let file = StoreFile::open_write(path).map_err(io)?;
+            let in_file = file.len().map_err(io)? / geometry.cluster_size();
+            if has_header(&file, geometry) {
+                return Err(refused("it has a header already"));
+            }
+            let (map, used) = mapped(geometry, (virtual_size, in_file), runs).map_err(refused)?;
+            let next = used.end().max(1);
+            told = used;
+            Ok((file, map, next))
+        })?;
+        Ok((writer, Placements { told }))
+    }
+}
+
+/// The place of a cluster that has bytes of its own.
+fn placed(entry: u64, geometry: Geometry) -> Option<u64> {
+    let host = (entry & OFFSET) / geometry.cluster_size();
+    (entry & (COMPRESSED | ZERO) == 0 && host > 0).then_some(host)
+}
+
+fn push(runs: &mut Vec<PlacedRun>, guest: u64, host: u64) {
+    match runs.last_mut() {
+        Some(last) if last.guest + last.count == guest && last.host + last.count == host => {
+            last.count += 1;
+        }
+        _ => runs.push(PlacedRun { guest, host, count: 1 }),
+    }
+}
+
+fn has_header(file: &StoreFile, geometry: Geometry) -> bool {
+    let mut head = vec![0; geometry.cluster_len().min(4096)];
+    let read = file.read_up_to_at(&mut head, 0);
+    !read.is_ok_and(|len| head[..len].iter().all(|byte| *byte == 0))
+}
+
+/// The map that the runs make, and the places it uses.
+fn mapped(
+    geometry: Geometry,
+    (virtual_size, in_file): (u64, u64),
+    runs: &[PlacedRun],
+) -> Result<(ClusterMap, UsedClusters), &'static str> {
+    let in_disk = geometry.clusters(virtual_size);
+    let in_file = in_file.min(MAX_HOST_CLUSTERS);
+    let inside = |first: u64, count: u64, end: u64| {
+        first.checked_add(count).is_some_and(|last| count > 0 && last <= end)
+    };
+    let mut map = ClusterMap::new(geometry);
+    for run in runs {
+        if !inside(run.guest, run.count, in_disk) {
+            return Err("a cluster lies outside of the disk");
+        }
+        if run.host == 0 || !inside(run.host, run.count, in_file) {
+            return Err("a cluster lies outside of the file");
+        }
+        for step in 0..run.count {
+            let host = (run.host + step) * geometry.cluster_size();
+            map.set(run.guest + step, Mapping::Data { host }.encode(geometry));
+        }
+    }
+    let mut used = UsedClusters::default();
+    for (_, table) in map.tables() {
+        let Table::Loaded(table) = table else { continue };
+        for host in table.entries.iter().filter_map(|entry| placed(*entry, geometry)) {
+            if !used.insert(host) {
+                return Err("two clusters lie at one place");
+            }
+        }
+    }
+    Ok((map, used))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hub_block::BlockDevice;
+
+    use super::*;
+    use crate::{ImageReader, InsideDirectory, check_image};
+
+    const CLUSTER: u64 = 65_536;
+
+    fn options() -> CreateOptions {
+        CreateOptions { virtual_size: 64 * CLUSTER, cluster_bits: 16, backing: None }
+    }
+
+    fn data(byte: u8) -> Bytes {
+        Bytes::from(vec![byte; 65_536])
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_taken_up_and_the_rest_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.qcow2");
+        let writer = ImageWriter::create_new(&path, options(), None).unwrap();
+        let mut told = Placements::default();
+        for cluster in [5, 6, 40] {
+            writer.write_at(cluster * CLUSTER, data(u8::try_from(cluster).unwrap())).await.unwrap();
+        }
+        let mut runs = writer.newly_placed(&mut told);
+        assert_eq!(runs.iter().map(|run| run.count).sum::<u64>(), 3);
+        assert!(writer.newly_placed(&mut told).is_empty(), "told once");
+        writer.write_at(7 * CLUSTER, data(7)).await.unwrap();
+        let second = writer.newly_placed(&mut told);
+        assert_eq!(second.len(), 1);
+        runs.extend(second);
+        writer.write_at(8 * CLUSTER, data(8)).await.unwrap();
+        writer.flush().await.unwrap();
+        drop(writer);
+
+        let (writer, mut told) = ImageWriter::resume(&path, options(), &runs).unwrap();
+        assert_eq!(writer.read_at(8 * CLUSTER, 512).await.unwrap(), vec![0; 512], "never told");
+        for cluster in [5, 6, 7, 40_u8] {
+            let read = writer.read_at(u64::from(cluster) * CLUSTER, 65_536).await.unwrap();
+            assert_eq!(read, data(cluster));
+        }
+        assert!(writer.newly_placed(&mut told).is_empty(), "nothing is told twice");
+        writer.write_at(9 * CLUSTER, data(9)).await.unwrap();
+        writer.write_at(5 * CLUSTER, data(55)).await.unwrap();
+        writer.finish().await.unwrap();
+        drop(writer);
+        let report = check_image(&path).unwrap();
+        assert!(report.errors.is_empty() && report.leaks.is_empty(), "{report:?}");
+        let gate = InsideDirectory::new(folder.path());
+        let reader = ImageReader::open_chain(&gate, &path).unwrap();
+        for (cluster, byte) in [(5_u64, 55), (6, 6), (7, 7), (8, 0), (9, 9), (40, 40)] {
+            assert_eq!(reader.read_at(cluster * CLUSTER, 65_536).await.unwrap(), data(byte));
+        }
+    }
+
+    #[tokio::test]
+    async fn places_that_do_not_fit_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.qcow2");
+        let writer = ImageWriter::create_new(&path, options(), None).unwrap();
+        for cluster in 0..4 {
+            writer.write_at(cluster * CLUSTER, data(1)).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+        drop(writer);
+        let run = |guest, host, count| PlacedRun { guest, host, count };
+        let length = std::fs::metadata(&path).unwrap().len() / CLUSTER;
+        for bad in [
+            vec![run(0, 0, 1)],
+            vec![run(0, length, 1)],
+            vec![run(0, 1, length)],
+            vec![run(64, 1, 1)],
+            vec![run(u64::MAX, 1, 2)],
+            vec![run(0, u64::MAX, 2)],
+            vec![run(0, 1, 0)],
+            vec![run(0, 1, 2), run(9, 2, 1)],
+        ] {
+            let refused = ImageWriter::resume(&path, options(), &bad);
+            assert!(matches!(refused, Err(CreateError::NotResumable { .. })), "{bad:?}");
+        }
+        // A cluster that was placed anew is at its last place only.
+        let moved = [run(0, 1, 2), run(0, 3, 1), run(5, 1, 1)];
+        ImageWriter::resume(&path, options(), &moved).unwrap();
+
+        let (writer, _) = ImageWriter::resume(&path, options(), &[run(0, 1, 1)]).unwrap();
+        writer.finish().await.unwrap();
+        drop(writer);
+        let refused = ImageWriter::resume(&path, options(), &[run(0, 1, 1)]);
+        assert!(matches!(refused, Err(CreateError::NotResumable { .. })), "it is an image now");
+    }
+}
