@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use hub_block::trail;
 use hub_qcow2::PlacedRun;
 
 const MAGIC: &[u8; 8] = b"SHUBJRNL";
@@ -36,8 +37,10 @@ impl Journal {
     /// Creates the file, which must not exist, for the image with this identity.
     pub(crate) fn create_new(path: &Path, identity: &[u8; 32]) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        trail::created(&file, path);
         let head = head(identity);
         file.write_all_at(&head, 0)?;
+        trail::wrote(&file, 0, &head);
         Ok(Self { file, chain: digest(&[&head]), end: HEAD as u64 })
     }
 
@@ -79,10 +82,11 @@ impl Journal {
             let chain = digest(&[&self.chain, &bytes]);
             bytes.extend(chain);
             self.file.write_all_at(&bytes, self.end)?;
+            trail::wrote(&self.file, self.end, &bytes);
             self.chain = chain;
             self.end += bytes.len() as u64;
         }
-        self.file.sync_all()
+        trail::sync(&self.file, || self.file.sync_all())
     }
 
     /// The batch at the end, if it is whole; the end is behind it then.

@@ -6,6 +6,7 @@
     reason = "each place looks at the few steps that concern it"
 )]
 
+mod resumed;
 mod story;
 mod survivor;
 

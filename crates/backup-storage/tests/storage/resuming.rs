@@ -19,7 +19,7 @@ const SIZE: usize = 16 * 65_536 + 1_536;
 const OFTEN: Duration = Duration::from_millis(10);
 
 /// Sends clusters of a disk, as a copy does that does not come to its end.
-async fn send(
+pub(crate) async fn send(
     disk: &[u8],
     target: &PreparedTarget,
     clusters: std::ops::Range<usize>,
@@ -110,7 +110,7 @@ fn told(path: &Path) -> Result<u64> {
 }
 
 /// Waits until checkpoints tell of so many clusters.
-async fn told_of(hub: &Hub, clusters: u64) -> Result<()> {
+pub(crate) async fn told_of(hub: &Hub, clusters: u64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while told(&journal(hub))? < clusters {
         ensure!(Instant::now() < deadline, "no checkpoint was written");
