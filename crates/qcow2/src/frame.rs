@@ -46,22 +46,28 @@ impl ImageFrame {
     }
 
     /// The pieces of the frame within a range of the file's bytes, in order, none beside another.
-    pub fn pieces(&self, within: Range<u64>) -> Vec<Range<u64>> {
+    pub fn pieces(&self, within: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let size = self.geometry.cluster_size();
         let end = within.end.min(self.file_bytes);
-        let mut pieces: Vec<Range<u64>> = Vec::new();
         let mut at = within.start;
-        while at < end {
-            let next = end.min((at / size + 1) * size);
-            let start = at.max(self.content_end(at / size)).min(next);
-            match pieces.last_mut() {
-                _ if start == next => (),
-                Some(last) if last.end == start => last.end = next,
-                _ => pieces.push(start..next),
+        std::iter::from_fn(move || {
+            let start = loop {
+                if at >= end {
+                    return None;
+                }
+                let start = at.max(self.content_end(at / size));
+                let next = end.min((at / size + 1) * size);
+                if start < next {
+                    break start;
+                }
+                at = next;
+            };
+            at = end.min((start / size + 1) * size);
+            while at < end && self.content_end(at / size) == at {
+                at = end.min(at + size);
             }
-            at = next;
-        }
-        pieces
+            Some(start..at)
+        })
     }
 
     /// Where the content of a host cluster ends; its start, if it has none.

@@ -205,7 +205,7 @@ async fn p4_a_flipped_bit_in_any_region_of_a_compressed_image_is_found() -> Resu
     let (report, frame) = hub_qcow2::check_with_frame(&image)?;
     ensure!(report.compressed_clusters > 0, "{report:?}");
     let seal = ImageSeal::take(frame.file_bytes(), |span, digest: &mut SpanDigest| {
-        frame.pieces(span).into_iter().try_for_each(|piece| {
+        frame.pieces(span).try_for_each(|piece| {
             digest.piece(&piece);
             frame.read(piece, |bytes| digest.bytes(bytes))
         })
