@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::digest_table::usize_of;
 use crate::oracle::{Oracle, table_of};
@@ -243,4 +245,35 @@ fn unknown_members_are_ignored_and_optional_ones_may_be_absent() {
     let identity = old.unwrap().identity().clone();
     assert_eq!((identity.parent, identity.source_root, identity.image_seal), (None, None, None));
     assert_eq!(identity.disk_key, "disk-2001");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever a header says, and whoever has signed it, the answer is an error or a manifest.
+    #[test]
+    fn any_header_is_refused_or_read(
+        changes in prop::collection::vec((0_usize..160, any::<[u8; 4]>()), 0..6),
+        json in prop::option::of("[ -~]{0,300}"),
+        len in prop::option::of(0_usize..20_000),
+        signed in any::<bool>(),
+    ) {
+        let made = sealed(identity());
+        let mut file = fs::read(&made.path).unwrap();
+        if let Some(json) = json {
+            file[96..96 + json.len()].copy_from_slice(json.as_bytes());
+            file[16..20].copy_from_slice(&u32::try_from(json.len()).unwrap().to_le_bytes());
+        }
+        for (at, bytes) in changes {
+            file[at..at + 4].copy_from_slice(&bytes);
+        }
+        if signed {
+            let digest = blake3::hash(&[&file[..64], &file[96..16_384]].concat());
+            file[64..96].copy_from_slice(digest.as_bytes());
+        }
+        file.truncate(len.unwrap_or(file.len()));
+        fs::write(&made.path, &file).unwrap();
+        if let Ok(manifest) = open(&made.path) {
+            prop_assert_eq!(manifest.identity().capacity_bytes, manifest.table().capacity());
+        }
+    }
 }
