@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hub_block::BlockDevice;
@@ -17,6 +18,8 @@ use crate::journal::Journal;
 pub(crate) struct Checkpoints {
     task: JoinSet<()>,
     stop: CancellationToken,
+    /// Whether the end is a checkpoint as well.
+    last: Arc<AtomicBool>,
 }
 
 /// What a journal goes on from: itself, where there is one, and what it has told.
@@ -45,14 +48,18 @@ impl Checkpoints {
         every: Duration,
     ) -> Self {
         let (mut task, stop) = (JoinSet::new(), CancellationToken::new());
-        let stopped = stop.clone();
+        let (stopped, last) = (stop.clone(), Arc::<AtomicBool>::default());
+        let one_more = last.clone();
         task.spawn(async move {
             let Told { mut journal, mut placements } = told;
             loop {
-                if stopped.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+                let waited = stopped.run_until_cancelled(tokio::time::sleep(every)).await;
+                let ends = waited.is_none();
+                if ends && !one_more.load(Ordering::Acquire) {
                     return;
                 }
                 match checkpoint(&image, &path, &identity, journal, placements).await {
+                    Ok(_) if ends => return,
                     Ok((next, places)) => (journal, placements) = (next, places),
                     Err(error) => {
                         tracing::warn!(
@@ -64,7 +71,13 @@ impl Checkpoints {
                 }
             }
         });
-        Self { task, stop }
+        Self { task, stop, last }
+    }
+
+    /// Ends the writing with one last checkpoint.
+    pub(crate) async fn end_complete(self) {
+        self.last.store(true, Ordering::Release);
+        self.end().await;
     }
 
     /// Ends the writing, and waits for a checkpoint that has begun: afterwards the journal is nobody's.

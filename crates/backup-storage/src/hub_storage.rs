@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{io_at, unusable};
 use crate::reservation::Reservations;
 use crate::target::OpenTarget;
-use crate::{export_name, image, point, probe, replica, restore_file};
+use crate::{export_name, image, point, probe, replica, restore_file, resume};
 
 /// Where the storage keeps things that have no repository, and how VMAs reach its exports.
 #[derive(Clone, Debug)]
@@ -115,6 +115,10 @@ impl BackupStorage for HubStorage {
 
     async fn abandon_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError> {
         image::abandon(self, repository, path).await
+    }
+
+    async fn leave_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError> {
+        resume::leave(self, repository, path).await
     }
 
     async fn delete_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError> {

@@ -1,9 +1,11 @@
 //! Targets that go on: what an earlier attempt at an image has brought is offered again, with digests that prove it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hub_data_mover::{BlockSize, Digest, ManifestWriter, ProvingDevice};
 use hub_domain::capacity::Capacity;
+use hub_domain::repository::Repository;
 use hub_domain::source::PreparedTarget;
 use hub_ports::{PrepareImage, StorageError, told};
 use hub_qcow2::{CreateOptions, ImageWriter, PlacedRun};
@@ -12,7 +14,7 @@ use crate::checkpoint::{Checkpoints, Told, identity};
 use crate::durable;
 use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
-use crate::image::{CLUSTER_BITS, not_created};
+use crate::image::{self, CLUSTER_BITS, not_created};
 use crate::journal::Journal;
 use crate::layout::ImageFiles;
 use crate::target::{self, NewTarget, OpenTarget, Parent, TargetImage, Unfinished};
@@ -166,6 +168,22 @@ fn doubt(manifest: &ManifestWriter, runs: &[PlacedRun]) -> std::io::Result<()> {
         table.fill(blocks, Digest::UNKNOWN)?;
     }
     Ok(())
+}
+
+/// Closes an image and leaves its files, where a journal tells the next hub about them.
+pub(crate) async fn leave(
+    storage: &HubStorage,
+    repository: &Repository,
+    path: &str,
+) -> Result<(), StorageError> {
+    let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
+    if let Some(open) = storage.release_image(&files.image) {
+        open.leave().await;
+    }
+    if files.partial_journal.exists() {
+        return Ok(());
+    }
+    image::abandon(storage, repository, path).await
 }
 
 /// Begins to write down how far a full image is.

@@ -188,6 +188,20 @@ impl OpenTarget {
         })
     }
 
+    /// Ends all writing, and leaves the files to a later attempt when their journal is complete; else they go.
+    pub(crate) async fn leave(self) {
+        self.export.close().await;
+        if let Some(parent) = self.parent_export {
+            parent.close().await;
+        }
+        if let Some(checkpoints) = self.checkpoints {
+            checkpoints.end_complete().await;
+            if self.files.partial_journal.exists() {
+                self.unfinished.keep();
+            }
+        }
+    }
+
     /// Ends all writing and lets everything unfinished go.
     pub(crate) async fn discard(self) {
         if let Some(checkpoints) = self.checkpoints {

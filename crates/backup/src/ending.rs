@@ -56,6 +56,17 @@ impl Backup {
         }
     }
 
+    /// Closes a job's image and leaves what the next hub can go on with.
+    pub(crate) async fn leave(&self, scene: &Scene, job: &BackupJob) {
+        let Some(path) = &job.path else { return };
+        if let Err(error) = self.storage.leave_image(&scene.repository, path).await {
+            tracing::error!(
+                error = %told(&error), image = %path, repository = %scene.repository.name,
+                "an unfinished image could not be left in order; the next hub begins it anew"
+            );
+        }
+    }
+
     /// Ends a job, if it has not ended yet.
     pub(crate) async fn end_job(&self, id: BackupJobId, ending: &Ending) -> Result<(), StoreError> {
         self.end_if(id, ending, |_| true).await

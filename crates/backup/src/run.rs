@@ -84,7 +84,7 @@ impl Backup {
         Ok(status)
     }
 
-    /// Prepares, copies and completes; whatever happens, no unsealed image stays.
+    /// Prepares, copies and completes; whatever happens, no unsealed image stays but one that the next hub goes on with.
     async fn protect(
         &self,
         scene: &Scene,
@@ -100,12 +100,20 @@ impl Backup {
             Err(fault) => return self.end_waiting(jobs, &Ending::Fault(fault)).await,
         };
         let ending = self.copy_through_losses(scene, &mut disks, cancel).await;
+        let may_go_on = matches!(ending, Ok(Ending::Stopped));
         for disk in disks.iter().filter(|disk| !disk.settled) {
-            self.abandon(scene, &disk.job).await;
+            if may_go_on {
+                self.leave(scene, &disk.job).await;
+            } else {
+                self.abandon(scene, &disk.job).await;
+            }
         }
         let ending = ending?;
         for disk in disks.iter().filter(|disk| !disk.settled) {
             self.end_job(disk.job.id, &ending).await?;
+            if may_go_on && !self.waits(&disk.job).await? {
+                self.abandon(scene, &disk.job).await;
+            }
         }
         Ok(())
     }
@@ -127,6 +135,13 @@ impl Backup {
             return Ok(Ending::Nothing);
         }
         self.copy(scene, disks, cancel).await
+    }
+
+    /// Whether a job is in the queue again.
+    async fn waits(&self, job: &BackupJob) -> Result<bool, StoreError> {
+        let read = || async { self.store.view().await?.backup(job.id).await };
+        let job = self.patiently(read).await?;
+        Ok(job.is_some_and(|job| job.state.status() == JobStatus::Queued))
     }
 
     async fn load(

@@ -36,6 +36,12 @@ pub trait BackupStorage: Send + Sync {
     /// Closes the export and removes whatever exists of an image that never became a restore point.
     async fn abandon_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError>;
 
+    /// Closes an image that never became a restore point, and leaves what a later attempt can go on with; an image that
+    /// is not open, or that nobody could go on with, is [abandoned](Self::abandon_image).
+    async fn leave_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError> {
+        self.abandon_image(repository, path).await
+    }
+
     /// Removes image and manifest of a restore point, durably; one that is gone already is no error.
     async fn delete_image(&self, repository: &Repository, path: &str) -> Result<(), StorageError>;
 

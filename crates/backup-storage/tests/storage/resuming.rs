@@ -197,6 +197,28 @@ async fn what_a_killed_hub_left_may_be_garbled_anywhere() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_hub_leaves_in_order_is_complete() -> Result<()> {
+    let disk = pattern(SIZE, 1);
+    // Its first checkpoint would come in an hour; leaving is one as well.
+    let hub = Hub::start().await?;
+    let target = hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+    send(&disk, &target, 2..7).await?;
+    hub.storage.leave_image(&hub.repository, &image_path(1)).await?;
+    assert!(dial(&target.address).await.is_err(), "its export is gone");
+    let next = killed(&hub).await?;
+    let target = next.storage.prepare_image(&again(&next)?).await?;
+    assert_eq!(target.kept_bytes, Some(5 * 65_536));
+    complete(&next, target, &disk).await?;
+
+    // Nothing was written, so there is nothing to go on with.
+    let hub = Hub::start().await?;
+    hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+    hub.storage.leave_image(&hub.repository, &image_path(1)).await?;
+    ensure!(fs::read_dir(hub.file(&format!("{VM}/disk-{DISK}")))?.count() == 0, "files are left");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn abandoning_removes_the_journal_too() -> Result<()> {
     let hub = left_behind(&pattern(SIZE, 1)).await?;
     hub.storage.abandon_image(&hub.repository, &image_path(1)).await?;

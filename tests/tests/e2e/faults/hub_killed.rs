@@ -163,6 +163,7 @@ async fn a_hub_asked_to_stop_in_the_middle_of_a_copy_ends_in_order() {
         ensure!(ended.text("/status")? == "succeeded", "the run goes on by itself: {ended:#}");
         let reason = ended.text("/backups/0/attempt_reason")?;
         ensure!(reason.starts_with("the hub was stopped"), "{reason}");
+        ensure!(reason.contains("that had arrived were compared"), "{reason}");
         ensure!(kept(&it.files()?), "earlier points are never written to");
         it.back_up(lab, "incremental").await?;
         Ok(())
