@@ -1,10 +1,11 @@
 //! Images that `qemu-img` made, in every form that people have: read byte for byte as it reads them, checked
 //! with its verdict, or refused by the name of what we do not read.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hub_block::BlockDevice;
+use hub_block::{BlockDevice, BlockError};
 use hub_qcow2::{check_image, check_with_frame};
 
 use crate::model::{open, require_equal};
@@ -178,6 +179,34 @@ async fn chains_of_every_kind_are_read_also_where_disks_changed_their_size() {
     for name in ["d", "c2"] {
         bench.reads_as_qemu_reads(name).await.unwrap();
         bench.checks_as_qemu_checks(name, false).unwrap();
+    }
+}
+
+/// Once it is unpacked for a part of it, a cluster is not looked at again for the other parts.
+#[tokio::test]
+async fn small_reads_of_a_cluster_unpack_it_once() {
+    if !qemu::available() {
+        return;
+    }
+    let bench = Bench::new().unwrap();
+    for kind in ["zlib", "zstd"] {
+        bench.convert(kind, &format!("compression_type={kind}"), true).unwrap();
+        let reader = open(bench.folder.path(), kind).unwrap();
+        let source = source();
+        assert_eq!(reader.read_at(0, 4096).await.unwrap(), source[..4096]);
+        // Every compressed byte is gone behind the reader's back.
+        let path = bench.path(kind);
+        let len = std::fs::metadata(&path).unwrap().len();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&vec![0xFF; usize::try_from(len).unwrap() - 5 * 65_536], 5 * 65_536)
+            .unwrap();
+        for at in (0..65_536_u32).step_by(4096) {
+            let start = usize::try_from(at).unwrap();
+            let part = reader.read_at(u64::from(at), 4096).await.unwrap();
+            assert_eq!(part, source[start..start + 4096], "{kind} at {at}");
+        }
+        let whole = reader.read_at(0, 65_536).await;
+        assert!(matches!(&whole, Err(BlockError::Corrupt { what, .. }) if what.contains(kind)));
     }
 }
 
