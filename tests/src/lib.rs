@@ -5,5 +5,6 @@ pub mod datastore;
 pub mod judge;
 pub mod lab;
 pub mod processes;
+pub mod proxy;
 mod sparse;
 pub mod tool;

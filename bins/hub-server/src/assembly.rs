@@ -65,7 +65,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
     let restore_dir = settings.restore_dir();
     let options = HubStorageOptions {
         nbd_advertise_host: settings.nbd.advertised(),
-        nbd_port: nbd_address.port(),
+        nbd_port: settings.nbd.advertise_port.unwrap_or(nbd_address.port()),
         replica_dir: settings.replica_dir(),
         restore_dir: restore_dir.clone(),
         checkpoint_every: settings.jobs.checkpoint_every(),

@@ -115,11 +115,15 @@ pub(crate) struct NbdSettings {
     /// How VMAs reach it; the listening address unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     advertise_host: Option<String>,
+    /// The port that VMAs are told, where something stands before the hub; the listening port unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advertise_port: Option<u16>,
 }
 
 impl Default for NbdSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 10809)), advertise_host: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 10809));
+        Self { listen, advertise_host: None, advertise_port: None }
     }
 }
 

@@ -55,6 +55,12 @@ impl Hub {
         Ok(())
     }
 
+    /// The same, with more environment from now on.
+    pub async fn restart_with(&mut self, environment: Vec<(String, String)>) -> Result<()> {
+        self.options.environment.extend(environment);
+        self.restart().await
+    }
+
     /// A client that shows the token.
     pub fn api(&self) -> Result<Api> {
         Api::new(&self.url, &self.token)

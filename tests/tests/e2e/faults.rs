@@ -5,6 +5,7 @@ mod broken_replication;
 mod broken_restore;
 mod cancelling;
 mod changes;
+mod cut_network;
 mod deep_chain;
 mod deleting;
 mod disk_ids;
