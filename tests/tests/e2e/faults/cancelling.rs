@@ -10,7 +10,7 @@ use super::play;
 use super::protected::{Protected, ends, large_disk, small_disk};
 
 /// What the VMA says of a copy that was taken away from it.
-const COPY_LOST: &[&str] = &["a disk was not copied"];
+const COPY_LOST: &[&str] = &["a disk was not copied", "an NBD server was lost"];
 
 async fn cancel(lab: &Lab, run: &str) -> Result<Value> {
     let answer = lab.api.post(&format!("{run}/cancel"), &json!({})).await?;
