@@ -1,7 +1,7 @@
 //! Promise P2 at the hub: killed at any moment, it leaves every earlier point bit-identical.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use hub_tests::api::Fields as _;
@@ -65,6 +65,37 @@ async fn p2_a_hub_killed_in_the_middle_of_a_copy_goes_on_with_it_and_leaves_earl
         let now = it.files()?;
         let kept = before.iter().all(|(path, digest)| now.get(path) == Some(digest));
         ensure!(kept, "earlier points are never written to");
+        Ok(())
+    };
+    play(EXPECTED, part).await.unwrap();
+}
+
+/// What the last checkpoint tells of is compared and not sent again.
+#[tokio::test]
+async fn p2_a_hub_killed_after_a_checkpoint_goes_on_from_its_journal() {
+    let part = async |lab: &mut Lab| {
+        let often = ("HUB__JOBS__CHECKPOINT_SECONDS".to_owned(), "1".to_owned());
+        lab.hub.restart_with(vec![often]).await?;
+        let spec = VmSpec::new("continued", vec![large_disk(1)]);
+        let it = Protected::new(lab, &spec).await?;
+        let run = it.freeze_mid_copy(lab, "full").await?;
+        becomes_true("a journal is there", || {
+            let journal = |path: &PathBuf| path.to_string_lossy().ends_with(".journal.partial");
+            Ok(it.names()?.iter().any(journal))
+        })
+        .await?;
+        lab.hub.program.kill()?;
+        lab.vma.program.signal("CONT")?;
+        lab.hub.restart().await?;
+        let ended = lab.api.ended(&run, |_| ()).await?;
+        ensure!(ended.text("/status")? == "succeeded", "the run goes on by itself: {ended:#}");
+        let point = ended.list("/backups")?.remove(0);
+        ensure!(point.number("/attempt")? == 2, "{point:#}");
+        let reason = point.text("/attempt_reason")?;
+        ensure!(reason.contains("that had arrived were compared"), "{reason}");
+        it.verify(lab, &point).await?;
+        ensure!(it.names()?.len() == 2, "an image and its manifest: {:#?}", it.names()?);
+        it.back_up(lab, "incremental").await?;
         Ok(())
     };
     play(EXPECTED, part).await.unwrap();
