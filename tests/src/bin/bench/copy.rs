@@ -1,12 +1,12 @@
 //! Copies: one disk through VMA and hub into an image, beside qemu's and libnbd's tools on the same source.
 
+mod cpu;
 mod ours;
 mod plan;
 mod report;
 mod rivals;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use hub_tests::tool;
@@ -172,7 +172,7 @@ impl Case {
         Self {
             name: name.to_owned(),
             ours: Vec::new(),
-            peers: peers.iter().map(|peer| (*peer, Vec::<Duration>::new())).collect(),
+            peers: peers.iter().map(|peer| (*peer, Vec::new())).collect(),
             goals,
             allocated,
             changed,

@@ -12,6 +12,7 @@ use hub_tests::judge::Image;
 use hub_tests::processes::{Hub, HubOptions, Lifetime, Vma, VmaOptions};
 use serde_json::{Value, json};
 
+use super::cpu;
 use super::plan::PIECE;
 use crate::catalogue::peak_memory;
 
@@ -31,6 +32,8 @@ pub(super) struct Copied {
     pub(super) wall: Duration,
     /// From the disk's `started_at` to its `finished_at`.
     pub(super) job: Duration,
+    /// Processor time of VMA and hub, and of the VMA's readers.
+    pub(super) cpu: Duration,
     /// Bytes read from the source.
     pub(super) read: u64,
     /// Bytes sent as data.
@@ -88,6 +91,7 @@ impl Ours {
     pub(super) async fn back_up(&self, kind: &str) -> Result<Copied> {
         let body = json!({"vm_context_id": self.context_id, "backup_type": kind,
             "repository_id": self.repository});
+        let before = self.cpu()?;
         let started = Instant::now();
         let location = self.api.start("/backup/start", &body).await?;
         let (run, wall) = loop {
@@ -99,7 +103,12 @@ impl Ours {
             tokio::time::sleep(ASK_EVERY).await;
         };
         ensure!(run.text("/status")? == "succeeded", "the backup ended badly: {run:#}");
-        Copied::of(wall, run.pointer("/backups/0").context("the run has no backup")?)
+        let backup = run.pointer("/backups/0").context("the run has no backup")?;
+        Copied::of(wall, self.cpu()? - before, backup)
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        Ok(cpu::of_process(self.vma.program.id())? + cpu::of_process(self.hub.program.id())?)
     }
 
     /// Fails unless an incremental was found by this method.
@@ -150,12 +159,13 @@ impl Ours {
 }
 
 impl Copied {
-    fn of(wall: Duration, backup: &Value) -> Result<Self> {
+    fn of(wall: Duration, cpu: Duration, backup: &Value) -> Result<Self> {
         let time =
             |pointer| -> Result<_> { Ok(DateTime::parse_from_rfc3339(&backup.text(pointer)?)?) };
         ensure!(backup.flag("/proof/agrees")?, "the ends do not agree: {backup:#}");
         Ok(Self {
             wall,
+            cpu,
             job: (time("/finished_at")? - time("/started_at")?).to_std()?,
             read: backup.number("/bytes/read")?,
             sent: backup.number("/bytes/sent")?,
@@ -171,6 +181,6 @@ impl Copied {
     /// One with these figures, for tests of the report.
     pub(super) fn example(wall: Duration, read: u64, sent: u64) -> Self {
         let empty = String::new;
-        Self { wall, job: wall, read, sent, id: empty(), path: empty(), method: empty() }
+        Self { wall, job: wall, cpu: wall, read, sent, id: empty(), path: empty(), method: empty() }
     }
 }

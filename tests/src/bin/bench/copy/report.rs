@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::ours::Copied;
 use super::plan::{Goals, Peer};
+use super::rivals::Took;
 use crate::figures::percentile;
 
 /// Everything measured in one case.
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) ours: Vec<Copied>,
-    pub(super) peers: Vec<(Peer, Vec<Duration>)>,
+    pub(super) peers: Vec<(Peer, Vec<Took>)>,
     pub(super) goals: Goals,
     /// Bytes that the source has allocated.
     pub(super) allocated: u64,
@@ -61,7 +62,23 @@ impl Case {
 
     fn best(&self, wanted: impl Fn(Peer) -> bool) -> Option<f64> {
         let wanted = self.peers.iter().filter(|(peer, _)| wanted(*peer));
-        wanted.map(|(_, took)| seconds(took.clone())).min_by(f64::total_cmp)
+        wanted.map(|(_, took)| wall_of(took)).min_by(f64::total_cmp)
+    }
+
+    /// Median seconds of processor time of our runs.
+    fn cpu_median(&self) -> f64 {
+        seconds(self.ours.iter().map(|it| it.cpu).collect())
+    }
+
+    /// Processor time of ours ÷ that of the peer that needs the least.
+    fn cpu_ratio(&self) -> Option<f64> {
+        let least = self.peers.iter().map(|(_, took)| cpu_of(took)).min_by(f64::total_cmp);
+        least.filter(|least| *least > 0.0).map(|least| self.cpu_median() / least)
+    }
+
+    /// Our processor time in seconds for each GiB that had changed.
+    fn cpu_per_gib(&self) -> f64 {
+        self.cpu_median() / share(self.changed, 1 << 30)
     }
 
     fn ratio(&self, wanted: impl Fn(Peer) -> bool) -> Option<f64> {
@@ -98,7 +115,7 @@ impl Case {
         all.into_iter().filter_map(check).collect()
     }
 
-    fn row(&self) -> [String; 8] {
+    fn row(&self) -> [String; 9] {
         let lines = |it: Vec<String>| it.join("\n");
         let peers = self.peers.iter();
         let checks = self.checks();
@@ -107,10 +124,18 @@ impl Case {
             format!("{:.2}\n(job {:.2})", self.median(), self.job_median()),
             lines(
                 peers
-                    .map(|(peer, took)| format!("{} {:.2}", peer.label(), seconds(took.clone())))
+                    .map(|(peer, took)| {
+                        let (wall, cpu) = (wall_of(took), cpu_of(took));
+                        format!("{} {wall:.2} (cpu {cpu:.2})", peer.label())
+                    })
                     .collect(),
             ),
             self.ratio(|_| true).map(|it| format!("{it:.2}")).unwrap_or_default(),
+            lines(vec![
+                format!("{:.2}", self.cpu_median()),
+                format!("{:.2} per GiB", self.cpu_per_gib()),
+                self.cpu_ratio().map(|it| format!("{it:.2} ÷ least")).unwrap_or_default(),
+            ]),
             format!("{:.3}", self.read_of(self.allocated)),
             format!("{:.3}", self.sent()),
             format!("{:.0} / {:.0}", self.peaks[0], self.peaks[1]),
@@ -120,9 +145,11 @@ impl Case {
 
     fn json(&self) -> Value {
         let peers = self.peers.iter().map(|(peer, took)| {
-            let rounds: Vec<_> = took.iter().map(Duration::as_secs_f64).collect();
-            json!({"peer": peer.label(), "tuned": peer.is_tuned(), "rounds_s": rounds,
-                "median_s": seconds(took.clone())})
+            let rounds = |what: fn(&Took) -> f64| took.iter().map(what).collect::<Vec<_>>();
+            json!({"peer": peer.label(), "tuned": peer.is_tuned(),
+                "rounds_s": rounds(|it| it.wall.as_secs_f64()),
+                "cpu_s": rounds(|it| it.cpu.as_secs_f64()),
+                "median_s": wall_of(took), "cpu_median_s": cpu_of(took)})
         });
         let checks = self.checks();
         let checks = checks.iter().map(
@@ -130,9 +157,10 @@ impl Case {
         );
         let ours = self.ours.iter().map(|it| {
             json!({"wall_s": it.wall.as_secs_f64(), "job_s": it.job.as_secs_f64(),
-                "read": it.read, "sent": it.sent})
+                "cpu_s": it.cpu.as_secs_f64(), "read": it.read, "sent": it.sent})
         });
-        json!({"case": self.name, "median_s": self.median(), "rounds": ours.collect::<Vec<_>>(),
+        json!({"case": self.name, "median_s": self.median(), "cpu_median_s": self.cpu_median(),
+            "cpu_s_per_gib": self.cpu_per_gib(), "rounds": ours.collect::<Vec<_>>(),
             "peers": peers.collect::<Vec<_>>(), "goals": checks.collect::<Vec<_>>(),
             "allocated": self.allocated, "changed": self.changed,
             "vma_peak_mib": self.peaks[0], "hub_peak_mib": self.peaks[1]})
@@ -149,6 +177,7 @@ pub(super) fn show(title: &str, cases: &[Case], json: Option<&Path>) -> Result<(
         "ours, s",
         "peers, s",
         "ours ÷ best",
+        "our CPU, s",
         "read ÷ allocated",
         "sent ÷ changed",
         "VMA / hub, MiB",
@@ -163,6 +192,14 @@ pub(super) fn show(title: &str, cases: &[Case], json: Option<&Path>) -> Result<(
         std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
     Ok(())
+}
+
+fn wall_of(took: &[Took]) -> f64 {
+    seconds(took.iter().map(|it| it.wall).collect())
+}
+
+fn cpu_of(took: &[Took]) -> f64 {
+    seconds(took.iter().map(|it| it.cpu).collect())
 }
 
 fn seconds(mut took: Vec<Duration>) -> f64 {
@@ -180,7 +217,13 @@ mod tests {
 
     #[test]
     fn each_goal_is_held_against_its_own_peers() {
-        let took = |ms: [u64; 3]| ms.map(Duration::from_millis).to_vec();
+        let took = |ms: [u64; 3]| {
+            ms.map(|ms| Took {
+                wall: Duration::from_millis(ms),
+                cpu: Duration::from_millis(ms / 2),
+            })
+            .to_vec()
+        };
         let case = Case {
             name: "a".to_owned(),
             ours: vec![Copied::example(Duration::from_secs(3), 110, 100)],
@@ -209,5 +252,6 @@ mod tests {
             ("hub MiB", 200.0, false),
         ];
         assert_eq!(found, expected);
+        assert_eq!(case.cpu_ratio(), Some(1.5), "its own least, not that of the fastest");
     }
 }

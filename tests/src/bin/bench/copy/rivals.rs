@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use hub_tests::processes::{Lifetime, Program};
 use hub_tests::tool;
 
+use super::cpu;
 use super::plan::Peer;
 
 /// How long a server may take to listen.
@@ -16,6 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `convert` is tuned with; qemu's cache mode `none` makes every write direct and ends with a flush.
 const TUNED: [&str; 5] = ["-W", "-m", "16", "-t", "none"];
+
+/// What one run took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// Until the target is durable.
+    pub(super) wall: Duration,
+    /// Processor time of the tools and of the servers at both ends.
+    pub(super) cpu: Duration,
+}
 
 /// The source's export, and a place for targets.
 pub(super) struct Rivals {
@@ -41,12 +51,19 @@ impl Rivals {
         Ok(())
     }
 
-    /// Runs one peer into a fresh target and answers the time until the target is durable.
-    pub(super) async fn run(&self, peer: Peer) -> Result<Duration> {
+    /// Runs one peer into a fresh target.
+    pub(super) async fn run(&self, peer: Peer) -> Result<Took> {
         let target = self.place.join("target.qcow2");
-        let took = self.into(peer, &target).await?;
+        let before = self.cpu()?;
+        let wall = self.into(peer, &target).await?;
+        let cpu = self.cpu()? - before;
         fs::remove_file(&target)?;
-        Ok(took)
+        Ok(Took { wall, cpu })
+    }
+
+    /// The serving end lives on; all others have ended when a run has.
+    fn cpu(&self) -> Result<Duration> {
+        Ok(cpu::of_ended_children()? + cpu::of_process(self.server.program.id())?)
     }
 
     async fn into(&self, peer: Peer, target: &Path) -> Result<Duration> {
@@ -112,7 +129,7 @@ impl Rivals {
 /// A `qemu-nbd` that ends when it is dropped.
 struct Server {
     socket: PathBuf,
-    _program: Program,
+    program: Program,
 }
 
 impl Server {
@@ -132,7 +149,7 @@ impl Server {
             ensure!(!ended && Instant::now() < deadline, "no {name}\n{}", program.tail());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Ok(Self { socket, _program: program })
+        Ok(Self { socket, program })
     }
 
     fn uri(&self) -> String {
