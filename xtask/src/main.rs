@@ -15,6 +15,7 @@ mod steps;
 mod suite;
 mod tidy;
 mod tools;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Measures a release build beside its peers, in the same run.
     Bench(bench::Arguments),
+    /// Kills, starves and damages hub and VMA, and judges after each injection what is left.
+    Torture(torture::Arguments),
     /// Writes the generated documents.
     Gen(generated::Arguments),
 }
@@ -66,6 +69,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Db(arguments) => database::run(arguments),
         Command::Demo(arguments) => demo::run(&workspace, arguments),
         Command::Bench(arguments) => bench::run(&workspace, arguments),
+        Command::Torture(arguments) => torture::run(&workspace, arguments),
         Command::Gen(arguments) => generated::run(&workspace, arguments),
     }
 }

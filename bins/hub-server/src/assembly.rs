@@ -14,7 +14,7 @@ use hub_discovery::Discovery;
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_job_runner::Supervisor;
 use hub_nbd::{Exports, Server, ServerOptions};
-use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError};
+use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError, told};
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
 use hub_store::{SeaStore, StoreOptions};
@@ -158,6 +158,9 @@ impl HubServer {
         let backups = self.backup.recover().await?;
         let replications = self.replication.recover().await?;
         self.restore.recover().await?;
+        if let Err(error) = self.storage.sweep_replicas().await {
+            tracing::error!(error = %told(&error), "what unfinished replications left was not removed");
+        }
         let found = [
             backups.interrupted,
             backups.requeued,

@@ -38,7 +38,12 @@ pub(crate) fn read_or_make(settings: &AuthSettings, state_dir: &Path) -> Result<
         return read(path).with_context(|| format!("the token in {}", path.display()));
     }
     let path = state_dir.join("token");
-    match make(state_dir, &path) {
+    let made = make(state_dir, &path);
+    if path.exists() {
+        remove_partial_tokens(state_dir)
+            .with_context(|| format!("{} cannot be tidied up", state_dir.display()))?;
+    }
+    match made {
         Ok(token) => Ok(token),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(&path).with_context(|| format!("the token in {}", path.display()))
@@ -70,10 +75,30 @@ fn make(state_dir: &Path, path: &Path) -> io::Result<Token> {
         .and_then(|()| fs::hard_link(&partial, path))
         .and_then(|()| failpoint::reach(Point::AgentTokenNamed));
     let removed = fs::remove_file(&partial);
-    written?;
+    match written {
+        // Somebody who was faster has tidied up already.
+        Err(_) if path.try_exists()? => return Err(io::ErrorKind::AlreadyExists.into()),
+        written => written?,
+    }
     removed?;
     fs::File::open(state_dir)?.sync_all()?;
     Ok(Token { secret: SecretString::from(token), is_new: true })
+}
+
+/// Removes what starts left that died before their end; once there is a token nobody needs another one.
+fn remove_partial_tokens(state_dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(state_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("token.") && name.ends_with(".partial") {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => (),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file that only its owner can read, and never into one that somebody has laid out for it.
@@ -107,6 +132,18 @@ mod tests {
         assert!(!second.is_new);
         assert_eq!(second.exposed(), first.exposed());
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    /// Promise P2: a start that died between two steps leaves nothing that stays.
+    #[test]
+    fn p2_a_partial_token_of_a_start_that_died_goes_with_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("token.4711.partial");
+        for _ in 0..2 {
+            fs::write(&left, "half a tok").unwrap();
+            read_or_make(&AuthSettings::default(), folder.path()).unwrap();
+            assert!(!left.exists());
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use hub_ports::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{io_at, unusable};
+use crate::failure::{blocking, io_at, unusable};
 use crate::reservation::Reservations;
 use crate::target::OpenTarget;
 use crate::{export_name, image, point, probe, replica, restore_file, resume};
@@ -60,6 +60,14 @@ impl HubStorage {
             readers: Mutex::default(),
             in_use: Reservations::default(),
         }
+    }
+
+    /// Removes what runs of an earlier hub left of replicas that they did not complete; answers how many files.
+    ///
+    /// Called before anything is started, once the jobs of the earlier hub have ended.
+    pub async fn sweep_replicas(&self) -> Result<usize, StorageError> {
+        let root = self.options.replica_dir.clone();
+        blocking(&root.clone(), move || replica::sweep(&root)).await
     }
 
     /// Offers a device under a fresh name.

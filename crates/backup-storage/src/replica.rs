@@ -235,6 +235,29 @@ fn identity(path: &str, block_size: u32, capacity_bytes: u64) -> ManifestIdentit
     }
 }
 
+/// Removes the unfinished manifests that an earlier hub left below the directory of replicas; answers how many.
+///
+/// The next run of such a replica would remove its own, and perhaps there is none.
+pub(crate) fn sweep(root: &Path) -> Result<usize, StorageError> {
+    let mut removed = 0;
+    for home in entries(root)? {
+        let mut partial = entries(&home)?;
+        partial.retain(|file| file.extension().is_some_and(|it| it == "partial") && !file.is_dir());
+        durable::remove_files(&home, &partial).map_err(io_at(&home))?;
+        removed += partial.len();
+    }
+    Ok(removed)
+}
+
+/// What a directory holds; nothing where there is no such directory.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let paths = fs::read_dir(dir).map_err(io_at(dir))?.map(|entry| Ok(entry?.path()));
+    paths.collect::<Result<_, _>>().map_err(io_at(dir))
+}
+
 /// Lets a replica go whose run did not succeed.
 pub(crate) async fn release(
     storage: &HubStorage,

@@ -49,9 +49,16 @@ impl Hub {
 
     /// Ends it at once if it runs, and starts it again with the same state on the same ports.
     pub async fn restart(&mut self) -> Result<()> {
+        self.restart_once_with(&[]).await
+    }
+
+    /// The same with more environment, for this start only.
+    pub async fn restart_once_with(&mut self, environment: &[(String, String)]) -> Result<()> {
         self.program.kill()?;
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.program, self.url, self.nbd) = launch(&self.options, &address, &self.nbd).await?;
+        let mut options = self.options.clone();
+        options.environment.extend_from_slice(environment);
+        (self.program, self.url, self.nbd) = launch(&options, &address, &self.nbd).await?;
         Ok(())
     }
 

@@ -46,9 +46,16 @@ impl Vma {
 
     /// Ends it at once if it runs, and starts it again with the same state on the same port.
     pub async fn restart(&mut self) -> Result<()> {
+        self.restart_once_with(&[]).await
+    }
+
+    /// The same with more environment, for this start only.
+    pub async fn restart_once_with(&mut self, environment: &[(String, String)]) -> Result<()> {
         self.program.kill()?;
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.program, self.url) = launch(&self.options, &address).await?;
+        let mut options = self.options.clone();
+        options.environment.extend_from_slice(environment);
+        (self.program, self.url) = launch(&options, &address).await?;
         Ok(())
     }
 }

@@ -153,3 +153,19 @@ async fn trap_u25_a_seal_that_was_dropped_does_not_meddle_with_the_next_run() ->
     assert!(sealed, "it was never sealed");
     Ok(())
 }
+
+/// Promise P2: what a hub that died left of a replica goes at the next start, and a complete one stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_unfinished_manifests_of_replicas_are_swept_and_complete_ones_are_not() -> Result<()> {
+    let hub = Hub::start().await?;
+    assert_eq!(hub.storage.sweep_replicas().await?, 0);
+    let disk = pattern(SIZE, 1);
+    let target = run(&hub, ReplicaFormat::Raw, &disk, false).await?;
+    let image = hub.folder.path().join("replicas").join(&target.path);
+    let manifest = image.with_extension("raw.manifest");
+    let partial = image.with_extension("raw.manifest.partial");
+    std::fs::write(&partial, b"of a hub that died")?;
+    assert_eq!(hub.storage.sweep_replicas().await?, 1);
+    assert!(!partial.exists() && manifest.exists() && image.exists());
+    Ok(())
+}

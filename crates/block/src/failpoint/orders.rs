@@ -39,11 +39,19 @@ pub(super) struct Orders {
 struct Order {
     point: Point,
     action: Action,
-    /// Which hit it is for, from 1.
-    hit: u64,
-    /// Whether it is for all later hits, too.
-    onwards: bool,
+    when: When,
     hits: AtomicU64,
+}
+
+/// Hits are counted from 1.
+#[derive(Debug)]
+enum When {
+    /// For this hit only.
+    At(u64),
+    /// For this hit and all later ones: a disk that stays full.
+    From(u64),
+    /// For this hit; then counting begins again, for one hit later: each try of a job fails a step further on.
+    Climbing(AtomicU64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +65,8 @@ enum Action {
 impl Orders {
     /// Reads orders such as `image.sync=kill@2,image.write=enospc@7+`.
     ///
-    /// Actions are `kill`, `enospc`, `eio` and `delay:MILLISECONDS`; `@N` is for the N-th hit, the first unless
-    /// said, and a `+` behind it for all later ones, too.
+    /// Actions are `kill`, `enospc`, `eio` and `delay:MILLISECONDS`. `@N` is for the N-th hit, the first unless
+    /// said; `@N+` is for all later ones, too; after `@N..` counting begins again, for the N+1-th hit.
     pub(super) fn parse(text: &str, record: Option<&Path>) -> Result<Self, ArmError> {
         let orders =
             text.split(',').filter(|it| !it.is_empty()).map(order).collect::<Result<_, _>>()?;
@@ -88,11 +96,23 @@ impl Orders {
     fn due(&self, point: Point) -> Option<Action> {
         let meant = self.orders.iter().filter(|order| order.point == point);
         // Every order counts, so that several for one point do not hide each other.
-        meant.fold(None, |due, order| {
-            let hit = order.hits.fetch_add(1, Ordering::Relaxed) + 1;
-            let now = hit == order.hit || (order.onwards && hit > order.hit);
-            due.or(now.then_some(order.action))
-        })
+        meant.fold(None, |due, order| due.or(order.is_due().then_some(order.action)))
+    }
+}
+
+impl Order {
+    fn is_due(&self) -> bool {
+        let hit = self.hits.fetch_add(1, Ordering::Relaxed) + 1;
+        match &self.when {
+            When::At(meant) => hit == *meant,
+            When::From(first) => hit >= *first,
+            When::Climbing(meant) if hit == meant.load(Ordering::Relaxed) => {
+                meant.fetch_add(1, Ordering::Relaxed);
+                self.hits.store(0, Ordering::Relaxed);
+                true
+            }
+            When::Climbing(_) => false,
+        }
     }
 }
 
@@ -101,8 +121,14 @@ fn order(text: &str) -> Result<Order, ArmError> {
     let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
     let point = Point::named(name).ok_or_else(|| ArmError::Point(name.to_owned()))?;
     let (action, count) = rest.split_once('@').unwrap_or((rest, "1"));
-    let (count, onwards) = count.strip_suffix('+').map_or((count, false), |count| (count, true));
-    let hit = count.parse().ok().filter(|hit| *hit > 0).ok_or_else(wrong)?;
+    let number = |count: &str| count.parse().ok().filter(|hit| *hit > 0).ok_or_else(wrong);
+    let when = if let Some(count) = count.strip_suffix('+') {
+        When::From(number(count)?)
+    } else if let Some(count) = count.strip_suffix("..") {
+        When::Climbing(AtomicU64::new(number(count)?))
+    } else {
+        When::At(number(count)?)
+    };
     let action = match action.split_once(':') {
         None if action == "kill" => Action::Kill,
         None if action == "enospc" => Action::NoSpace,
@@ -112,7 +138,7 @@ fn order(text: &str) -> Result<Order, ArmError> {
         }
         None | Some(_) => return Err(wrong()),
     };
-    Ok(Order { point, action, hit, onwards, hits: AtomicU64::new(0) })
+    Ok(Order { point, action, when, hits: AtomicU64::new(0) })
 }
 
 /// As a power cut would: nothing is dropped, flushed or said.
@@ -139,6 +165,8 @@ mod tests {
         assert_eq!(due("image.sync=eio@2", 3), [None, Some(Action::IoError), None]);
         let onwards = due("image.sync=enospc@2+", 3);
         assert_eq!(onwards, [None, Some(Action::NoSpace), Some(Action::NoSpace)]);
+        let climbing = due("image.sync=eio@1..", 6).into_iter().map(|it| it.is_some());
+        assert_eq!(climbing.collect::<Vec<_>>(), [true, false, true, false, false, true]);
         assert_eq!(due("image.write=kill", 2), [None, None]);
         let both = due("image.sync=eio@1,image.sync=kill@2", 2);
         assert_eq!(both, [Some(Action::IoError), Some(Action::Kill)]);

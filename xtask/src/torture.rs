@@ -1,0 +1,49 @@
+//! `torture`: builds hub, VMA and the campaign with debug assertions, and lets the campaign kill, starve and damage them.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::tools;
+use crate::workspace::{Workspace, passes};
+
+/// Options of `torture`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// How long it goes on; systematic parts come first, random kills take the rest.
+    #[arg(long, default_value_t = 20)]
+    minutes: u64,
+    /// What every random decision is a function of; chosen and printed unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A sample of every part with a fixed seed, as `cargo xtask test` runs it.
+    #[arg(long)]
+    short: bool,
+    /// Only the parts whose name holds this text: first-start, points, errors, rot, chains, cuts, kills.
+    #[arg(long)]
+    only: Option<String>,
+    /// Never install a package; say what is missing instead.
+    #[arg(long)]
+    no_install: bool,
+}
+
+/// Runs the campaign; a loss, or a failpoint that was never reached, makes this fail.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<()> {
+    tools::ensure(&tools::COMMON, !arguments.no_install)?;
+    // Failpoints exist in debug builds only.
+    let programs = workspace.build_binaries([])?;
+    let mut campaign = Command::new(programs.join("torture"));
+    campaign.env("PATH", tools::path_variable()?);
+    campaign.arg("--minutes").arg(arguments.minutes.to_string());
+    campaign.arg("--json").arg(programs.join("torture.json"));
+    if let Some(seed) = arguments.seed {
+        campaign.arg("--seed").arg(seed.to_string());
+    }
+    if let Some(only) = &arguments.only {
+        campaign.arg("--only").arg(only);
+    }
+    if arguments.short {
+        campaign.arg("--short");
+    }
+    passes(&mut campaign)
+}
