@@ -72,7 +72,8 @@ pub fn client(data: &[u8]) -> Result<()> {
                 });
             }
         });
-        let talk = tokio::time::timeout(WITHIN, converse(&Endpoint::Unix(socket.clone())));
+        let endpoint = Endpoint::Unix(socket.clone());
+        let talk = tokio::time::timeout(WITHIN, converse(&endpoint));
         assert!(talk.await.is_ok(), "the client waits for a server that has gone");
         Ok(())
     })
