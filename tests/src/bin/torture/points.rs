@@ -102,10 +102,17 @@ pub(crate) async fn die_at(
         world.judge().await?;
     }
     world.write(place, &mut choices)?;
-    world.restart(victim, &armed(&format!("{}=kill@{hit}", point.name()))).await?;
-    if interrupted(world, work, place, victim).await? {
+    let start = world.restart(victim, &armed(&format!("{}=kill@{hit}", point.name()))).await;
+    // A start comes to some points, too, when it tidies up; then it dies before it says where it listens.
+    let died = match start {
+        Err(error) if !world.has_ended(victim)? => return Err(error),
+        Err(_) => true,
+        Ok(()) => interrupted(world, work, place, victim).await?,
+    };
+    if died {
         campaign.board.died_at(point.name());
     }
+    world.revive().await?;
     world.judge().await?;
     // Whatever was interrupted, the hub goes on working.
     world.write(place, &mut choices)?;
