@@ -2,4 +2,3 @@
 
 mod acceptance;
 mod faults;
-mod torture;
