@@ -16,7 +16,7 @@ use hub_nbd::RedialOptions;
 use hub_vma_agent::folder::{FolderOptions, FolderSource};
 use hub_vma_agent::http::{Api, serve};
 use hub_vma_agent::jobs::{Jobs, JobsOptions};
-use hub_vma_agent::{QemuOptions, source::Source};
+use hub_vma_agent::source::Source;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -70,16 +70,9 @@ fn assemble(
     stop: &CancellationToken,
 ) -> Result<(Arc<Jobs>, Arc<Api>)> {
     let run_dir = settings.agent.run_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let qemu = QemuOptions {
-        qemu_nbd: settings.source.qemu_nbd.clone(),
-        setpriv: settings.source.setpriv.clone(),
-        run_dir: run_dir.clone(),
-        ..QemuOptions::default()
-    };
     let source: Arc<dyn Source> = Arc::new(FolderSource::new(FolderOptions {
         name: settings.agent.name.clone(),
         datastores: settings.source.datastores.clone(),
-        qemu,
     })?);
     let options = JobsOptions {
         disks_at_once: settings.jobs.disks_at_once,

@@ -65,7 +65,7 @@ pub(crate) struct Settings {
 pub(crate) struct AgentSettings {
     pub(crate) name: String,
     pub(crate) state_dir: PathBuf,
-    /// Sockets and digest tables; the system's temporary directory unless set.
+    /// Digest tables; the system's temporary directory unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_dir: Option<PathBuf>,
 }
@@ -99,19 +99,10 @@ pub(crate) struct AuthSettings {
 }
 
 /// What it reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SourceSettings {
     pub(crate) datastores: Vec<PathBuf>,
-    pub(crate) qemu_nbd: PathBuf,
-    pub(crate) setpriv: PathBuf,
-}
-
-impl Default for SourceSettings {
-    fn default() -> Self {
-        let (qemu_nbd, setpriv) = (PathBuf::from("qemu-nbd"), PathBuf::from("setpriv"));
-        Self { datastores: Vec::new(), qemu_nbd, setpriv }
-    }
 }
 
 /// How much it does at a time.

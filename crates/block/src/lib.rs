@@ -17,4 +17,4 @@ pub use error::BlockError;
 pub use extent::{Extent, ExtentKind, merge_extents};
 pub use faulty::{FaultPlan, FaultyDevice};
 pub use memory::MemoryDevice;
-pub use raw_file::RawFile;
+pub use raw_file::{RawFile, file_extents};

@@ -120,7 +120,7 @@ impl BlockDevice for RawFile {
 
     async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
         check_range(offset, len, self.size)?;
-        self.on_file(move |file| data_and_holes(file, offset, len)).await
+        self.on_file(move |file| file_extents(file, offset, len)).await
     }
 
     async fn flush(&self) -> Result<(), BlockError> {
@@ -188,9 +188,11 @@ fn zero_range(file: &File, offset: u64, len: u64) -> Result<(), BlockError> {
     }
 }
 
-/// Asks the file system where data is; a file system that does not know says "everywhere".
-fn data_and_holes(file: &File, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
-    let end = offset + len;
+/// Asks the file system where data is in a range of a file; one that does not know says "everywhere".
+///
+/// What lies beyond the end of the file is a hole. Blocks the thread.
+pub fn file_extents(file: &File, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
+    let end = offset.saturating_add(len);
     let mut found = Vec::new();
     let mut at = offset;
     while at < end {
@@ -288,7 +290,7 @@ mod tests {
                 }
             });
             let found: Vec<_> =
-                (0..20_000).map(|_| data_and_holes(&file, 4 * BLOCK, 4 * BLOCK).unwrap()).collect();
+                (0..20_000).map(|_| file_extents(&file, 4 * BLOCK, 4 * BLOCK).unwrap()).collect();
             done.store(true, Ordering::Relaxed);
             let empty = found.iter().flatten().filter(|it| it.len == 0).count();
             assert_eq!(empty, 0);

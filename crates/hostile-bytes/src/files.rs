@@ -27,7 +27,7 @@ pub fn image(data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-async fn read_through(image: &ImageReader) {
+async fn read_through(image: &dyn BlockDevice) {
     let size = image.size();
     for at in [0, size / 2, size.saturating_sub(READ.into())] {
         let len = u32::try_from(size - at).unwrap_or(u32::MAX).min(READ);
@@ -90,17 +90,24 @@ pub fn vmdk_descriptor(data: &[u8]) -> Result<()> {
     vmdk_file(data)
 }
 
-/// Reads a file as the top of a VMDK chain: a descriptor, or a sparse extent with one inside.
+/// Opens a file as the top of a VMDK chain, a descriptor or a sparse extent with one inside, and reads through it.
 #[cfg(feature = "vma")]
 pub fn vmdk_file(data: &[u8]) -> Result<()> {
+    use hub_vma_agent::vmdk::{Chain, Directory, VmdkDisk};
+
     let place = tempfile::tempdir()?;
     std::fs::write(place.path().join("disk.vmdk"), data)?;
-    if let Ok(chain) = hub_vma_agent::vmdk::Chain::read(place.path(), "disk.vmdk") {
+    let directory = Directory::open(place.path())?;
+    if let Ok(chain) = Chain::read(&directory, "disk.vmdk") {
         assert!(chain.capacity() <= 1 << 62);
         for layer in chain.layers() {
-            // Its extents may be missing; that is an answer, too.
-            drop(layer.check_extents());
             let _ = layer.allocated();
+        }
+        // Its extents may be missing; that is an answer, too.
+        if let Ok(disk) = VmdkDisk::open(&directory, &chain) {
+            assert_eq!(disk.size(), chain.capacity());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(read_through(&disk));
         }
     }
     Ok(())

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use hub_block::BlockDevice;
 
-use crate::QemuOptions;
 use crate::folder::{FolderOptions, FolderSource};
 use crate::source::{AskedDisk, OpenRequest};
 
@@ -28,11 +27,7 @@ impl Fixture {
 
     /// A source over the datastore.
     pub(crate) fn source(&self) -> Result<FolderSource> {
-        let options = FolderOptions {
-            name: "lab".to_owned(),
-            datastores: vec![self.root()],
-            qemu: QemuOptions { run_dir: self.folder.path().to_owned(), ..QemuOptions::default() },
-        };
+        let options = FolderOptions { name: "lab".to_owned(), datastores: vec![self.root()] };
         Ok(FolderSource::new(options)?)
     }
 
@@ -74,6 +69,25 @@ pub(crate) fn descriptor(create_type: &str, extents: &str) -> String {
     format!(
         "# Disk DescriptorFile\nversion=3\nCID=12345678\nparentCID=ffffffff\ncreateType=\"{create_type}\"\n# Extent description\n{extents}\n"
     )
+}
+
+/// A delta as ESXi writes it on VMFS: header, grain directory, one grain table, and one grain of 512 bytes.
+///
+/// All numbers are little-endian and of 4 bytes; offsets and sizes are in sectors.
+pub(crate) fn cowd(byte: u8) -> Vec<u8> {
+    let sectors = u32::try_from(DISK / 512).unwrap_or(0);
+    let mut file = b"COWD".to_vec();
+    for field in [1, 3, sectors, 1, 4, sectors.div_ceil(4096), 41] {
+        file.extend(u32::to_le_bytes(field));
+    }
+    file.resize(4 * 512, 0);
+    file.extend(8_u32.to_le_bytes());
+    file.resize(8 * 512, 0);
+    file.extend([0; 4 * 6]);
+    file.extend(40_u32.to_le_bytes());
+    file.resize(40 * 512, 0);
+    file.extend([byte; 512]);
+    file
 }
 
 /// A disk with three stretches of data and holes between them.
@@ -120,7 +134,7 @@ pub(crate) fn qemu(program: &str, directory: &Path, arguments: &[&str]) -> Resul
 
 /// Whether the tools are there; a missing one is said aloud, and fails the test where they are required.
 pub(crate) fn has_qemu() -> Result<bool> {
-    for tool in ["qemu-img", "qemu-io", "qemu-nbd", "setpriv"] {
+    for tool in ["qemu-img", "qemu-io"] {
         if Command::new(tool).arg("--version").output().is_err() {
             ensure!(std::env::var_os("HUB_TEST_REQUIRE").is_none(), "{tool} is required");
             eprintln!("SKIPPED: {tool} is not installed");

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hub_vma_api::{DiscoverRequest, Inventory, Vcenter, Warning};
 
-use crate::qemu::QemuOptions;
 use crate::source::{OpenRequest, Snapshot, Source, SourceError};
 use crate::vmdk::Datastore;
 use folder_vm::FolderVm;
@@ -30,8 +29,6 @@ pub struct FolderOptions {
     pub name: String,
     /// The datastores: directories whose subdirectories hold VMs.
     pub datastores: Vec<PathBuf>,
-    /// How its disks are opened.
-    pub qemu: QemuOptions,
 }
 
 /// A source that reads .vmx and .vmdk files.
@@ -133,7 +130,7 @@ impl Source for FolderSource {
 
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
         let planned = self.plan(request).await?;
-        Ok(Box::new(FolderSnapshot::open(&self.options.qemu, planned).await?))
+        Ok(Box::new(FolderSnapshot::open(planned).await?))
     }
 }
 

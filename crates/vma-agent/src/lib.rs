@@ -7,9 +7,6 @@ mod fixture;
 pub mod folder;
 pub mod http;
 pub mod jobs;
-mod qemu;
 pub mod source;
 pub mod vmdk;
 pub mod vmx;
-
-pub use qemu::QemuOptions;

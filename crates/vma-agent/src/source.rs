@@ -14,7 +14,7 @@ use hub_vma_api::{Credentials, DiscoverRequest, Inventory};
 /// A place with VMs: a datastore folder, or a vSphere endpoint.
 ///
 /// Concurrency: all methods may be called at the same time.
-/// Cancellation: dropping a future ends what it began, child processes included; what cannot end by dropping alone
+/// Cancellation: dropping a future ends what it began; what cannot end by dropping alone
 /// (a snapshot at the hypervisor) an implementation records before it makes it.
 #[async_trait]
 pub trait Source: Send + Sync {

@@ -36,7 +36,8 @@ fn vm_disk(
     ordinal: usize,
     disk: &VirtualDisk,
 ) -> Result<VmDisk, String> {
-    let (store, chain) = disk_chain(stores, vm, disk).map_err(|it| it.to_string())?;
+    let (located, chain) = disk_chain(stores, vm, disk).map_err(|it| it.to_string())?;
+    let store = located.store;
     let path = chain.top().map(|it| store.label(&it.path)).unwrap_or_default();
     let capacity_bytes = chain.capacity();
     Ok(VmDisk {

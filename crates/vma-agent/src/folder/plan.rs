@@ -1,20 +1,21 @@
-//! Which layer of each disk is read, decided before anything is opened.
+//! Which layer of each disk is read, and its files, held open from here on.
 
 use std::path::{Path, PathBuf};
 
 use super::folder_vm::{FolderVm, Power};
 use super::walk::is_locked;
 use crate::source::{AskedDisk, SourceError};
-use crate::vmdk::{Chain, Datastore, VmdkError};
+use crate::vmdk::{Chain, Datastore, Directory, Located, VmdkDisk, VmdkError};
 use crate::vmx::VirtualDisk;
 
-/// A disk to open: the chain from the layer that is read down to the base.
+/// An open disk: the chain from the layer that is read down to the base.
 #[derive(Clone, Debug)]
 pub(super) struct PlannedDisk {
     pub(super) key: String,
     pub(super) chain: Chain,
     /// The directory that the chain lies in.
-    pub(super) directory: PathBuf,
+    pub(super) directory: Directory,
+    pub(super) device: VmdkDisk,
     /// Directories that must stay without a lock; none where the layer is frozen by a snapshot.
     pub(super) quiet: Vec<PathBuf>,
 }
@@ -41,14 +42,14 @@ fn plan_disk(
         let key = key.chars().take(200).collect();
         SourceError::DiskNotFound { vm: vm.name.clone(), key }
     })?;
-    let (_, chain) = disk_chain(stores, vm, disk)?;
-    let directory = directory_of(&chain);
+    let (Located { directory, .. }, chain) = disk_chain(stores, vm, disk)?;
+    let beside = directory.path().to_owned();
     let locked = |at: &Path| {
         let file = at.display().to_string();
         is_locked(at).map_err(|it| SourceError::BadVm { vm: file, reason: it.to_string() })
     };
     let running =
-        vm.power == Power::On || locked(&vm.home)? || (directory != vm.home && locked(&directory)?);
+        vm.power == Power::On || locked(&vm.home)? || (beside != vm.home && locked(&beside)?);
     let (chain, quiet) = if running {
         let frozen = chain.frozen().ok_or_else(|| SourceError::RunningWithoutSnapshot {
             vm: vm.name.clone(),
@@ -56,11 +57,8 @@ fn plan_disk(
         })?;
         (frozen, Vec::new())
     } else {
-        (chain, vec![vm.home.clone(), directory.clone()])
+        (chain, vec![vm.home.clone(), beside])
     };
-    for layer in chain.layers() {
-        layer.check_extents().map_err(|it| SourceError::bad_disk(key, &layer.name, &it))?;
-    }
     if chain.capacity() != asked.capacity_bytes {
         return Err(SourceError::CapacityMismatch {
             key: key.clone(),
@@ -68,25 +66,20 @@ fn plan_disk(
             found: chain.capacity(),
         });
     }
-    Ok(PlannedDisk { key: key.clone(), chain, directory, quiet })
+    let device = VmdkDisk::open(&directory, &chain);
+    let device = device.map_err(|it| SourceError::bad_disk(key, &disk.file_name, &it))?;
+    Ok(PlannedDisk { key: key.clone(), chain, directory, device, quiet })
 }
 
-/// The whole chain of a disk, and the datastore that it lies on.
+/// The whole chain of a disk, and the directory that it lies in.
 pub(super) fn disk_chain(
     stores: &[Datastore],
     vm: &FolderVm,
     disk: &VirtualDisk,
-) -> Result<(Datastore, Chain), SourceError> {
+) -> Result<(Located, Chain), SourceError> {
     let key = disk.slot.disk_id();
     let refuse = |error: VmdkError| SourceError::bad_disk(&key, &disk.file_name, &error);
-    let (store, path) = Datastore::locate(stores, &vm.home, &disk.file_name).map_err(refuse)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-    let chain = Chain::read(directory, name).map_err(refuse)?;
-    Ok((store, chain))
-}
-
-fn directory_of(chain: &Chain) -> PathBuf {
-    let top = chain.top().and_then(|it| it.path.parent());
-    top.unwrap_or(Path::new("/")).to_owned()
+    let located = Datastore::locate(stores, &vm.home, &disk.file_name).map_err(refuse)?;
+    let chain = Chain::read(&located.directory, &located.name).map_err(refuse)?;
+    Ok((located, chain))
 }

@@ -1,15 +1,16 @@
-//! Disks of a folder held open, each by a reader process of its own.
+//! Disks of a folder held open at one instant.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use hub_block::BlockDevice;
 
 use super::change_id::{self, Since};
 use super::plan::PlannedDisk;
 use super::{blocking, walk};
-use crate::qemu::{QemuDisk, QemuOptions};
 use crate::source::{Changed, OpenDisk, Snapshot, SourceError};
-use crate::vmdk::Chain;
+use crate::vmdk::{Chain, VmdkDisk};
 
 /// The most areas that are listed; a disk with more is read as a whole, which costs less than the list.
 const MAX_AREAS: usize = 1 << 20;
@@ -20,71 +21,46 @@ const WINDOW: u64 = 4 << 30;
 /// All asked disks of one VM at one instant.
 pub(super) struct FolderSnapshot {
     planned: Vec<PlannedDisk>,
-    readers: Vec<QemuDisk>,
     disks: Vec<OpenDisk>,
 }
 
 impl FolderSnapshot {
-    /// Starts a reader per disk, then looks again: what changed meanwhile was not one instant.
-    pub(super) async fn open(
-        options: &QemuOptions,
-        planned: Vec<PlannedDisk>,
-    ) -> Result<Self, SourceError> {
-        let mut readers = Vec::with_capacity(planned.len());
-        let mut disks = Vec::with_capacity(planned.len());
-        for disk in &planned {
-            let reader = QemuDisk::open(options, &disk.key, &disk.chain).await?;
-            let (expected, found) = (disk.chain.capacity(), reader.device().size());
-            if found != expected {
-                let key = disk.key.clone();
-                return Err(SourceError::CapacityMismatch { key, expected, found });
-            }
-            disks.push(OpenDisk {
-                key: disk.key.clone(),
-                device: reader.device(),
-                change_id: change_id::mark(&disk.chain),
-            });
-            readers.push(reader);
-        }
-        let opened = Self { planned, readers, disks };
+    /// Takes the opened disks, then looks again: what changed meanwhile was not one instant.
+    pub(super) async fn open(planned: Vec<PlannedDisk>) -> Result<Self, SourceError> {
+        let disk = |it: &PlannedDisk| OpenDisk {
+            key: it.key.clone(),
+            device: Arc::new(it.device.clone()),
+            change_id: change_id::mark(&it.chain),
+        };
+        let disks = planned.iter().map(disk).collect();
+        let opened = Self { planned, disks };
         for disk in 0..opened.planned.len() {
             opened.check_unchanged(disk).await?;
         }
         Ok(opened)
     }
+}
 
-    /// The byte ranges that lie in the `layers` newest layers.
-    async fn areas(&self, disk: usize, layers: u32) -> Result<Vec<Range<u64>>, String> {
-        let reader = self.readers.get(disk).ok_or("there is no such disk")?;
-        let mut areas: Vec<Range<u64>> = Vec::new();
-        let mut at = 0;
-        let end = reader.device().size();
-        while at < end {
-            let runs = reader.layers(at, (end - at).min(WINDOW)).await?;
-            let before = at;
-            for run in runs {
-                let stop = run.offset.saturating_add(run.len).min(end);
-                if run.offset != at || stop <= at {
-                    return Err("the reader's answer has gaps".to_owned());
-                }
-                at = stop;
-                if !(1..=layers).contains(&run.depth) {
-                    continue;
-                }
-                match areas.last_mut() {
-                    Some(last) if last.end == run.offset => last.end = stop,
-                    _ => areas.push(run.offset..stop),
-                }
-            }
-            if at == before {
-                return Err("the reader says nothing about a part of the disk".to_owned());
-            }
-            if areas.len() > MAX_AREAS {
-                return Err("the changes are too scattered to list".to_owned());
+/// The byte ranges that lie in the `layers` newest layers.
+async fn areas(device: &VmdkDisk, layers: u32) -> Result<Vec<Range<u64>>, String> {
+    let mut areas: Vec<Range<u64>> = Vec::new();
+    let end = device.size();
+    let mut at = 0;
+    while at < end {
+        let stop = end.min(at + WINDOW);
+        let found = device.areas(at..stop, layers).await;
+        for area in found.map_err(|it| format!("the changed areas cannot be read: {it}"))? {
+            match areas.last_mut() {
+                Some(last) if last.end == area.start => last.end = area.end,
+                _ => areas.push(area),
             }
         }
-        Ok(areas)
+        if areas.len() > MAX_AREAS {
+            return Err("the changes are too scattered to list".to_owned());
+        }
+        at = stop;
     }
+    Ok(areas)
 }
 
 #[async_trait]
@@ -101,7 +77,8 @@ impl Snapshot for FolderSnapshot {
             Since::Unknown(why) => Changed::Unknown(why.to_owned()),
             Since::Below(0) => Changed::Areas(Vec::new()),
             Since::Below(layers) => {
-                self.areas(disk, layers).await.map_or_else(Changed::Unknown, Changed::Areas)
+                let areas = areas(&planned.device, layers).await;
+                areas.map_or_else(Changed::Unknown, Changed::Areas)
             }
         }
     }
@@ -116,11 +93,6 @@ impl Snapshot for FolderSnapshot {
     }
 
     async fn close(self: Box<Self>) -> Result<(), SourceError> {
-        let Self { readers, disks, .. } = *self;
-        drop(disks);
-        for reader in readers {
-            reader.close().await;
-        }
         Ok(())
     }
 }

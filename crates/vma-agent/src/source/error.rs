@@ -73,16 +73,6 @@ pub enum SourceError {
         /// Whether it is of a kind that is never read.
         unsupported: bool,
     },
-    /// The reader process does not take the disk.
-    #[error("disk `{key}` cannot be opened: {reason}")]
-    Reader {
-        /// The disk.
-        key: String,
-        /// What the reader said.
-        reason: String,
-        /// Whether it will never be readable this way.
-        unsupported: bool,
-    },
     /// A file of the disk changed while it was read.
     #[error(
         "disk `{key}` changed while it was read, so the copy is not of one instant; keep the VM powered off or take a snapshot, then run again"
@@ -122,6 +112,9 @@ pub enum FaultClass {
 impl SourceError {
     /// A disk that was refused before it was opened.
     pub fn bad_disk(key: &str, file: &str, error: &VmdkError) -> Self {
+        if matches!(error, VmdkError::Changed(_)) {
+            return Self::ChangedWhileReading { key: key.to_owned() };
+        }
         let cause = error.source().map(|it| format!(": {it}")).unwrap_or_default();
         Self::BadDisk {
             key: key.to_owned(),
@@ -141,8 +134,7 @@ impl SourceError {
             Self::RunningWithoutSnapshot { .. } => "source/vm-running-without-snapshot",
             Self::CapacityMismatch { .. } => "source/capacity-mismatch",
             Self::BadDisk { unsupported: true, .. } => "source/disk-unsupported",
-            Self::Reader { unsupported: true, .. } => "source/disk-unsupported",
-            Self::BadDisk { .. } | Self::Reader { .. } => "source/disk-unreadable",
+            Self::BadDisk { .. } => "source/disk-unreadable",
             Self::ChangedWhileReading { .. } => "source/changed-while-reading",
             Self::Unavailable { .. } => "source/unavailable",
             Self::Internal(_) => "internal",
@@ -154,13 +146,11 @@ impl SourceError {
         match self {
             Self::VmNotFound(_) | Self::DiskNotFound { .. } => FaultClass::NotFound,
             Self::BadDisk { unsupported: true, .. } => FaultClass::Unsupported,
-            Self::Reader { unsupported: true, .. } => FaultClass::Unsupported,
             Self::VmAmbiguous { .. }
             | Self::BadVm { .. }
             | Self::RunningWithoutSnapshot { .. }
             | Self::CapacityMismatch { .. }
             | Self::BadDisk { .. }
-            | Self::Reader { .. }
             | Self::ChangedWhileReading { .. } => FaultClass::Conflict,
             Self::Unavailable { .. } => FaultClass::Unavailable,
             Self::Internal(_) => FaultClass::Internal,

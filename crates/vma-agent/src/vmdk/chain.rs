@@ -1,8 +1,6 @@
 //! A disk with its snapshots: layers from the newest to the base, each standing on the next.
 
-use std::path::Path;
-
-use super::{Layer, VmdkError};
+use super::{Directory, Layer, VmdkError};
 
 /// The most layers that a chain may have; the hypervisor makes no more.
 pub const MAX_CHAIN: usize = 32;
@@ -15,7 +13,7 @@ pub struct Chain {
 
 impl Chain {
     /// Reads the chain that ends in a file, and checks that every layer still stands on the parent it was made for.
-    pub fn read(directory: &Path, name: &str) -> Result<Self, VmdkError> {
+    pub fn read(directory: &Directory, name: &str) -> Result<Self, VmdkError> {
         let mut layers = vec![Layer::read(directory, name)?];
         while let Some(child) = layers.last()
             && let Some(parent_name) = &child.descriptor.parent_hint

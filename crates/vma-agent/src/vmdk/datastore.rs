@@ -1,12 +1,12 @@
 //! A datastore: the directory that every file of a VM must lie in.
 
-use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::VmdkError;
-use super::descriptor::{bounded, plain_name};
+use rustix::io::Errno;
+
+use super::descriptor::bounded;
+use super::{Directory, VmdkError};
 
 /// A configured directory with the name that paths show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +42,16 @@ impl Datastore {
         format!("[{}] {}", self.name, inside.display())
     }
 
-    /// The path below the root that a .vmx means by a disk's `fileName`, relative to the VM's directory.
+    /// The file that a .vmx means by a disk's `fileName`, relative to the VM's directory.
     ///
     /// Absolute names are admitted below `/vmfs/volumes/<a datastore's name>` and below a datastore's root.
-    pub fn locate(all: &[Self], home: &Path, named: &str) -> Result<(Self, PathBuf), VmdkError> {
+    /// Whether the file exists is seen when it is opened.
+    pub fn locate(all: &[Self], home: &Path, named: &str) -> Result<Located, VmdkError> {
         let outside = || VmdkError::Outside(bounded(named));
         let path = Path::new(named);
         if path.is_relative() {
             let store = all.iter().find(|it| home.starts_with(&it.root)).ok_or_else(outside)?;
-            return Ok((store.clone(), store.inside(&home.join(path), named)?));
+            return store.inside(&home.join(path), named);
         }
         let on_vmfs = path.strip_prefix("/vmfs/volumes").ok().and_then(|rest| {
             let volume = rest.components().next()?.as_os_str();
@@ -62,44 +63,42 @@ impl Datastore {
             Some((store, path.to_owned()))
         };
         let (store, path) = on_vmfs.or_else(below_root).ok_or_else(outside)?;
-        Ok((store.clone(), store.inside(&path, named)?))
+        store.inside(&path, named)
     }
 
-    /// Refuses `..` and every symbolic link between the root and the file.
-    fn inside(&self, path: &Path, named: &str) -> Result<PathBuf, VmdkError> {
-        let below = path.strip_prefix(&self.root);
-        let below = below.map_err(|_| VmdkError::Outside(bounded(named)))?;
-        let mut at = self.root.clone();
-        let mut parts = below.components().peekable();
-        while let Some(part) = parts.next() {
-            let Component::Normal(part) = part else {
-                return Err(VmdkError::Outside(bounded(named)));
-            };
-            at.push(part);
-            if parts.peek().is_some() {
-                let directory = at.symlink_metadata().map_err(|it| VmdkError::io(named, it))?;
-                if !directory.is_dir() {
-                    return Err(VmdkError::NotRegular(bounded(named)));
-                }
-            }
+    /// Walks from the root to the file's directory; refuses `..` and every symbolic link on the way.
+    fn inside(&self, path: &Path, named: &str) -> Result<Located, VmdkError> {
+        let outside = || VmdkError::Outside(bounded(named));
+        let below = path.strip_prefix(&self.root).map_err(|_| outside())?;
+        let parts = below.components().map(|part| match part {
+            Component::Normal(part) => Ok(part),
+            Component::Prefix(_)
+            | Component::RootDir
+            | Component::CurDir
+            | Component::ParentDir => Err(outside()),
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let (file, directories) = parts.split_last().ok_or_else(outside)?;
+        let refuse = |error: io::Error| match Errno::from_io_error(&error) {
+            Some(Errno::NOTDIR | Errno::LOOP) => VmdkError::NotRegular(bounded(named)),
+            _ => VmdkError::io(&bounded(named), error),
+        };
+        let mut directory = Directory::open(&self.root).map_err(refuse)?;
+        for name in directories {
+            directory = directory.enter(name).map_err(refuse)?;
         }
-        Ok(at)
+        let name = file.to_str().ok_or_else(|| VmdkError::NotPlain(bounded(named)))?.to_owned();
+        Ok(Located { store: self.clone(), directory, name })
     }
 }
 
-/// Looks at a plain file name in a directory: a regular file, not reached by a symbolic link.
-pub(super) fn admit(directory: &Path, name: &str) -> Result<(PathBuf, Metadata), VmdkError> {
-    let path = directory.join(plain_name(name)?);
-    let metadata = path.symlink_metadata().map_err(|it| VmdkError::io(name, it))?;
-    if !metadata.is_file() {
-        return Err(VmdkError::NotRegular(name.to_owned()));
-    }
-    Ok((path, metadata))
-}
-
-/// Opens an admitted file; a symbolic link that took its place meanwhile is refused by the system.
-pub(super) fn open(path: &Path, name: &str) -> Result<File, VmdkError> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let opened = OpenOptions::new().read(true).custom_flags(no_follow).open(path);
-    opened.map_err(|it| VmdkError::io(name, it))
+/// A file in an open directory of a datastore.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The datastore.
+    pub store: Datastore,
+    /// The directory that the file lies in.
+    pub directory: Directory,
+    /// The file's name.
+    pub name: String,
 }

@@ -1,15 +1,20 @@
 //! The text of a descriptor, parsed at least as strictly as qemu parses it.
 //!
-//! qemu looks for words anywhere in the text and follows the file names it finds.
-//! Whatever it could take for an extent or a parent is therefore either understood here or refused.
+//! Other readers look for words anywhere in the text and follow the file names they find.
+//! Whatever one could take for an extent or a parent is therefore either understood here or refused: a disk has one
+//! meaning, whoever reads it.
 
 use super::VmdkError;
 
 /// Bytes per sector.
 pub(super) const SECTOR: u64 = 512;
 
-/// The largest disk that is believed, in sectors: 1 PiB, sixteen times what the hypervisor allows.
-const MAX_SECTORS: u64 = (1 << 50) / SECTOR;
+/// The largest disk that is believed, in bytes: 1 PiB, sixteen times what the hypervisor allows.
+pub(super) const MAX_CAPACITY: u64 = 1 << 50;
+const MAX_SECTORS: u64 = MAX_CAPACITY / SECTOR;
+
+/// The most extents that a disk may have; each is a file held open. 4,096 pieces of 2 GiB are 8 TiB.
+const MAX_EXTENTS: usize = 4096;
 
 /// The longest file name that a file system takes.
 const MAX_NAME: usize = 255;
@@ -38,19 +43,35 @@ pub struct ExtentLine {
     pub sectors: u64,
     /// How it is stored.
     pub storage: Storage,
-    /// A plain file name.
-    pub file: String,
-    /// Where its data starts in the file, in sectors.
-    pub offset: u64,
 }
 
-/// How an extent is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an extent is stored; its file has a plain name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// The bytes as they are: `FLAT` and `VMFS`.
-    Flat,
-    /// With grain tables: `SPARSE`, `VMFSSPARSE` and `SESPARSE`.
-    Sparse,
+    Flat {
+        /// The file.
+        file: String,
+        /// Where its data starts in the file, in sectors.
+        offset: u64,
+    },
+    /// With grain tables: `SPARSE`, `VMFSSPARSE` and `SESPARSE`; the file says which.
+    Sparse {
+        /// The file.
+        file: String,
+    },
+    /// Nowhere: `ZERO` reads as zeroes.
+    Zero,
+}
+
+impl ExtentLine {
+    /// The file, where there is one.
+    pub fn file(&self) -> Option<&str> {
+        match &self.storage {
+            Storage::Flat { file, .. } | Storage::Sparse { file } => Some(file),
+            Storage::Zero => None,
+        }
+    }
 }
 
 /// How a disk is stored, as `createType` names it.
@@ -114,6 +135,10 @@ impl Descriptor {
                 return Err(VmdkError::Malformed { line: number, what });
             }
             if let Some(extent) = extent_line(number, line)? {
+                if extents.len() >= MAX_EXTENTS {
+                    let what = format!("a disk of more than {MAX_EXTENTS} extents");
+                    return Err(VmdkError::Unsupported(what));
+                }
                 extents.push(extent);
             }
         }
@@ -223,13 +248,29 @@ fn extent_line(line: usize, text: &str) -> Result<Option<ExtentLine>, VmdkError>
     let rest = rest.trim_start();
     let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let storage = match kind {
-        "FLAT" | "VMFS" => Storage::Flat,
-        "SPARSE" | "VMFSSPARSE" | "SESPARSE" => Storage::Sparse,
+        "FLAT" | "VMFS" => {
+            let (file, offset) = file_and_offset(line, rest)?;
+            Storage::Flat { file, offset }
+        }
+        "SPARSE" | "VMFSSPARSE" | "SESPARSE" => match file_and_offset(line, rest)? {
+            (file, 0) => Storage::Sparse { file },
+            _ => return Err(malformed("an offset in a sparse extent")),
+        },
+        "ZERO" if rest.trim().is_empty() => Storage::Zero,
         other => {
             return Err(VmdkError::Unsupported(format!("an extent of type `{}`", bounded(other))));
         }
     };
-    let named = rest.trim_start().strip_prefix('"').and_then(|it| it.split_once('"'));
+    if sectors == 0 {
+        return Err(malformed("an extent of size 0"));
+    }
+    Ok(Some(ExtentLine { sectors, storage }))
+}
+
+/// Reads `"name.vmdk" 128`; the offset, in sectors, may be missing.
+fn file_and_offset(line: usize, text: &str) -> Result<(String, u64), VmdkError> {
+    let malformed = |what| VmdkError::Malformed { line, what };
+    let named = text.trim_start().strip_prefix('"').and_then(|it| it.split_once('"'));
     let (file, rest) = named.ok_or(malformed("an extent names its file in quotes"))?;
     let offset = match rest.split_whitespace().next() {
         Some(offset) => {
@@ -237,10 +278,7 @@ fn extent_line(line: usize, text: &str) -> Result<Option<ExtentLine>, VmdkError>
         }
         None => 0,
     };
-    if sectors == 0 {
-        return Err(malformed("an extent of size 0"));
-    }
-    Ok(Some(ExtentLine { sectors, storage, file: plain_name(file)?.to_owned(), offset }))
+    Ok((plain_name(file)?.to_owned(), offset))
 }
 
 /// Admits a file name that cannot leave its directory.

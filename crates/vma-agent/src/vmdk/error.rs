@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::HeaderError;
+
 /// A VMDK that is not read, and why.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,18 @@ pub enum VmdkError {
         /// What differs.
         what: &'static str,
     },
+    /// The header of a sparse extent is damaged, or of an unknown variant.
+    #[error("the extent `{file}` cannot be read")]
+    Header {
+        /// The extent.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: HeaderError,
+    },
+    /// A file that is not the one that was looked at before.
+    #[error("`{0}` changed while it was opened")]
+    Changed(String),
     /// A snapshot whose parent has changed since.
     #[error(
         "`{child}` stands on content id {expected:08x} of `{parent}`, which now has {found:08x}: the parent was changed after the snapshot"
@@ -96,6 +110,9 @@ impl VmdkError {
 
     /// Whether the disk is of a kind that will never be read, rather than damaged.
     pub const fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Unsupported(_))
+        matches!(
+            self,
+            Self::Unsupported(_) | Self::Header { source: HeaderError::Unsupported(_), .. }
+        )
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::descriptor::SECTOR;
-use super::{Descriptor, Storage, VmdkError, datastore, header};
+use super::{Descriptor, Directory, ExtentLine, Storage, VmdkError, header};
 
 /// A descriptor with its extents, all admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// The file that holds the descriptor.
+    /// The file that holds the descriptor, for people.
     pub path: PathBuf,
     /// Its name.
     pub name: String,
@@ -18,7 +18,7 @@ pub struct Layer {
     pub descriptor: Descriptor,
     /// The state of the file that holds the descriptor.
     pub state: FileState,
-    /// Its extents; an embedded one is the file itself.
+    /// The files of its extents, in their order; an embedded one is the file itself.
     pub extents: Vec<ExtentFile>,
 }
 
@@ -47,7 +47,7 @@ pub struct FileState {
 }
 
 impl FileState {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             len: metadata.len(),
             allocated: metadata.blocks().saturating_mul(512),
@@ -60,47 +60,27 @@ impl FileState {
 
 impl Layer {
     /// Reads and checks a layer in its directory.
-    pub fn read(directory: &Path, name: &str) -> Result<Self, VmdkError> {
-        let (path, metadata) = datastore::admit(directory, name)?;
-        let file = datastore::open(&path, name)?;
-        let (text, embedded) = header::descriptor_text(&file, name, metadata.len())?;
+    pub fn read(directory: &Directory, name: &str) -> Result<Self, VmdkError> {
+        let (file, state) = directory.read(name)?;
+        let (text, embedded) = header::descriptor_text(&file, name, state.len)?;
         let descriptor = Descriptor::parse(&text)?;
         if descriptor.create_type.is_embedded() != embedded.is_some() {
             return Err(VmdkError::NotADescriptor("its type does not fit the way it is stored"));
         }
-        let state = FileState::of(&metadata);
-        let extents = match embedded {
+        let bad = |what| VmdkError::BadExtent { file: name.to_owned(), what };
+        let extents = match (embedded, &*descriptor.extents) {
             // The name inside an embedded descriptor is the one at its creation; the file is its own extent.
-            Some(header) if header.capacity.checked_mul(SECTOR) == Some(descriptor.capacity()) => {
+            (Some(header), [ExtentLine { sectors, storage: Storage::Sparse { .. } }]) => {
+                if header.capacity != *sectors {
+                    return Err(bad("its capacity differs"));
+                }
                 vec![ExtentFile { name: name.to_owned(), state }]
             }
-            Some(_) => {
-                let what = "its capacity differs";
-                return Err(VmdkError::BadExtent { file: name.to_owned(), what });
-            }
-            None => extent_files(directory, &descriptor)?,
+            (Some(_), _) => return Err(bad("it holds one sparse extent, and names others")),
+            (None, _) => extent_files(directory, &descriptor)?,
         };
+        let path = directory.path().join(name);
         Ok(Self { path, name: name.to_owned(), descriptor, state, extents })
-    }
-
-    /// Looks into the headers of sparse extents, which a listing need not.
-    ///
-    /// A header of capacity 0 makes qemu take the extent for a descriptor and follow what it names.
-    pub fn check_extents(&self) -> Result<(), VmdkError> {
-        if self.descriptor.create_type.is_embedded() {
-            return Ok(());
-        }
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        for line in self.descriptor.extents.iter().filter(|it| it.storage == Storage::Sparse) {
-            let (path, _) = datastore::admit(directory, &line.file)?;
-            let file = datastore::open(&path, &line.file)?;
-            let header = header::extent_header(&file, &line.file)?;
-            if header.is_some_and(|it| it.capacity != line.sectors) {
-                let what = "its capacity differs";
-                return Err(VmdkError::BadExtent { file: line.file.clone(), what });
-            }
-        }
-        Ok(())
     }
 
     /// Bytes that its extents take in the file system.
@@ -109,17 +89,24 @@ impl Layer {
     }
 }
 
-fn extent_files(directory: &Path, descriptor: &Descriptor) -> Result<Vec<ExtentFile>, VmdkError> {
-    let check = |line: &super::ExtentLine| {
-        let (_, metadata) = datastore::admit(directory, &line.file)?;
-        let state = FileState::of(&metadata);
-        let end = line.offset.checked_add(line.sectors).and_then(|it| it.checked_mul(SECTOR));
-        let needed = end.unwrap_or(u64::MAX);
-        if line.storage == Storage::Flat && state.len < needed {
-            let file = line.file.clone();
-            return Err(VmdkError::ShortExtent { file, len: state.len, needed });
-        }
-        Ok(ExtentFile { name: line.file.clone(), state })
+fn extent_files(
+    directory: &Directory,
+    descriptor: &Descriptor,
+) -> Result<Vec<ExtentFile>, VmdkError> {
+    let look = |line: &ExtentLine| {
+        let name = line.file()?;
+        Some(directory.look(name).and_then(|state| admit(line, name, state)))
     };
-    descriptor.extents.iter().map(check).collect()
+    descriptor.extents.iter().filter_map(look).collect()
+}
+
+fn admit(line: &ExtentLine, name: &str, state: FileState) -> Result<ExtentFile, VmdkError> {
+    if let Storage::Flat { offset, .. } = line.storage {
+        let end = offset.checked_add(line.sectors).and_then(|it| it.checked_mul(SECTOR));
+        let needed = end.unwrap_or(u64::MAX);
+        if state.len < needed {
+            return Err(VmdkError::ShortExtent { file: name.to_owned(), len: state.len, needed });
+        }
+    }
+    Ok(ExtentFile { name: name.to_owned(), state })
 }

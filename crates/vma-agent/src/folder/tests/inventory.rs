@@ -181,11 +181,8 @@ async fn datastores_do_not_overlap() {
     fixture.flat_vm("inner/vm", "vm", &[1]).unwrap();
     symlink(fixture.path("inner"), fixture.root().with_file_name("other")).unwrap();
     for second in [fixture.path("inner"), fixture.root().with_file_name("other")] {
-        let options = FolderOptions {
-            name: "x".to_owned(),
-            datastores: vec![fixture.root(), second],
-            qemu: crate::QemuOptions::default(),
-        };
+        let options =
+            FolderOptions { name: "x".to_owned(), datastores: vec![fixture.root(), second] };
         let source = FolderSource::new(options).unwrap();
         let refused = source.inventory(&DiscoverRequest::default()).await.unwrap_err();
         assert!(refused.to_string().contains("inside another"), "{refused}");
@@ -197,7 +194,6 @@ async fn a_source_is_set_up_with_datastores_that_can_be_told_apart() {
     let options = |datastores: &[&str]| FolderOptions {
         name: "x".to_owned(),
         datastores: datastores.iter().map(Into::into).collect(),
-        qemu: crate::QemuOptions::default(),
     };
     assert!(matches!(FolderSource::new(options(&[])), Err(FolderError::NoDatastore)));
     let same = FolderSource::new(options(&["/a/ds", "/b/ds"]));

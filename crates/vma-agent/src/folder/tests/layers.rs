@@ -1,10 +1,10 @@
-//! Which layer is read, and what is refused before a reader starts.
+//! Which layer is read, and what is refused before anything is read.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::fixture::{DISK, Fixture, asking};
+use crate::fixture::{DISK, Fixture, asking, cowd};
 use crate::source::{OpenRequest, Source, SourceError};
 
 /// Puts a hand-made delta on a flat disk of the VM, and makes the VM use it.
@@ -15,7 +15,7 @@ fn snapshot(home: &Path, disk: &str) -> Result<()> {
         DISK / 512
     );
     std::fs::write(home.join(&delta), text)?;
-    std::fs::write(home.join(extent), b"COWD")?;
+    std::fs::write(home.join(extent), cowd(0x77))?;
     let vmx = std::fs::read_to_string(home.join("vm.vmx"))?;
     std::fs::write(home.join("vm.vmx"), vmx.replace(&format!("{disk}.vmdk"), &delta))?;
     Ok(())

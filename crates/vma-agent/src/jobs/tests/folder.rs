@@ -5,7 +5,7 @@ use hub_vma_api::{CopyDisk, CopyMethod, CopyState};
 
 use super::jobs;
 use crate::doubles::{Hub, copying, ended, full_disk, memory, table_of};
-use crate::fixture::{Fixture, content, has_qemu, qemu};
+use crate::fixture::{Fixture, content, cowd, has_qemu, qemu};
 
 const UUID: &str = "564d0102-0304-0506-0708-090a0b0c0d0e";
 
@@ -73,23 +73,29 @@ async fn a_full_copy_and_then_what_a_snapshot_changed() {
 }
 
 #[tokio::test]
-async fn a_disk_that_no_reader_takes_fails_the_job_with_its_reason() {
-    if !has_qemu().unwrap() {
-        return;
-    }
+async fn a_disk_that_is_not_read_is_refused_at_once_and_a_damaged_one_when_it_is_met() {
     let fixture = fixture().unwrap();
     let home = fixture.path("pg test,1");
-    let text = std::fs::read_to_string(home.join("disk0.vmdk")).unwrap();
-    std::fs::write(home.join("disk0.vmdk"), text.replace("\"vmfs\"", "\"vmfsThin\"")).unwrap();
+    let flat = std::fs::read_to_string(home.join("disk0.vmdk")).unwrap();
+    std::fs::write(home.join("disk0.vmdk"), flat.replace("\"vmfs\"", "\"custom\"")).unwrap();
     let mut hub = Hub::start().await.unwrap();
     let size = content(1).len();
     let target = hub.offer("a", memory(vec![0; size])).unwrap();
     let jobs = jobs(fixture.source().unwrap());
     let mut request = copying("job", vec![full_disk("disk-2000", size, target)]);
     request.vm_id = UUID.to_owned();
+    let refused = jobs.start(request.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("`custom` is not supported"), "{refused}");
+
+    // A grain that lies beyond the end of its file.
+    let delta = flat.replace("vmfs\"", "vmfsSparse\"").replace(" VMFS ", " VMFSSPARSE ");
+    std::fs::write(home.join("disk0.vmdk"), delta).unwrap();
+    let extent = cowd(1);
+    std::fs::write(home.join("disk0-flat.vmdk"), &extent[..extent.len() - 1]).unwrap();
     jobs.start(request).await.unwrap();
     let report = ended(&jobs, "job").await.unwrap();
     assert_eq!(report.state, CopyState::Failed);
-    assert_eq!(report.error.as_ref().unwrap().code, "source/disk-unsupported");
-    assert_eq!(report.disks[0].error, report.error);
+    let error = report.disks[0].error.as_ref().unwrap();
+    assert_eq!(error.code, "source/read-failed");
+    assert!(error.detail.contains("`disk0-flat.vmdk`: it lies beyond the end"), "{}", error.detail);
 }

@@ -146,7 +146,7 @@ impl Ours {
         Ok(())
     }
 
-    /// The most memory that VMA and hub had resident, in MiB; the VMA's `qemu-nbd` is not in it.
+    /// The most memory that VMA and hub had resident, in MiB.
     pub(super) fn peaks(&self) -> Result<[f64; 2]> {
         Ok([peak_memory(self.vma.program.id())?, peak_memory(self.hub.program.id())?])
     }

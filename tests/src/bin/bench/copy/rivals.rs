@@ -1,4 +1,4 @@
-//! The peers: qemu's and libnbd's own tools on the same source, served as the VMA serves it to itself.
+//! The peers: qemu's and libnbd's own tools on the same source, served by `qemu-nbd`.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
