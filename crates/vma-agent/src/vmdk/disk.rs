@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hub_block::{BlockDevice, BlockError, BufferPool, Extent, check_range};
+use hub_block::{BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, check_range};
 
 use super::descriptor::SECTOR;
 use super::image::{Body, Image, OpenLayer, Part};
@@ -23,8 +23,8 @@ const POOLED_BUFFERS: usize = 16;
 
 /// A disk held open, read-only.
 ///
-/// Each read and each question is one blocking job; any number of them may run at once, and no lock is held while
-/// the file system works.
+/// Each read and each question is one blocking job, or is done at once on a thread that may block; any number of them
+/// may run at once, and no lock is held while the file system works.
 /// What a file does not hold any more when it is read is [`BlockError::Corrupt`] and never zeroes.
 #[derive(Clone, Debug)]
 pub struct VmdkDisk {
@@ -50,10 +50,10 @@ impl VmdkDisk {
         layers: u32,
     ) -> Result<Vec<Range<u64>>, BlockError> {
         check_range(range.start, range.end.saturating_sub(range.start), self.image.size)?;
-        self.blocking(move |image| image.areas(range, layers)).await
+        self.on_image(move |image| image.areas(range, layers)).await
     }
 
-    async fn blocking<T: Send + 'static>(
+    async fn on_image<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Image) -> Result<T, BlockError> + Send + 'static,
     ) -> Result<T, BlockError> {
@@ -77,12 +77,7 @@ impl BlockDevice for VmdkDisk {
     async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
         check_range(offset, u64::from(len), self.image.size)?;
         let pool = self.pool.clone();
-        self.blocking(move |image| {
-            let mut buffer = pool.take(len as usize);
-            image.read(offset, &mut buffer, &pool)?;
-            Ok(buffer.freeze())
-        })
-        .await
+        self.on_image(move |image| read(image, &pool, offset, len)).await
     }
 
     async fn write_at(&self, _offset: u64, _data: Bytes) -> Result<(), BlockError> {
@@ -95,12 +90,34 @@ impl BlockDevice for VmdkDisk {
 
     async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
         check_range(offset, len, self.image.size)?;
-        self.blocking(move |image| image.extents(offset..offset + len)).await
+        self.on_image(move |image| image.extents(offset..offset + len)).await
     }
 
     async fn flush(&self) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn blocking(self: Arc<Self>) -> Option<Arc<dyn BlockingDevice>> {
+        Some(self)
+    }
+}
+
+impl BlockingDevice for VmdkDisk {
+    fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
+        let inside = check_range(offset, u64::from(len), self.image.size);
+        Some(inside.and_then(|()| read(&self.image, &self.pool, offset, len)))
+    }
+
+    fn write_now(&self, _offset: u64, _data: &[u8]) -> Option<Result<(), BlockError>> {
+        Some(Err(BlockError::ReadOnly))
+    }
+}
+
+/// Reads a range that lies on the disk.
+fn read(image: &Image, pool: &BufferPool, offset: u64, len: u32) -> Result<Bytes, BlockError> {
+    let mut buffer = pool.take(len as usize);
+    image.read(offset, &mut buffer, pool)?;
+    Ok(buffer.freeze())
 }
 
 /// A chain while it is opened.

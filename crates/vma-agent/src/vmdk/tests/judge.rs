@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hub_block::BlockDevice;
 
 use super::made::{Kind, Made, SECTOR};
@@ -66,16 +66,19 @@ pub(super) fn same(read: &[u8], disk: &[u8]) -> Result<()> {
     differs.map_or(Ok(()), |at| Err(anyhow::anyhow!("byte {at} differs")))
 }
 
-/// Reads `d.vmdk` with our reader, whole and in odd pieces, and compares with what it has to hold.
+/// Reads `d.vmdk` with our reader, whole and in odd pieces, both ways, and compares with what it has to hold.
 pub(super) async fn check(folder: &Path, disk: &[u8]) -> Result<()> {
     let device = open(folder)?;
     ensure!(device.size() == disk.len() as u64, "the size differs");
     same(&bytes_of(&device).await?, disk)?;
+    let now = device.clone().blocking().context("no face for threads that may block")?;
     let mut at = 1;
     while at < disk.len() {
         let len = (at * 31 % 70_001).clamp(1, disk.len() - at);
         let read = device.read_at(at as u64, u32::try_from(len)?).await?;
         ensure!(read == disk[at..at + len], "{len} bytes at {at} differ");
+        let read = now.read_now(at as u64, u32::try_from(len)?).context("it waits")??;
+        ensure!(read == disk[at..at + len], "{len} bytes at {at} differ when read at once");
         at += len + disk.len() / 50;
     }
     check_extents(&device, disk).await

@@ -1,10 +1,11 @@
 //! Every sparse format made by hand: what qemu reads, what we read and what was meant are the same.
 
 use anyhow::Result;
+use hub_block::BlockError;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::judge::{check, check_with_qemu, open_disk, write_chain};
+use super::judge::{check, check_with_qemu, open, open_disk, write_chain};
 use super::made::{Cell, Kind, Made};
 use crate::fixture::has_qemu;
 
@@ -101,6 +102,26 @@ async fn a_chain_tells_which_parts_are_new() {
     }
     assert!(disk.areas(0..16_384, 0).await.unwrap().is_empty());
     assert!(disk.areas(0..16_385, 1).await.is_err());
+}
+
+/// A thread that may block is answered and refused as everybody else is.
+#[test]
+fn the_face_for_blocking_threads_answers_the_same() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = made(kind, 4 * 1024 + 777, &MIXED, true).unwrap();
+        let disk = write_chain(folder.path(), &[layer]).unwrap();
+        let size = disk.len() as u64;
+        let now = open(folder.path()).unwrap().blocking().unwrap();
+        assert_eq!(now.read_now(511, 140_000).unwrap().unwrap(), disk[511..140_511], "{kind:?}");
+        assert!(now.read_now(size, 0).unwrap().unwrap().is_empty());
+        for (offset, len) in [(size - 1, 2), (size, 1), (u64::MAX, 1)] {
+            let beyond = now.read_now(offset, len);
+            assert!(matches!(beyond, Some(Err(BlockError::OutOfRange { .. }))), "{beyond:?}");
+        }
+        assert!(matches!(now.write_now(0, &[1]), Some(Err(BlockError::ReadOnly))));
+        assert_eq!(now.read_now(0, 1).unwrap().unwrap(), disk[..1], "a refused write");
+    }
 }
 
 /// Layouts of one to three layers, each of any format and size.
