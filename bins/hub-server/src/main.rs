@@ -20,6 +20,11 @@ use hub_block::failpoint::{self, Point};
 
 use settings::{Flags, Settings};
 
+/// SQLite's thread makes the values of a row and another thread frees them: glibc's arenas made that
+/// a quarter of the time that a page of VMs takes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let flags = Flags::parse();
     if flags.openapi {
