@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::{Context as _, Result, ensure};
 use hub_hostile_bytes::{TARGETS, Target};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
@@ -21,16 +22,16 @@ const MOST: f32 = 64.0;
 /// Inputs per target, made up and mutated.
 const CASES: u32 = 96;
 
-fn corpus(target: &Target) -> Vec<Vec<u8>> {
+fn corpus(target: &Target) -> Result<Vec<Vec<u8>>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let mut files: Vec<_> = std::fs::read_dir(root.join(target.name))
-        .unwrap_or_else(|error| panic!("the corpus of {}: {error}", target.name))
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let entries = std::fs::read_dir(root.join(target.name))
+        .with_context(|| format!("the corpus of {}", target.name))?;
+    let mut files = entries.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
     files.sort();
-    let inputs: Vec<_> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    assert!(!inputs.is_empty(), "{} has a corpus", target.name);
-    inputs
+    let inputs = files.iter().map(|path| Ok(std::fs::read(path)?));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    ensure!(!inputs.is_empty(), "{} has no corpus", target.name);
+    Ok(inputs)
 }
 
 /// One change of an input.
@@ -123,7 +124,7 @@ fn changed(mut input: Vec<u8>, changes: &[Change]) -> Vec<u8> {
 }
 
 /// Runs one input, and fails when it takes more memory than a few KiB of input can explain.
-fn run(target: &Target, input: &[u8]) -> Result<(), TestCaseError> {
+fn run(target: &Target, input: &[u8]) -> std::result::Result<(), TestCaseError> {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage_as_mb();
     (target.run)(input).map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
@@ -132,54 +133,57 @@ fn run(target: &Target, input: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn stands(name: &str) {
+fn stands(name: &str) -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let target = TARGETS.iter().find(|it| it.name == name).unwrap();
-    let corpus = corpus(target);
+    let target = TARGETS.iter().find(|it| it.name == name).context("no such target")?;
+    let corpus = corpus(target)?;
     for input in &corpus {
-        run(target, input).unwrap();
+        run(target, input).map_err(|error| anyhow::anyhow!("{error}"))?;
     }
     let anything = prop::collection::vec(any::<u8>(), 0..2048);
     let mutated = (prop::sample::select(corpus), prop::collection::vec(change(), 1..6))
         .prop_map(|(input, changes)| changed(input, &changes));
     let inputs = prop_oneof![1 => anything, 5 => mutated];
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config).run(&inputs, |input| run(target, &input)).unwrap();
+    // Failures of this kind are no errors, but they tell the input that did it.
+    TestRunner::new(config)
+        .run(&inputs, |input| run(target, &input))
+        .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 #[test]
 fn a_server_stands_any_client() {
-    stands("nbd_server");
+    stands("nbd_server").unwrap();
 }
 
 #[test]
 fn a_client_stands_any_server() {
-    stands("nbd_client");
+    stands("nbd_client").unwrap();
 }
 
 #[test]
 fn an_image_may_hold_anything() {
-    stands("qcow2_image");
+    stands("qcow2_image").unwrap();
 }
 
 #[test]
 fn a_manifest_may_hold_anything() {
-    stands("manifest");
+    stands("manifest").unwrap();
 }
 
 #[test]
 fn a_descriptor_may_hold_anything() {
-    stands("vmdk_descriptor");
+    stands("vmdk_descriptor").unwrap();
 }
 
 #[test]
 fn a_vmdk_may_hold_anything() {
-    stands("vmdk_file");
+    stands("vmdk_file").unwrap();
 }
 
 #[test]
 fn a_vmx_may_hold_anything() {
-    stands("vmx");
+    stands("vmx").unwrap();
 }
 
 #[test]
