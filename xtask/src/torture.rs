@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// What every random decision is a function of; chosen and printed unless given.
     #[arg(long)]
     seed: Option<u64>,
-    /// A sample of every part with a fixed seed, as `cargo xtask test` runs it.
+    /// A sample of every part, counted and not timed, with the same seed each time unless one is given.
     #[arg(long)]
     short: bool,
     /// Only the parts whose name holds this text: first-start, points, errors, rot, chains, cuts, kills.

@@ -49,7 +49,7 @@ impl Campaign {
         self.seed
     }
 
-    /// Whether it is the form that runs with every test.
+    /// Whether it is the form that takes a sample and is counted.
     pub(crate) const fn is_short(&self) -> bool {
         self.short
     }

@@ -36,7 +36,7 @@ use hub_testkit::database::DatabaseKind;
 
 use campaign::Campaign;
 
-/// The seed of the short form: the same sequence with every test.
+/// The seed of the short form unless one is given: the same sequence each time.
 const SHORT_SEED: u64 = 20_250_101;
 
 /// Kills, starves and damages a hub and a VMA, and judges after each injection what is left.
@@ -50,7 +50,7 @@ struct Arguments {
     /// What every random decision is a function of; chosen and printed unless given.
     #[arg(long)]
     seed: Option<u64>,
-    /// A sample of every part, counted and not timed, with the same seed each time.
+    /// A sample of every part, counted and not timed, with the same seed each time unless one is given.
     #[arg(long)]
     short: bool,
     /// Only the parts whose name holds this text.

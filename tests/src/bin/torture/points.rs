@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hub_block::failpoint::Point;
+use tokio::time::Instant;
 
 use crate::campaign::Campaign;
 use crate::choices::Choices;
@@ -17,6 +18,12 @@ pub(crate) const DISKS: &[u64] = &[2 << 20, (1 << 20) + 48 * 1024];
 
 /// How long work may go on with a process that should have died; then the point was not reached.
 const WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a process may take to be gone after the request that it died of has failed.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a process is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// How often a piece of work came to a point.
 pub(crate) type Reached = BTreeMap<(Victim, Work, Point), u64>;
@@ -111,6 +118,9 @@ pub(crate) async fn die_at(
     };
     if died {
         campaign.board.died_at(point.name());
+    } else {
+        // The work came there less often than when it was counted; what follows happens in peace.
+        world.restart(victim, &[]).await?;
     }
     world.revive().await?;
     world.judge().await?;
@@ -130,29 +140,35 @@ pub(crate) async fn interrupted(
 ) -> Result<bool> {
     let order = world.order(work, place)?;
     let doing = order.carry_out();
-    let dying = async {
-        loop {
-            if world.has_ended(victim)? {
-                return Ok::<bool, anyhow::Error>(true);
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
+    tokio::pin!(doing);
+    let (died, goes_on) = tokio::select! {
+        died = is_gone(world, victim, WITHIN) => (died?, true),
+        // What the hub answers is of no interest here; the judge looks at what has become of it.
+        done = &mut doing => {
+            // A connection breaks before its process is gone.
+            let patience = if done.is_err() { GONE_WITHIN } else { Duration::ZERO };
+            (is_gone(world, victim, patience).await?, false)
         }
     };
-    tokio::pin!(doing);
-    let died = tokio::select! {
-        died = dying => died?,
-        // What the hub answers is of no interest here; the judge looks at what has become of it.
-        _ = &mut doing => false,
-        () = tokio::time::sleep(WITHIN) => false,
-    };
-    let died = died || world.has_ended(victim)?;
     world.revive().await?;
-    if died && victim == Victim::Vma {
+    if died && goes_on && victim == Victim::Vma {
         // The hub lives and still does what it was asked for.
         drop(tokio::time::timeout(WITHIN, doing).await);
     }
     world.note(&order);
     Ok(died)
+}
+
+/// Waits until a process has ended, so long at most; answers whether it has.
+async fn is_gone(world: &mut World, victim: Victim, within: Duration) -> Result<bool> {
+    let deadline = Instant::now() + within;
+    while !world.has_ended(victim)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(true)
 }
 
 /// Deletes the newest points of a VM until so many are left, in peace, and looks whether they are gone.

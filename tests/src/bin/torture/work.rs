@@ -92,11 +92,8 @@ impl World {
     pub(crate) fn order(&self, work: Work, place: usize) -> Result<Order> {
         let machine = self.machine(place)?;
         let kind = if work == Work::Full { "full" } else { "incremental" };
-        let (replication, format) = match work {
-            Work::ReplicateRaw => ("incremental", "raw"),
-            Work::ReplicateAnew => ("initial", "qcow2"),
-            _ => ("incremental", "qcow2"),
-        };
+        let replication = if work == Work::ReplicateAnew { "initial" } else { "incremental" };
+        let format = if work == Work::ReplicateRaw { "raw" } else { "qcow2" };
         Ok(Order {
             work,
             api: self.lab.api.clone(),
