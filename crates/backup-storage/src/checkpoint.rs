@@ -97,10 +97,10 @@ async fn checkpoint(
 ) -> io::Result<(Option<Journal>, Placements)> {
     let writer = image.clone();
     let look = move || {
-        let runs = writer.newly_placed(&mut placements);
-        (runs, placements)
+        let runs = writer.newly_placed(&mut placements).map_err(io::Error::other)?;
+        Ok::<_, io::Error>((runs, placements))
     };
-    let (runs, placements) = tokio::task::spawn_blocking(look).await?;
+    let (runs, placements) = tokio::task::spawn_blocking(look).await??;
     if runs.is_empty() {
         return Ok((journal, placements));
     }

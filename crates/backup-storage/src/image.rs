@@ -112,8 +112,11 @@ fn create(
         }),
         _ => None,
     };
-    let options =
-        CreateOptions { virtual_size: order.capacity.bytes(), cluster_bits: CLUSTER_BITS, backing };
+    let options = CreateOptions {
+        cluster_bits: CLUSTER_BITS,
+        backing,
+        ..CreateOptions::new(order.capacity.bytes())
+    };
     let (parent, chain) = parent.unzip();
     let image = ImageWriter::create_new(&files.partial_image, options, chain)
         .map_err(|error| not_created(&files.partial_image, error))?;

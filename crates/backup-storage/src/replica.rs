@@ -166,7 +166,7 @@ fn create(image: &Path, order: &PrepareReplica) -> Result<TargetImage, StorageEr
             Ok(TargetImage::Raw(Arc::new(file)))
         }
         ReplicaFormat::Qcow2 => {
-            let options = CreateOptions { virtual_size: size, cluster_bits: 16, backing: None };
+            let options = CreateOptions::new(size);
             let file = ImageWriter::create_new(image, options, None)
                 .map_err(|error| not_created(image, error))?;
             Ok(TargetImage::Written(Arc::new(file)))

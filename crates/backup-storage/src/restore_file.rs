@@ -154,7 +154,7 @@ fn create(partial: &Path, format: RestoreFormat, size: u64) -> Result<TargetImag
             TargetImage::Raw(Arc::new(file))
         }
         RestoreFormat::Qcow2 => {
-            let options = CreateOptions { virtual_size: size, cluster_bits: 16, backing: None };
+            let options = CreateOptions::new(size);
             let image = ImageWriter::create_new(partial, options, None)
                 .map_err(|error| not_created(partial, error))?;
             TargetImage::Written(Arc::new(image))

@@ -142,8 +142,7 @@ fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, S
     };
     let mut unfinished = Unfinished::default();
     unfinished.own(&files.partial_image)?;
-    let options =
-        CreateOptions { virtual_size: capacity, cluster_bits: CLUSTER_BITS, backing: None };
+    let options = CreateOptions { cluster_bits: CLUSTER_BITS, ..CreateOptions::new(capacity) };
     let (image, placements) = ImageWriter::resume(&files.partial_image, options, &runs)
         .map_err(|error| not_created(&files.partial_image, error))?;
     // Its table may be older or newer than the image; what is not known is read back.

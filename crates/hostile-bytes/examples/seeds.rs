@@ -102,7 +102,7 @@ async fn tee(
 
 async fn image(place: &Path, name: &str, backing: Option<Backing>) -> Result<Vec<u8>> {
     let path = place.join(name);
-    let options = CreateOptions { virtual_size: 1 << 16, cluster_bits: 9, backing };
+    let options = CreateOptions { cluster_bits: 9, backing, ..CreateOptions::new(1 << 16) };
     let image = ImageWriter::create_new(&path, options, None)?;
     image.write_at(1024, Bytes::from(vec![3; 1024])).await?;
     image.write_zeroes(8192, 4096).await?;

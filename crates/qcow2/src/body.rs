@@ -3,6 +3,7 @@
 //! The writer of new images and the updater of existing ones differ only in where a body comes from and
 //! how its metadata is written; everything in between is here.
 
+mod tables;
 mod write;
 
 use std::sync::Arc;
@@ -13,19 +14,22 @@ use hub_block::{
     BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
     check_range, merge_extents,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub(crate) use self::write::Content;
 use crate::cluster_codec::Unpacker;
 use crate::cluster_lock::{ClusterGuard, ClusterLocks};
 use crate::cluster_map::ClusterMap;
 use crate::direct_file::UNIT;
-use crate::format::{CompressionType, Geometry, index, words};
+use crate::format::{CompressionType, Geometry, index};
+use crate::packer::{Packer, Zstd};
 use crate::run::{Run, RunKind, resolve, table_spans};
 use crate::store_file::{StoreFile, blocking};
 
 /// Reads up to this size share one pool of buffers.
 const POOLED_READ: usize = 1 << 20;
+/// Fewest tables that are kept in memory.
+const LEAST_TABLES: usize = 8;
 
 /// What lies under clusters that the image itself does not have.
 pub(crate) enum Base {
@@ -37,14 +41,31 @@ pub(crate) enum Base {
     Device(Arc<dyn BlockDevice>),
 }
 
+/// What a body begins with.
+pub(crate) struct Beginning {
+    pub(crate) file: StoreFile,
+    pub(crate) virtual_size: u64,
+    pub(crate) base: Base,
+    pub(crate) map: ClusterMap,
+    /// Number of the first host cluster to hand out.
+    pub(crate) next: u64,
+    /// Bytes of tables that may stay in memory.
+    pub(crate) table_memory: u64,
+    pub(crate) compression: Option<Zstd>,
+}
+
 /// Data clusters and their map; all writing goes to the end of the file or over clusters of its own.
 pub(crate) struct ImageBody {
     pub(crate) file: StoreFile,
     pub(crate) geometry: Geometry,
     pub(crate) virtual_size: u64,
     pub(crate) map: RwLock<ClusterMap>,
+    /// Held by whoever writes tables to the file.
+    pub(crate) tables_out: Mutex<()>,
     /// Number of the next host cluster to hand out; the one counter that orders the file.
     pub(crate) next: AtomicU64,
+    pub(crate) packer: Option<Packer>,
+    keep_tables: usize,
     base: Base,
     locks: Arc<ClusterLocks>,
     closed: AtomicBool,
@@ -53,28 +74,28 @@ pub(crate) struct ImageBody {
 }
 
 impl ImageBody {
-    pub(crate) fn new(
-        mut file: StoreFile,
-        virtual_size: u64,
-        base: Base,
-        map: (Geometry, ClusterMap),
-        next: u64,
-    ) -> Self {
+    pub(crate) fn new(begin: Beginning) -> Self {
+        let Beginning { mut file, virtual_size, base, map, next, table_memory, compression } =
+            begin;
+        let geometry = map.geometry();
         let pool = BufferPool::new(POOLED_READ, 16);
         // Smaller clusters share pages, which no two ways of writing may meet in.
-        if map.0.cluster_len() >= UNIT {
+        if geometry.cluster_len() >= UNIT {
             file.write_directly(pool.clone());
         }
         Self {
             file,
-            geometry: map.0,
+            geometry,
             virtual_size,
-            map: RwLock::new(map.1),
+            map: RwLock::new(map),
+            tables_out: Mutex::default(),
             next: AtomicU64::new(next),
+            keep_tables: index(table_memory / geometry.cluster_size()).max(LEAST_TABLES),
             base,
             locks: Arc::default(),
             closed: AtomicBool::new(false),
             pool,
+            packer: compression.map(|zstd| Packer::new(zstd, geometry)),
             unpacker: Unpacker::new(CompressionType::Zstd),
         }
     }
@@ -95,7 +116,13 @@ impl ImageBody {
 
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<(), BlockError> {
         let body = self.clone();
-        blocking(move || body.file.sync()).await
+        blocking(move || {
+            if let Some(packer) = &body.packer {
+                packer.write_out(&body.file)?;
+            }
+            body.file.sync()
+        })
+        .await
     }
 
     pub(crate) async fn read(self: &Arc<Self>, offset: u64, len: u32) -> Result<Bytes, BlockError> {
@@ -136,7 +163,11 @@ impl ImageBody {
     /// Reads a compressed cluster. Blocks.
     fn unpack(&self, host: u64, stored: u64) -> Result<PooledBuffer, BlockError> {
         let mut packed = self.pool.take(index(stored));
-        let len = self.file.read_up_to_at(&mut packed, host)?;
+        let in_memory = self.packer.as_ref().and_then(|it| it.peek(host, &mut packed));
+        let len = match in_memory {
+            Some(len) => len,
+            None => self.file.read_up_to_at(&mut packed, host)?,
+        };
         let mut cluster = self.pool.take(self.geometry.cluster_len());
         self.unpacker.unpack(&packed[..len], &mut cluster).map_err(|what| {
             let what = format!("{what} in {}", self.file.label());
@@ -229,31 +260,15 @@ impl ImageBody {
 
     /// What the map says about a range. Blocks where a table has to be read.
     fn runs(&self, offset: u64, len: u64) -> Result<Vec<Run>, BlockError> {
-        self.load_tables(offset, len)?;
-        let map = self.map.read();
-        let file_end = self.file_end();
         let mut runs = Vec::new();
         for (table, at, len) in table_spans(self.geometry, offset, len) {
-            resolve(self.geometry, map.table(table), file_end, (at, len), &mut runs)
-                .map_err(|(place, fault)| fault.at(place, self.file.label()))?;
+            let file_end = self.file_end();
+            self.with_table(table, |view| {
+                resolve(self.geometry, view, file_end, (at, len), &mut runs)
+            })?
+            .map_err(|(place, fault)| fault.at(place, self.file.label()))?;
         }
         Ok(runs)
-    }
-
-    /// Brings the tables of a range into memory, where they stay.
-    fn load_tables(&self, offset: u64, len: u64) -> Result<(), BlockError> {
-        if len == 0 {
-            return Ok(());
-        }
-        let span = self.geometry.table_span();
-        let (first, last) = (offset / span, (offset + len - 1) / span);
-        let missing = self.map.read().stored_within(first, last);
-        for (table, place) in missing {
-            let mut bytes = vec![0; self.geometry.cluster_len()];
-            self.file.read_exact_at(&mut bytes, place)?;
-            self.map.write().insert_loaded(table, place, words(&bytes));
-        }
-        Ok(())
     }
 
     /// The byte after the last host cluster that was handed out.

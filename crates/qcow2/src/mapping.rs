@@ -93,7 +93,6 @@ impl Mapping {
     }
 
     /// The mapping of a stream of `len` bytes at `host`, if an entry can say it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the writer of compressed clusters needs it"))]
     pub(crate) fn compressed(host: u64, len: u64, geometry: Geometry) -> Option<Self> {
         let end = host.checked_add(len)?.checked_next_multiple_of(SECTOR)?;
         let shift = geometry.sectors_shift();
@@ -114,6 +113,11 @@ impl Mapping {
                 COMPRESSED | further << geometry.sectors_shift() | host
             }
         }
+    }
+
+    /// Numbers of the host clusters that an entry of our own making refers to.
+    pub(crate) fn referred(raw: u64, geometry: Geometry) -> Range<u64> {
+        Self::decode(raw, geometry, u64::MAX).map_or(0..0, |it| it.host_clusters(geometry))
     }
 
     /// Numbers of the host clusters that it takes: one of its own, or those that hold a part of the

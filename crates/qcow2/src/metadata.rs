@@ -1,17 +1,22 @@
 //! Metadata: L2 tables, L1 table and refcounts, computed for exactly what is in the file and written in one go.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hub_block::BlockError;
 use hub_block::failpoint::{self, Point};
 
 use crate::body::ImageBody;
-use crate::cluster_map::{ClusterMap, Table};
 use crate::format::{
-    COPIED, CompressionType, Geometry, MAX_REFCOUNT_TABLE_BYTES, OFFSET, REFCOUNT_ORDER, index,
+    COMPRESSED, COPIED, CompressionType, Geometry, MAX_REFCOUNT_TABLE_BYTES, REFCOUNT_ORDER, index,
 };
 use crate::header::{Header, NamedBacking};
+use crate::mapping::Mapping;
 use crate::used_clusters::UsedClusters;
+
+/// Refcounts that are computed at once; each pass over them reads all tables of a compressed image.
+const COUNTS_AT_ONCE: u64 = 8 << 20;
 
 /// Where an image has its tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +32,6 @@ pub(crate) struct Placement {
 /// Metadata that is in the file, but that no header points to yet.
 pub(crate) struct WrittenMetadata {
     pub(crate) placement: Placement,
-    /// L2 tables that were written: table number and offset.
-    pub(crate) homes: Vec<(u64, u64)>,
     /// Every cluster of the file that is in use now.
     pub(crate) used: UsedClusters,
 }
@@ -55,99 +58,100 @@ impl Placement {
             refcount_order: REFCOUNT_ORDER,
             snapshots: 0,
             dirty: false,
-            compression: CompressionType::Zlib,
+            compression: match body.packer {
+                Some(_) => CompressionType::Zstd,
+                None => CompressionType::Zlib,
+            },
         }
     }
 }
 
 /// Hands out clusters for tables: such that nothing uses and that no earlier state of the file needs.
-struct Places {
+struct Places<'a> {
     used: UsedClusters,
-    blocked: UsedClusters,
+    kept: &'a UsedClusters,
     cursor: u64,
 }
 
-impl Places {
+impl Places<'_> {
     fn take(&mut self, count: u64) -> u64 {
-        let first = self.blocked.free_run(self.cursor, count);
+        let mut first = self.cursor;
+        loop {
+            let free = self.used.free_run(first, count);
+            first = self.kept.free_run(free, count);
+            if first == free {
+                break;
+            }
+        }
         for cluster in first..first + count {
             self.used.insert(cluster);
-            self.blocked.insert(cluster);
         }
         if count == 1 {
             self.cursor = first + 1;
         }
         first
     }
+
+    fn end(&self) -> u64 {
+        self.used.end().max(self.kept.end())
+    }
 }
 
-/// Adds the host clusters of every entry of the changed tables.
-pub(crate) fn insert_changed(
-    map: &ClusterMap,
-    geometry: Geometry,
+/// Adds the host clusters that some tables refer to, and calls `each` for every entry that has any.
+pub(crate) fn insert_referred(
+    body: &ImageBody,
+    tables: Vec<u64>,
     used: &mut UsedClusters,
-) -> usize {
-    let mut data = 0;
-    for (_, table) in map.changed() {
-        for entry in &table.entries {
-            let host = entry & OFFSET;
-            if host != 0 {
-                used.insert(host / geometry.cluster_size());
-                data += 1;
+    mut each: impl FnMut(Range<u64>),
+) -> Result<(), BlockError> {
+    let end = body.next.load(Ordering::Acquire);
+    used.make_room(end);
+    body.each_table(tables, |entries| {
+        for entry in entries.iter().filter(|entry| **entry != 0) {
+            let clusters = Mapping::referred(*entry, body.geometry);
+            clusters.clone().for_each(|cluster| {
+                used.insert(cluster);
+            });
+            if !clusters.is_empty() {
+                each(clusters);
             }
         }
-    }
-    data
+    })
 }
 
 /// Writes all tables that are newer in memory, and refcounts for `used` and for the tables themselves.
 ///
+/// `used` is all that is referred to, with the places of tables that may be written over.
 /// Clusters in `kept` belong to the state that the header still points to, and are not written.
-/// Nothing is changed in memory, so it can be tried again. Blocks.
+/// It can be tried again. Blocks; the caller holds `tables_out`, and nobody writes.
 pub(crate) fn write_metadata(
     body: &ImageBody,
     used: UsedClusters,
     kept: &UsedClusters,
 ) -> Result<WrittenMetadata, BlockError> {
-    let geometry = body.geometry;
-    let size = geometry.cluster_size();
-    let mut blocked = used.clone();
-    blocked.insert_all(kept);
-    let mut places = Places { used, blocked, cursor: 1 };
-    let map = body.map.read();
-
-    let mut homes = Vec::new();
-    for (number, table) in map.changed() {
-        if table.home.is_some() || table.entries.iter().any(|entry| *entry != 0) {
-            let home = places.take(1) * size;
-            body.file.write_buffered(&big_endian(&table.entries), home)?;
-            homes.push((number, home));
-        }
+    let size = body.geometry.cluster_size();
+    let mut places = Places { used, kept, cursor: 1 };
+    let changed = body.map.read().changed();
+    for table in changed {
+        body.write_table(table, || {
+            let place = places.take(1);
+            // If this comes to nothing, writing goes on behind it.
+            body.next.fetch_max(place + 1, Ordering::AcqRel);
+            place * size
+        })?;
     }
-    let mut placement = write_l1(body, &map, &homes, &mut places)?;
+    let mut placement = write_l1(body, &mut places)?;
     write_refcounts(body, &mut placement, &mut places)?;
-    Ok(WrittenMetadata { placement, homes, used: places.used })
+    Ok(WrittenMetadata { placement, used: places.used })
 }
 
-fn write_l1(
-    body: &ImageBody,
-    map: &ClusterMap,
-    homes: &[(u64, u64)],
-    places: &mut Places,
-) -> Result<Placement, BlockError> {
+fn write_l1(body: &ImageBody, places: &mut Places<'_>) -> Result<Placement, BlockError> {
     let geometry = body.geometry;
     let l1_entries = geometry.l1_entries(body.virtual_size);
     let clusters = geometry.clusters(l1_entries * 8);
     let mut l1 = vec![0; index(clusters * geometry.table_entries())];
-    for (number, table) in map.tables() {
-        let home = match table {
-            Table::Stored(offset) => Some(*offset),
-            Table::Loaded(loaded) => loaded.home,
-        };
-        l1[index(number)] = home.map_or(0, |offset| offset | COPIED);
-    }
-    for (number, home) in homes {
-        l1[index(*number)] = home | COPIED;
+    for (number, home) in body.map.read().homes() {
+        l1[index(number)] = home.offset | COPIED;
     }
     let l1_offset = places.take(clusters) * geometry.cluster_size();
     body.file.write_buffered(&big_endian(&l1), l1_offset)?;
@@ -158,11 +162,11 @@ fn write_l1(
 fn write_refcounts(
     body: &ImageBody,
     placement: &mut Placement,
-    places: &mut Places,
+    places: &mut Places<'_>,
 ) -> Result<(), BlockError> {
     let geometry = body.geometry;
     let size = geometry.cluster_size();
-    let end = places.blocked.end();
+    let end = places.end();
     let (mut blocks, mut table_clusters) = (0, 0);
     loop {
         // Gaps may be filled instead, so this is enough and perhaps one too many.
@@ -185,14 +189,50 @@ fn write_refcounts(
     let mut table = placement.blocks.clone();
     table.resize(index(table_clusters * geometry.table_entries()), 0);
     body.file.write_buffered(&big_endian(&table), placement.refcount_table_offset)?;
-    for (number, offset) in placement.blocks.iter().enumerate() {
-        let first = number as u64 * geometry.refcounts_per_block();
-        let counts = first..first + geometry.refcounts_per_block();
-        let block: Vec<u8> =
-            counts.flat_map(|it| u16::from(places.used.contains(it)).to_be_bytes()).collect();
-        body.file.write_buffered(&block, *offset)?;
+    write_blocks(body, &placement.blocks, &places.used)
+}
+
+/// Writes refcount blocks, so many at a time that their counts take little memory.
+fn write_blocks(body: &ImageBody, blocks: &[u64], used: &UsedClusters) -> Result<(), BlockError> {
+    let per_block = body.geometry.refcounts_per_block();
+    let group = index(COUNTS_AT_ONCE / per_block).max(1);
+    for (number, group_blocks) in blocks.chunks(group).enumerate() {
+        let first = (number * group) as u64 * per_block;
+        let clusters = first..first + group_blocks.len() as u64 * per_block;
+        let mut counts = shared_counts(body, clusters.clone())?;
+        for (count, cluster) in counts.iter_mut().zip(clusters) {
+            // What compressed clusters do not share, one thing refers to, or nothing.
+            if *count == 0 {
+                *count = u16::from(used.contains(cluster));
+            }
+        }
+        for (counts, offset) in counts.chunks(index(per_block)).zip(group_blocks) {
+            let block: Vec<u8> = counts.iter().flat_map(|count| count.to_be_bytes()).collect();
+            body.file.write_buffered(&block, *offset)?;
+        }
     }
     Ok(())
+}
+
+/// How many compressed clusters have a part in each of some host clusters.
+fn shared_counts(body: &ImageBody, clusters: Range<u64>) -> Result<Vec<u16>, BlockError> {
+    let mut counts = vec![0_u16; index(clusters.end - clusters.start)];
+    if body.packer.is_none() {
+        return Ok(counts);
+    }
+    let tables = body.map.read().numbers();
+    body.each_table(tables, |entries| {
+        for entry in entries.iter().filter(|entry| **entry & COMPRESSED != 0) {
+            for cluster in Mapping::referred(*entry, body.geometry) {
+                if clusters.contains(&cluster) {
+                    // The packer sees to it that no count comes near the end of its range.
+                    let count = &mut counts[index(cluster - clusters.start)];
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+    })?;
+    Ok(counts)
 }
 
 /// Makes everything durable, then points the header at the new tables, then makes that durable. Blocks.

@@ -2,9 +2,12 @@
 //!
 //! Only the places are told; what the clusters hold is for the caller to prove, who may have lost the last writes.
 
+use std::io;
 use std::path::Path;
 
-use crate::cluster_map::{ClusterMap, Table};
+use hub_block::BlockError;
+
+use crate::body::ImageBody;
 use crate::error::CreateError;
 use crate::format::{COMPRESSED, Geometry, MAX_HOST_CLUSTERS, OFFSET, ZERO};
 use crate::mapping::Mapping;
@@ -33,24 +36,28 @@ impl ImageWriter {
     /// The clusters that were placed and not told before; their bytes are in the file, and durable after a
     /// [`flush`](hub_block::BlockDevice::flush) that begins when this has returned.
     ///
-    /// Looks through the whole map, 8 bytes for each cluster of the disk that was written; blocks writers for that time.
+    /// Looks through the part of the map that changed since the last call. Blocks, where a table has to be
+    /// read. An error is one of reading; what it was about to tell is lost, and would be copied again.
     /// Compressed clusters and zeroes are not told.
-    pub fn newly_placed(&self, placements: &mut Placements) -> Vec<PlacedRun> {
+    pub fn newly_placed(&self, placements: &mut Placements) -> Result<Vec<PlacedRun>, BlockError> {
         let geometry = self.body.geometry;
-        let map = self.body.map.read();
+        // Tables that lie in the file stay as they are meanwhile; changes to the others come the next time.
+        let _tables_stay_where_they_are = self.body.tables_out.lock();
+        let tables = self.body.map.write().take_touched();
         let mut runs: Vec<PlacedRun> = Vec::new();
-        for (number, table) in map.tables() {
-            let Table::Loaded(table) = table else { continue };
+        for number in tables {
             let first = number * geometry.table_entries();
-            for (guest, entry) in (first..).zip(&table.entries) {
-                if let Some(host) = placed(*entry, geometry)
-                    && placements.told.insert(host)
-                {
-                    push(&mut runs, guest, host);
+            self.body.each_table([number], |entries| {
+                for (guest, entry) in (first..).zip(entries) {
+                    if let Some(host) = placed(*entry, geometry)
+                        && placements.told.insert(host)
+                    {
+                        push(&mut runs, guest, host);
+                    }
                 }
-            }
+            })?;
         }
-        runs
+        Ok(runs)
     }
 
     /// Goes on with an image without a backing file that an earlier writer left unfinished at these places; a later run
@@ -68,7 +75,6 @@ impl ImageWriter {
             return Err(refused("it stands on another image"));
         }
         let virtual_size = options.virtual_size;
-        let mut told = UsedClusters::default();
         let writer = Self::begin(options, None, |geometry, _| {
             let io = |source| CreateError::Io { path: path.to_owned(), source };
             let file = StoreFile::open_write(path).map_err(io)?;
@@ -76,12 +82,50 @@ impl ImageWriter {
             if has_header(&file, geometry) {
                 return Err(refused("it has a header already"));
             }
-            let (map, used) = mapped(geometry, (virtual_size, in_file), runs).map_err(refused)?;
-            let next = used.end().max(1);
-            told = used;
-            Ok((file, map, next))
+            let next = end_of(geometry, (virtual_size, in_file), runs).map_err(refused)?;
+            Ok((file, next))
         })?;
+        let read =
+            |error| CreateError::Io { path: path.to_owned(), source: io::Error::other(error) };
+        writer.body.place(runs).map_err(read)?;
+        let told = writer.body.told().map_err(read)?;
+        let told = told.ok_or_else(|| refused("two clusters lie at one place"))?;
         Ok((writer, Placements { told }))
+    }
+}
+
+impl ImageBody {
+    /// Maps clusters to the places where they are.
+    fn place(&self, runs: &[PlacedRun]) -> Result<(), BlockError> {
+        let entries = self.geometry.table_entries();
+        for run in runs {
+            let mut step = 0;
+            while step < run.count {
+                let slot = (run.guest + step) % entries;
+                let count = (entries - slot).min(run.count - step);
+                self.edit_table((run.guest + step) / entries, |table| {
+                    for at in 0..count {
+                        let host = (run.host + step + at) * self.geometry.cluster_size();
+                        table.set(slot + at, Mapping::Data { host }.encode(self.geometry));
+                    }
+                })?;
+                step += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// The places of all clusters; nothing if two have the same one.
+    fn told(&self) -> Result<Option<UsedClusters>, BlockError> {
+        let mut told = UsedClusters::default();
+        let mut twice = false;
+        let tables = self.map.read().numbers();
+        self.each_table(tables, |entries| {
+            for host in entries.iter().filter_map(|entry| placed(*entry, self.geometry)) {
+                twice |= !told.insert(host);
+            }
+        })?;
+        Ok((!twice).then_some(told))
     }
 }
 
@@ -106,18 +150,18 @@ fn has_header(file: &StoreFile, geometry: Geometry) -> bool {
     !read.is_ok_and(|len| head[..len].iter().all(|byte| *byte == 0))
 }
 
-/// The map that the runs make, and the places it uses.
-fn mapped(
+/// Checks that runs lie within the disk and the file; the cluster of the file behind all of them.
+fn end_of(
     geometry: Geometry,
     (virtual_size, in_file): (u64, u64),
     runs: &[PlacedRun],
-) -> Result<(ClusterMap, UsedClusters), &'static str> {
+) -> Result<u64, &'static str> {
     let in_disk = geometry.clusters(virtual_size);
     let in_file = in_file.min(MAX_HOST_CLUSTERS);
     let inside = |first: u64, count: u64, end: u64| {
         first.checked_add(count).is_some_and(|last| count > 0 && last <= end)
     };
-    let mut map = ClusterMap::new(geometry);
+    let mut end = 1;
     for run in runs {
         if !inside(run.guest, run.count, in_disk) {
             return Err("a cluster lies outside of the disk");
@@ -125,21 +169,9 @@ fn mapped(
         if run.host == 0 || !inside(run.host, run.count, in_file) {
             return Err("a cluster lies outside of the file");
         }
-        for step in 0..run.count {
-            let host = (run.host + step) * geometry.cluster_size();
-            map.set(run.guest + step, Mapping::Data { host }.encode(geometry));
-        }
+        end = end.max(run.host + run.count);
     }
-    let mut used = UsedClusters::default();
-    for (_, table) in map.tables() {
-        let Table::Loaded(table) = table else { continue };
-        for host in table.entries.iter().filter_map(|entry| placed(*entry, geometry)) {
-            if !used.insert(host) {
-                return Err("two clusters lie at one place");
-            }
-        }
-    }
-    Ok((map, used))
+    Ok(end)
 }
 
 #[cfg(test)]
@@ -153,7 +185,7 @@ mod tests {
     const CLUSTER: u64 = 65_536;
 
     fn options() -> CreateOptions {
-        CreateOptions { virtual_size: 64 * CLUSTER, cluster_bits: 16, backing: None }
+        CreateOptions::new(64 * CLUSTER)
     }
 
     fn data(byte: u8) -> Bytes {
@@ -169,11 +201,11 @@ mod tests {
         for cluster in [5, 6, 40] {
             writer.write_at(cluster * CLUSTER, data(u8::try_from(cluster).unwrap())).await.unwrap();
         }
-        let mut runs = writer.newly_placed(&mut told);
+        let mut runs = writer.newly_placed(&mut told).unwrap();
         assert_eq!(runs.iter().map(|run| run.count).sum::<u64>(), 3);
-        assert!(writer.newly_placed(&mut told).is_empty(), "told once");
+        assert!(writer.newly_placed(&mut told).unwrap().is_empty(), "told once");
         writer.write_at(7 * CLUSTER, data(7)).await.unwrap();
-        let second = writer.newly_placed(&mut told);
+        let second = writer.newly_placed(&mut told).unwrap();
         assert_eq!(second.len(), 1);
         runs.extend(second);
         writer.write_at(8 * CLUSTER, data(8)).await.unwrap();
@@ -186,7 +218,7 @@ mod tests {
             let read = writer.read_at(u64::from(cluster) * CLUSTER, 65_536).await.unwrap();
             assert_eq!(read, data(cluster));
         }
-        assert!(writer.newly_placed(&mut told).is_empty(), "nothing is told twice");
+        assert!(writer.newly_placed(&mut told).unwrap().is_empty(), "nothing is told twice");
         writer.write_at(9 * CLUSTER, data(9)).await.unwrap();
         writer.write_at(5 * CLUSTER, data(55)).await.unwrap();
         writer.finish().await.unwrap();
@@ -198,6 +230,36 @@ mod tests {
         for (cluster, byte) in [(5_u64, 55), (6, 6), (7, 7), (8, 0), (9, 9), (40, 40)] {
             assert_eq!(reader.read_at(cluster * CLUSTER, 65_536).await.unwrap(), data(byte));
         }
+    }
+
+    /// Tables that went to the file early are looked at as well, and those of an earlier writer are made anew.
+    #[tokio::test]
+    async fn places_are_told_and_taken_up_with_few_tables_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.qcow2");
+        let options =
+            CreateOptions { cluster_bits: 9, table_memory: 0, ..CreateOptions::new(2 << 20) };
+        let writer = ImageWriter::create_new(&path, options.clone(), None).unwrap();
+        let mut told = Placements::default();
+        let model: Vec<u8> = (0..2 << 20).map(|at: u32| (at % 251).to_le_bytes()[0] | 1).collect();
+        let mut runs = Vec::new();
+        for (number, piece) in model.chunks(1 << 19).enumerate() {
+            let offset = (number as u64) << 19;
+            writer.write_at(offset, Bytes::copy_from_slice(piece)).await.unwrap();
+            runs.extend(writer.newly_placed(&mut told).unwrap());
+            assert_eq!(runs.iter().map(|run| run.count).sum::<u64>(), (offset + (1 << 19)) / 512);
+        }
+        writer.flush().await.unwrap();
+        drop(writer);
+        let (writer, mut told) = ImageWriter::resume(&path, options, &runs).unwrap();
+        assert!(writer.newly_placed(&mut told).unwrap().is_empty());
+        assert_eq!(writer.read_at(0, 2 << 20).await.unwrap(), model);
+        writer.finish().await.unwrap();
+        drop(writer);
+        assert!(check_image(&path).unwrap().is_clean());
+        let gate = InsideDirectory::new(folder.path());
+        let reader = ImageReader::open_chain(&gate, &path).unwrap();
+        assert_eq!(reader.read_at(0, 2 << 20).await.unwrap(), model);
     }
 
     #[tokio::test]

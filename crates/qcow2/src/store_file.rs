@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -173,6 +174,15 @@ impl StoreFile {
             }
             // The file system cannot reserve; plain writes do without.
             Err(_) => reserve.limit = 0,
+        }
+    }
+
+    /// Gives space back that nothing refers to; where that is not possible, it stays taken.
+    pub(crate) fn release(&self, range: Range<u64>) {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let len = range.end - range.start;
+        if rustix::fs::fallocate(&self.file, how, range.start, len).is_ok() {
+            trail::cleared(&self.file, range.start, len);
         }
     }
 

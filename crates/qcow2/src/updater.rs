@@ -9,15 +9,15 @@ use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, BlockingDevice, Extent};
 use parking_lot::Mutex;
 
-use crate::body::{Base, Content, ImageBody};
+use crate::body::{Base, Beginning, Content, ImageBody};
 use crate::cluster_map::ClusterMap;
 use crate::error::OpenError;
-use crate::format::{OFFSET, REFCOUNT_ORDER};
-use crate::metadata::{Placement, insert_changed, publish, write_metadata};
+use crate::format::{CompressionType, REFCOUNT_ORDER};
+use crate::metadata::{Placement, insert_referred, publish, write_metadata};
 use crate::store_file::{StoreFile, blocking};
 use crate::survey::Survey;
 use crate::used_clusters::UsedClusters;
-use crate::writer::FinishedImage;
+use crate::writer::{FinishedImage, TABLE_MEMORY};
 
 /// Writes into an existing image that stands on nothing: a replica that is kept current.
 ///
@@ -45,6 +45,11 @@ impl ImageUpdater {
     /// Opens an image that has no backing file, no snapshots, no compression, and passes
     /// [`check_image`](crate::check_image) without errors (leaks are repaired by `finish`). Blocks.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_within(path, TABLE_MEMORY)
+    }
+
+    /// The same, with so many bytes of L2 tables in memory. Blocks.
+    pub fn open_within(path: &Path, table_memory: u64) -> Result<Self, OpenError> {
         let file = StoreFile::open_write(path).map_err(OpenError::io(path))?;
         let survey = Survey::of(&file, path)?;
         if survey.header.backing.is_some() {
@@ -59,18 +64,30 @@ impl ImageUpdater {
                 "updating refcounts of other than 16 bits is",
             ));
         }
+        let compressed = survey.header.compression != CompressionType::Zlib;
+        if compressed || survey.report.compressed_clusters > 0 {
+            return Err(OpenError::unsupported(path, "updating a compressed image is"));
+        }
         if let Some(first) = survey.report.errors.first() {
             return Err(OpenError::corrupt(path, first.offset, first.what.clone()));
         }
         let geometry = survey.header.geometry;
         let mut map = ClusterMap::new(geometry);
         for (table, offset) in survey.tables {
-            map.insert_stored(table, offset);
+            map.insert_committed(table, offset);
         }
         let size = survey.header.virtual_size;
         // What an interrupted update left behind the last used cluster is overwritten.
         let next = survey.used.end();
-        let body = ImageBody::new(file, size, Base::Nothing, (geometry, map), next);
+        let body = ImageBody::new(Beginning {
+            file,
+            virtual_size: size,
+            base: Base::Nothing,
+            map,
+            next,
+            table_memory,
+            compression: None,
+        });
         let committed = Committed {
             used: survey.used,
             placement: survey.placement,
@@ -97,15 +114,13 @@ impl ImageUpdater {
 
 fn commit(body: &Arc<ImageBody>, committed: &mut Committed) -> Result<FinishedImage, BlockError> {
     let size = body.geometry.cluster_size();
-    let changed = body.map.read().changed().next().is_some();
-    if changed {
-        let (used, data_clusters) = used_by_data(body, committed);
+    let _tables_stay_where_they_are = body.tables_out.lock();
+    let changed = body.map.read().uncommitted();
+    if !changed.is_empty() {
+        let (used, data_clusters) = used_by_data(body, committed, changed)?;
         let written = write_metadata(body, used, &committed.used)?;
         publish(body, &written, None)?;
-        let mut map = body.map.write();
-        for (table, home) in &written.homes {
-            map.settle(*table, *home);
-        }
+        body.map.write().commit();
         *committed = Committed { used: written.used, placement: written.placement, data_clusters };
         body.next.store(committed.used.end(), Ordering::Release);
     }
@@ -115,26 +130,37 @@ fn commit(body: &Arc<ImageBody>, committed: &mut Committed) -> Result<FinishedIm
     Ok(FinishedImage { file_bytes, data_clusters: committed.data_clusters })
 }
 
-/// What stays in use: the header, all data and the tables that did not change; and how much of it is data.
-fn used_by_data(body: &ImageBody, committed: &Committed) -> (UsedClusters, u64) {
+/// What stays in use: the header, all data, the tables that did not change, and the places of those that
+/// did if they have left the committed ones; and how much of it is data.
+fn used_by_data(
+    body: &ImageBody,
+    committed: &Committed,
+    changed: Vec<u64>,
+) -> Result<(UsedClusters, u64), BlockError> {
     let geometry = body.geometry;
-    let map = body.map.read();
     let mut used = committed.used.clone();
     for cluster in committed.placement.clusters(geometry) {
         used.remove(cluster);
     }
-    let mut fresh = 0;
-    for (_, table) in map.changed() {
-        if let Some(home) = table.home {
-            used.remove(home / geometry.cluster_size());
+    {
+        let map = body.map.read();
+        for offset in map.replaced() {
+            used.remove(offset / geometry.cluster_size());
         }
-        let hosts = table.entries.iter().map(|entry| entry & OFFSET);
-        let new =
-            |host: &u64| *host != 0 && !committed.used.contains(host / geometry.cluster_size());
-        fresh += hosts.filter(new).count() as u64;
+        for (number, home) in map.homes() {
+            let cluster = home.offset / geometry.cluster_size();
+            if !home.committed {
+                used.insert(cluster);
+            } else if changed.binary_search(&number).is_ok() {
+                used.remove(cluster);
+            }
+        }
     }
-    insert_changed(&map, geometry, &mut used);
-    (used, committed.data_clusters + fresh)
+    let mut data_clusters = committed.data_clusters;
+    insert_referred(body, changed, &mut used, |clusters| {
+        data_clusters += clusters.filter(|it| !committed.used.contains(*it)).count() as u64;
+    })?;
+    Ok((used, data_clusters))
 }
 
 #[async_trait]
@@ -182,7 +208,7 @@ mod tests {
     async fn tables_in_use_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replica.qcow2");
-        let options = CreateOptions { virtual_size: 1 << 20, cluster_bits: 9, backing: None };
+        let options = CreateOptions { cluster_bits: 9, ..CreateOptions::new(1 << 20) };
         let writer = ImageWriter::create_new(&path, options, None).unwrap();
         writer.write_at(0, Bytes::from(vec![1; 100_000])).await.unwrap();
         writer.finish().await.unwrap();
@@ -193,7 +219,8 @@ mod tests {
         updater.write_zeroes(0, 8192).await.unwrap();
         for _ in 0..2 {
             let committed = updater.committed.lock();
-            let (used, _) = used_by_data(&updater.body, &committed);
+            let changed = updater.body.map.read().uncommitted();
+            let (used, _) = used_by_data(&updater.body, &committed, changed).unwrap();
             write_metadata(&updater.body, used, &committed.used).unwrap();
             let now = std::fs::read(&path).unwrap();
             assert!(now.len() > earlier.len() && now[..earlier.len()] == earlier);

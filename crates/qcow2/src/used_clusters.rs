@@ -1,5 +1,7 @@
 //! Which host clusters of a file are in use; refcounts are computed from it.
 
+use std::ops::Range;
+
 /// A set of host cluster numbers that grows as needed; the caller bounds the numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UsedClusters {
@@ -16,6 +18,15 @@ impl UsedClusters {
         let fresh = self.words[word] & bit == 0;
         self.words[word] |= bit;
         fresh
+    }
+
+    /// Makes room for numbers below `end` at once, so that growing takes no second copy.
+    pub(crate) fn make_room(&mut self, end: u64) {
+        let words = crate::format::index(end.div_ceil(64));
+        if words > self.words.len() {
+            self.words.reserve_exact(words - self.words.len());
+            self.words.resize(words, 0);
+        }
     }
 
     pub(crate) fn remove(&mut self, cluster: u64) {
@@ -36,14 +47,15 @@ impl UsedClusters {
         last.map_or(0, |at| at as u64 * 64 + 64 - u64::from(self.words[at].leading_zeros()))
     }
 
-    /// Adds all of another set.
-    pub(crate) fn insert_all(&mut self, other: &Self) {
-        if self.words.len() < other.words.len() {
-            self.words.resize(other.words.len(), 0);
-        }
-        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
-            *mine |= theirs;
-        }
+    /// The runs of numbers below the highest one that are not in the set.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = Range<u64>> {
+        let end = self.end();
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.free_run(at, 1);
+            at = (start..end).find(|it| self.contains(*it))?;
+            Some(start..at)
+        })
     }
 
     /// The first of `count` neighbouring numbers from `from` on that are not in the set.
@@ -91,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn gaps_are_between_members() {
+        let mut used = UsedClusters::default();
+        assert_eq!(used.gaps().count(), 0);
+        [0, 1, 5, 6, 200, 201].into_iter().for_each(|it| {
+            used.insert(it);
+        });
+        assert_eq!(used.gaps().collect::<Vec<_>>(), [2..5, 7..200]);
+    }
+
+    #[test]
     fn the_first_gap_that_is_long_enough_is_found() {
         let mut used = UsedClusters::default();
         for it in 0..200 {
@@ -102,14 +124,5 @@ mod tests {
         assert_eq!(used.free_run(0, 3), 200);
         assert_eq!(used.free_run(52, 1), 130);
         assert_eq!(used.free_run(500, 4), 500);
-    }
-
-    #[test]
-    fn sets_join() {
-        let (mut left, mut right) = (UsedClusters::default(), UsedClusters::default());
-        left.insert(1);
-        right.insert(900);
-        left.insert_all(&right);
-        assert!(left.contains(1) && left.contains(900));
     }
 }

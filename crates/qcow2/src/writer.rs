@@ -9,12 +9,13 @@ use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, BlockingDevice, Extent};
 use parking_lot::Mutex;
 
-use crate::body::{Base, Content, ImageBody};
+use crate::body::{Base, Beginning, Content, ImageBody};
 use crate::cluster_map::ClusterMap;
 use crate::error::CreateError;
 use crate::format::{CompressionType, Geometry, REFCOUNT_ORDER};
 use crate::header::{Header, NamedBacking};
-use crate::metadata::{WrittenMetadata, insert_changed, publish, write_metadata};
+use crate::metadata::{insert_referred, publish, write_metadata};
+use crate::packer::Zstd;
 use crate::store_file::{StoreFile, blocking};
 use crate::used_clusters::UsedClusters;
 
@@ -25,7 +26,8 @@ use crate::used_clusters::UsedClusters;
 ///
 /// Writes run concurrently. A write whose future is dropped may still be done; `finish` waits for it.
 /// [`flush`](BlockDevice::flush) makes the data durable that has been written, but not the image.
-/// Memory grows with the part of the disk that is written: one cluster for each L2 table touched.
+/// Memory stays within [`CreateOptions::table_memory`] and some 30 MiB, whatever the size of the disk: L2
+/// tables that have not been used for long wait in the file for the end.
 pub struct ImageWriter {
     pub(crate) body: Arc<ImageBody>,
     backing: Option<NamedBacking>,
@@ -41,6 +43,27 @@ pub struct CreateOptions {
     pub cluster_bits: u32,
     /// The image that the new one stands on.
     pub backing: Option<Backing>,
+    /// Compresses clusters that are written as a whole, where that makes them smaller by a sector or more.
+    /// Others are stored plain, and read faster.
+    pub compression: Option<Zstd>,
+    /// Bytes of L2 tables that stay in memory; each of 64 KiB describes 512 MiB of the disk.
+    pub table_memory: u64,
+}
+
+/// What stays in memory of the tables of one image unless its owner says otherwise.
+pub(crate) const TABLE_MEMORY: u64 = 32 << 20;
+
+impl CreateOptions {
+    /// A disk of so many bytes that stands alone, with clusters of 64 KiB, none of them compressed.
+    pub const fn new(virtual_size: u64) -> Self {
+        Self {
+            virtual_size,
+            cluster_bits: 16,
+            backing: None,
+            compression: None,
+            table_memory: TABLE_MEMORY,
+        }
+    }
 }
 
 /// The image that a new one stands on; its format is always recorded as qcow2.
@@ -71,7 +94,7 @@ impl ImageWriter {
         options: CreateOptions,
         backing: Option<Arc<dyn BlockDevice>>,
     ) -> Result<Self, CreateError> {
-        Self::begin(options, backing, |geometry, limit| {
+        Self::begin(options, backing, |_, limit| {
             let file = StoreFile::create_new(path, limit).map_err(|source| {
                 if source.kind() == std::io::ErrorKind::AlreadyExists {
                     CreateError::Exists(path.to_owned())
@@ -80,15 +103,15 @@ impl ImageWriter {
                 }
             })?;
             // The first cluster is the header's and stays a hole until the end.
-            Ok((file, ClusterMap::new(geometry), 1))
+            Ok((file, 1))
         })
     }
 
-    /// Begins an image in the file that `open` gives, with the clusters it has and the next free one.
+    /// Begins an image in the file that `open` gives, whose next free cluster it tells.
     pub(crate) fn begin(
         options: CreateOptions,
         backing: Option<Arc<dyn BlockDevice>>,
-        open: impl FnOnce(Geometry, u64) -> Result<(StoreFile, ClusterMap, u64), CreateError>,
+        open: impl FnOnce(Geometry, u64) -> Result<(StoreFile, u64), CreateError>,
     ) -> Result<Self, CreateError> {
         let geometry = Geometry::new(options.cluster_bits)
             .ok_or(CreateError::ClusterBits(options.cluster_bits))?;
@@ -99,8 +122,16 @@ impl ImageWriter {
         let base = base(options.backing.as_ref(), backing)?;
         let named = options.backing.map(|it| named(geometry, size, it)).transpose()?;
         let limit = size.next_multiple_of(geometry.cluster_size()) + geometry.cluster_size();
-        let (file, map, next) = open(geometry, limit)?;
-        let body = ImageBody::new(file, size, base, (geometry, map), next);
+        let (file, next) = open(geometry, limit)?;
+        let body = ImageBody::new(Beginning {
+            file,
+            virtual_size: size,
+            base,
+            map: ClusterMap::new(geometry),
+            next,
+            table_memory: options.table_memory,
+            compression: options.compression,
+        });
         Ok(Self { body: Arc::new(body), backing: named, finished: Arc::default() })
     }
 
@@ -137,11 +168,27 @@ fn complete(
     body: &Arc<ImageBody>,
     backing: Option<NamedBacking>,
 ) -> Result<FinishedImage, BlockError> {
+    if let Some(packer) = &body.packer {
+        packer.finish(&body.file)?;
+    }
+    let _tables_stay_where_they_are = body.tables_out.lock();
     let mut used = UsedClusters::default();
     used.insert(0);
-    let data_clusters = insert_changed(&body.map.read(), body.geometry, &mut used) as u64;
-    let written: WrittenMetadata = write_metadata(body, used, &UsedClusters::default())?;
-    let file_bytes = written.used.end() * body.geometry.cluster_size();
+    let tables = {
+        let map = body.map.read();
+        map.homes().for_each(|(_, home)| {
+            used.insert(home.offset / body.geometry.cluster_size());
+        });
+        map.numbers()
+    };
+    let mut data_clusters = 0;
+    insert_referred(body, tables, &mut used, |_| data_clusters += 1)?;
+    let written = write_metadata(body, used, &UsedClusters::default())?;
+    let size = body.geometry.cluster_size();
+    for gap in written.used.gaps() {
+        body.file.release(gap.start * size..gap.end * size);
+    }
+    let file_bytes = written.used.end() * size;
     body.file.set_len(file_bytes)?;
     publish(body, &written, backing)?;
     Ok(FinishedImage { file_bytes, data_clusters })

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hub_block::{BlockError, PooledBuffer, check_range};
 
 use super::{Base, ImageBody};
+use crate::cluster_map::LoadedTable;
 use crate::format::{Part, index, is_zero};
 use crate::mapping::Mapping;
 use crate::run::table_spans;
@@ -110,18 +111,52 @@ impl ImageBody {
 
     /// Clusters that a range covers in part and that only the base has.
     fn partial_on_base(&self, offset: u64, len: u64) -> Result<Vec<u64>, BlockError> {
-        self.load_tables(offset, len)?;
-        let map = self.map.read();
         let end = offset + len;
         let last = offset.max((end - 1) & !(self.geometry.cluster_size() - 1));
         let first = self.geometry.parts(offset, len).take(1);
         let tail = self.geometry.parts(last, end - last).filter(|_| last != offset);
-        Ok(first
-            .chain(tail)
-            .filter(|part| !self.is_whole(part) && self.is_covered(part.cluster))
-            .filter(|part| map.entry(part.cluster) == Mapping::Absent.encode(self.geometry))
-            .map(|part| part.cluster)
-            .collect())
+        let mut found = Vec::new();
+        for part in first.chain(tail) {
+            let seen = !self.is_whole(&part) && self.is_covered(part.cluster);
+            if seen && self.mapping(self.entry(part.cluster)?)? == Mapping::Absent {
+                found.push(part.cluster);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The entry of one cluster.
+    fn entry(&self, cluster: u64) -> Result<u64, BlockError> {
+        let entries = self.geometry.table_entries();
+        self.with_table(cluster / entries, |view| {
+            view.map_or(0, |it| it.entries[index(cluster % entries)])
+        })
+    }
+
+    /// The entries of all clusters that a range touches.
+    fn entries(&self, offset: u64, len: u64) -> Result<Vec<u64>, BlockError> {
+        let mut entries = Vec::new();
+        for (table, at, len) in table_spans(self.geometry, offset, len) {
+            self.with_table(table, |view| {
+                let slots = self.geometry.parts(at, len);
+                let slots = slots.map(|it| index(it.cluster % self.geometry.table_entries()));
+                entries.extend(slots.map(|slot| view.map_or(0, |it| it.entries[slot])));
+            })?;
+        }
+        Ok(entries)
+    }
+
+    /// Changes entries: cluster and entry, in order.
+    fn set_entries(&self, changes: &[(u64, u64)]) -> Result<(), BlockError> {
+        let entries = self.geometry.table_entries();
+        for changes in changes.chunk_by(|left, right| left.0 / entries == right.0 / entries) {
+            self.edit_table(changes[0].0 / entries, |table| {
+                for (cluster, entry) in changes {
+                    table.set(cluster % entries, *entry);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether a part is all that can be seen of its cluster; the last one may reach beyond the disk.
@@ -148,15 +183,11 @@ impl ImageBody {
     /// Writes bytes to locked clusters. Blocks.
     fn apply(&self, offset: u64, data: &[u8], bases: &Bases) -> Result<(), BlockError> {
         let len = data.len() as u64;
-        self.load_tables(offset, len)?;
         let parts: Vec<Part> = self.geometry.parts(offset, len).collect();
-        let entries: Vec<u64> = {
-            let map = self.map.read();
-            parts.iter().map(|part| map.entry(part.cluster)).collect()
-        };
+        let entries = self.entries(offset, len)?;
         let mut steps = Vec::with_capacity(parts.len());
-        for (part, raw) in parts.iter().zip(entries) {
-            let mapping = self.mapping(raw)?;
+        for (part, raw) in parts.iter().zip(&entries) {
+            let mapping = self.mapping(*raw)?;
             let under = if let Mapping::Compressed { host, len } = mapping
                 && !self.is_whole(part)
             {
@@ -164,16 +195,31 @@ impl ImageBody {
             } else {
                 bases.iter().find(|it| it.0 == part.cluster).map(|it| it.1.clone())
             };
-            steps.push(self.plan(part, mapping, data, under.as_deref().unwrap_or(&[])));
+            let step = self.plan(part, mapping, data, under.as_deref().unwrap_or(&[]));
+            steps.push(self.pack(part, step, data)?);
         }
         let mapped = self.write_steps(&parts, steps, data)?;
-        let mut map = self.map.write();
-        for (part, mapping) in parts.iter().zip(mapped) {
-            if let Some(mapping) = mapping {
-                map.set(part.cluster, mapping.encode(self.geometry));
+        let mut changes = Vec::new();
+        for ((part, before), mapping) in parts.iter().zip(entries).zip(mapped) {
+            let entry = mapping.map_or(before, |it| it.encode(self.geometry));
+            if entry != before {
+                changes.push((part.cluster, entry));
             }
         }
-        Ok(())
+        self.set_entries(&changes)
+    }
+
+    /// Compresses a cluster that would be written as a whole to a new place, where that is wanted and helps.
+    fn pack(&self, part: &Part, step: Step, data: &[u8]) -> Result<Step, BlockError> {
+        let (Some(packer), Step::Whole { host: None, composed }) = (&self.packer, &step) else {
+            return Ok(step);
+        };
+        if !self.is_whole(part) {
+            return Ok(step);
+        }
+        let bytes = composed.as_deref().unwrap_or(&data[slice_of(part)]);
+        let packed = packer.pack(bytes, &self.file, |count| self.take_clusters(count))?;
+        Ok(packed.map_or(step, Step::Map))
     }
 
     /// Decides about one cluster; where it has no bytes of its own to keep, `under` shows through.
@@ -260,7 +306,7 @@ impl ImageBody {
 
     /// Hands out neighbouring host clusters at the end of the file. Those of a write that fails stay
     /// unused: refcounts are computed from the map, so they do not count as leaked.
-    fn take_clusters(&self, count: u64) -> u64 {
+    pub(super) fn take_clusters(&self, count: u64) -> u64 {
         let size = self.geometry.cluster_size();
         let first = self.next.fetch_add(count, Ordering::AcqRel);
         if count > 0 {
@@ -282,19 +328,25 @@ impl ImageBody {
         self.apply(offset, &vec![0; index(first - offset)], bases)?;
         self.apply(last, &vec![0; index(end - last)], bases)?;
         for (table, at, len) in table_spans(self.geometry, first, last - first) {
-            self.load_tables(at, len)?;
-            let mut map = self.map.write();
-            if map.table(table).is_none() && !self.is_covered(at / size) {
-                continue;
+            let exists = self.with_table(table, |view| view.is_some())?;
+            if exists || self.is_covered(at / size) {
+                self.edit_table(table, |table| self.zero_entries(table, at, len))??;
             }
-            for cluster in at / size..(at + len).div_ceil(size) {
-                let zero = match self.mapping(map.entry(cluster))? {
-                    Mapping::Absent | Mapping::Compressed { .. } => self.zero_mapping(cluster),
-                    Mapping::Zero { host } => Mapping::Zero { host },
-                    Mapping::Data { host } => Mapping::Zero { host: Some(host) },
-                };
-                map.set(cluster, zero.encode(self.geometry));
-            }
+        }
+        Ok(())
+    }
+
+    /// Makes the whole clusters of a range within a table read as zeroes.
+    fn zero_entries(&self, table: &mut LoadedTable, at: u64, len: u64) -> Result<(), BlockError> {
+        let size = self.geometry.cluster_size();
+        for cluster in at / size..(at + len).div_ceil(size) {
+            let slot = cluster % self.geometry.table_entries();
+            let zero = match self.mapping(table.entries()[index(slot)])? {
+                Mapping::Absent | Mapping::Compressed { .. } => self.zero_mapping(cluster),
+                Mapping::Zero { host } => Mapping::Zero { host },
+                Mapping::Data { host } => Mapping::Zero { host: Some(host) },
+            };
+            table.set(slot, zero.encode(self.geometry));
         }
         Ok(())
     }

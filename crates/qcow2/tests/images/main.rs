@@ -1,6 +1,7 @@
 //! Images as a whole: against models, against `qemu-img`, and against damage.
 
 mod chains;
+mod compressed;
 mod contract;
 mod damage;
 mod frame;

@@ -21,6 +21,8 @@ pub(crate) struct Work {
 pub(crate) enum Kind {
     /// Bytes that are hardly ever zero.
     Data(u8),
+    /// Bytes that cannot be made smaller.
+    Noise(u64),
     /// Bytes with stretches of zeroes of this length between them.
     Mixed(usize),
     /// Zeroes, sent as bytes.
@@ -37,6 +39,7 @@ pub(crate) type Batch = Vec<Work>;
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
         3 => any::<u8>().prop_map(Kind::Data),
+        1 => any::<u64>().prop_map(Kind::Noise),
         1 => (1_usize..5000).prop_map(Kind::Mixed),
         1 => Just(Kind::ZeroBytes),
         2 => Just(Kind::Zeroes),
@@ -57,14 +60,30 @@ pub(crate) fn batches(size: usize, cluster: usize) -> impl Strategy<Value = Vec<
     proptest::collection::vec(batch, 1..6)
 }
 
+/// Bytes that cannot be made smaller, the same for the same seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
 impl Work {
     fn bytes(&self) -> Vec<u8> {
+        if let Kind::Noise(seed) = self.kind {
+            return noise(seed, self.end - self.start);
+        }
         let pattern = |at: usize, seed: u8| (at % 251).to_le_bytes()[0].wrapping_add(seed) | 1;
         (self.start..self.end)
             .map(|at| match self.kind {
                 Kind::Data(seed) => pattern(at, seed),
                 Kind::Mixed(run) if at / run % 2 == 0 => pattern(at, 7),
-                Kind::Mixed(_) | Kind::ZeroBytes | Kind::Zeroes | Kind::Skip => 0,
+                Kind::Mixed(_) | Kind::ZeroBytes | Kind::Zeroes | Kind::Skip | Kind::Noise(_) => 0,
             })
             .collect()
     }
@@ -75,7 +94,7 @@ impl Work {
         match self.kind {
             Kind::Skip => Ok(()),
             Kind::Zeroes => Ok(device.write_zeroes(offset, len).await?),
-            Kind::Data(_) | Kind::Mixed(_) | Kind::ZeroBytes => {
+            Kind::Data(_) | Kind::Noise(_) | Kind::Mixed(_) | Kind::ZeroBytes => {
                 Ok(device.write_at(offset, Bytes::from(self.bytes())).await?)
             }
         }
@@ -128,7 +147,7 @@ pub(crate) async fn require_equal(device: &dyn BlockDevice, model: &[u8]) -> any
 
 /// Options without a backing file.
 pub(crate) fn standalone(virtual_size: u64, cluster_bits: u32) -> CreateOptions {
-    CreateOptions { virtual_size, cluster_bits, backing: None }
+    CreateOptions { cluster_bits, ..CreateOptions::new(virtual_size) }
 }
 
 /// Options over a backing file beside the image.
@@ -139,7 +158,7 @@ pub(crate) fn overlay(
     below: u64,
 ) -> CreateOptions {
     let backing = Some(Backing { name: name.to_owned(), virtual_size: below });
-    CreateOptions { virtual_size, cluster_bits, backing }
+    CreateOptions { cluster_bits, backing, ..CreateOptions::new(virtual_size) }
 }
 
 /// Opens a chain whose files lie in one directory.

@@ -25,7 +25,7 @@ async fn rounds(bits: u32, rounds: Vec<Vec<Batch>>) -> anyhow::Result<()> {
     let mut model = vec![0; SIZE];
     model[65_536..135_536].fill(1);
     for (number, work) in rounds.into_iter().enumerate() {
-        let updater = Arc::new(ImageUpdater::open(&path)?);
+        let updater = Arc::new(ImageUpdater::open_within(&path, 0)?);
         let device: Arc<dyn BlockDevice> = updater.clone();
         let (first, second) = work.split_at(work.len() / 2);
         perform_all(&device, &mut model, first).await?;
