@@ -45,7 +45,7 @@ mod armed {
     /// The orders of this process; empty until it is armed, once, before it does anything.
     static ORDERS: OnceLock<Orders> = OnceLock::new();
 
-    /// Arms this process: see [`Orders::parse`](super::orders::Orders::parse) for the words.
+    /// Arms this process; the words are those of `docs/testing.md`: a point, an action, and which hits.
     ///
     /// With a record, the name of every point that is reached is appended to that file, a line each.
     pub fn arm(orders: &str, record: Option<&Path>) -> Result<(), ArmError> {
