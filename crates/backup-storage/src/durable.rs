@@ -1,11 +1,11 @@
 //! Steps that survive a power cut: a name is durable only when its directory is synced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hub_block::failpoint::{self, Point};
-use hub_block::trail;
+use hub_block::{create_file, trail};
 use rustix::fs::{CWD, RenameFlags};
 
 /// Creates a directory with its ancestors below `root`, each durable; `root` itself must exist.
@@ -86,14 +86,14 @@ pub(crate) fn remove_files(dir: &Path, files: &[PathBuf]) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Creates a file that must not exist, with this content, durable but for its name.
+/// Creates a file that must not exist, with this content, durable but for its name; all of it or nothing.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    trail::created(&file, path);
-    file.write_all(content)?;
-    trail::wrote(&file, 0, content);
-    trail::sync(&file, || file.sync_all())?;
-    failpoint::reach(Point::FileWritten)
+    create_file(path, |mut file| {
+        file.write_all(content)?;
+        trail::wrote(&file, 0, content);
+        trail::sync(&file, || file.sync_all())?;
+        failpoint::reach(Point::FileWritten)
+    })
 }
 
 #[cfg(test)]
@@ -138,6 +138,16 @@ mod tests {
         remove_files(folder.path(), &[folder.path().join("a")]).unwrap();
         let synced = trail::Step::DirectorySynced { path: folder.path().to_owned() };
         assert!(trail.steps().iter().any(|(_, step)| *step == synced));
+    }
+
+    /// Promise P5: half a file is nobody's.
+    #[test]
+    fn p5_a_file_that_could_not_be_written_whole_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let write = || write_new(&file, b"x");
+        failpoint::with_orders("file.written=enospc", write).unwrap().unwrap_err();
+        assert!(!file.exists());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use hub_block::trail;
+use hub_block::{create_file, trail};
 use hub_qcow2::PlacedRun;
 
 const MAGIC: &[u8; 8] = b"SHUBJRNL";
@@ -36,12 +36,12 @@ pub(crate) struct Journal {
 impl Journal {
     /// Creates the file, which must not exist, for the image with this identity.
     pub(crate) fn create_new(path: &Path, identity: &[u8; 32]) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        trail::created(&file, path);
         let head = head(identity);
-        file.write_all_at(&head, 0)?;
-        trail::wrote(&file, 0, &head);
-        Ok(Self { file, chain: digest(&[&head]), end: HEAD as u64 })
+        create_file(path, |file| {
+            file.write_all_at(&head, 0)?;
+            trail::wrote(&file, 0, &head);
+            Ok(Self { file, chain: digest(&[&head]), end: HEAD as u64 })
+        })
     }
 
     /// Opens the journal of the image with this identity; answers what it says up to its last whole batch, and goes on

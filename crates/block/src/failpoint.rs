@@ -14,7 +14,7 @@ use std::io;
 pub use point::Point;
 
 #[cfg(debug_assertions)]
-pub use armed::arm;
+pub use armed::{arm, with_orders};
 #[cfg(debug_assertions)]
 pub use orders::ArmError;
 
@@ -35,6 +35,7 @@ pub const fn reach(_point: Point) -> io::Result<()> {
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::cell::RefCell;
     use std::io;
     use std::path::Path;
     use std::sync::OnceLock;
@@ -45,6 +46,11 @@ mod armed {
     /// The orders of this process; empty until it is armed, once, before it does anything.
     static ORDERS: OnceLock<Orders> = OnceLock::new();
 
+    thread_local! {
+        /// What a test has ordered for its own thread.
+        static HERE: RefCell<Option<Orders>> = const { RefCell::new(None) };
+    }
+
     /// Arms this process; the words are those of `docs/testing.md`: a point, an action, and which hits.
     ///
     /// With a record, the name of every point that is reached is appended to that file, a line each.
@@ -53,7 +59,23 @@ mod armed {
         ORDERS.set(orders).map_err(|_| ArmError::Twice)
     }
 
+    /// Does some work under orders that hold for this thread only, so that tests beside it notice nothing.
+    ///
+    /// Orders of an outer call are forgotten.
+    pub fn with_orders<T>(orders: &str, work: impl FnOnce() -> T) -> Result<T, ArmError> {
+        struct Disarm;
+        impl Drop for Disarm {
+            fn drop(&mut self) {
+                HERE.set(None);
+            }
+        }
+        HERE.set(Some(Orders::parse(orders, None)?));
+        let _disarm = Disarm;
+        Ok(work())
+    }
+
     pub(super) fn reach(point: Point) -> io::Result<()> {
+        HERE.with_borrow(|here| here.as_ref().map_or(Ok(()), |orders| orders.reached(point)))?;
         ORDERS.get().map_or(Ok(()), |orders| orders.reached(point))
     }
 }

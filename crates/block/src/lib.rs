@@ -8,6 +8,7 @@ mod extent;
 pub mod failpoint;
 mod faulty;
 mod memory;
+mod new_file;
 mod raw_file;
 pub mod trail;
 
@@ -17,4 +18,5 @@ pub use error::BlockError;
 pub use extent::{Extent, ExtentKind, merge_extents};
 pub use faulty::{FaultPlan, FaultyDevice};
 pub use memory::MemoryDevice;
+pub use new_file::create_file;
 pub use raw_file::{RawFile, file_extents};

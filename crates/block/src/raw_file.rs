@@ -15,7 +15,7 @@ use crate::failpoint::{self, Point};
 use crate::trail;
 use crate::{
     BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
-    check_range, merge_extents,
+    check_range, create_file, merge_extents,
 };
 
 /// Reads up to this size share one pool of buffers.
@@ -47,12 +47,14 @@ impl RawFile {
     }
 
     /// Creates a file of `size` zero bytes that must not exist yet; it takes no space until written.
+    ///
+    /// After an error there is no file.
     pub fn create_new(path: &Path, size: u64) -> Result<Self, BlockError> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        trail::created(&file, path);
-        file.set_len(size)?;
-        trail::resized(&file, size);
-        Ok(Self::over(file, size, false))
+        create_file(path, |file| {
+            file.set_len(size)?;
+            trail::resized(&file, size);
+            Ok(Self::over(file, size, false))
+        })
     }
 
     fn over(file: File, size: u64, read_only: bool) -> Self {
@@ -244,6 +246,15 @@ mod tests {
         std::fs::write(&path, b"precious").unwrap();
         assert!(RawFile::create_new(&path, 4096).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    /// Promise P5: who could not create a file has nothing to remove, so nobody would.
+    #[test]
+    fn p5_a_file_that_cannot_have_its_length_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.raw");
+        assert!(RawFile::create_new(&path, u64::MAX).is_err());
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -164,6 +164,17 @@ fn an_existing_file_is_kept() {
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
+/// Promise P5: who could not begin a manifest has nothing to remove, so nobody would.
+#[test]
+fn p5_a_manifest_that_could_not_be_begun_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part");
+    let begin = || ManifestWriter::create_new(&path, 8_192, BlockSize::MIN);
+    let full = hub_block::failpoint::with_orders("manifest.created=enospc", begin).unwrap();
+    assert!(matches!(full, Err(ManifestError::Io(_))));
+    assert!(!path.exists());
+}
+
 #[test]
 fn a_sealed_table_cannot_be_written_by_who_still_holds_it() {
     let folder = tempfile::tempdir().unwrap();

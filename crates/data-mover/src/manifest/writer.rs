@@ -1,12 +1,12 @@
 //! Writing a manifest: the table grows in the file, the header comes last.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use hub_block::failpoint::{self, Point};
-use hub_block::trail;
+use hub_block::{create_file, trail};
 
 use super::header::{Header, WRITTEN_LEN};
 use super::{ManifestError, ManifestIdentity};
@@ -26,21 +26,21 @@ impl ManifestWriter {
     /// Creates the file, which must not exist, with a table of zeroes for a disk.
     ///
     /// The path is a temporary name: who calls renames the sealed file, syncs its directory, and removes
-    /// a file that was not sealed.
+    /// a file that was not sealed. After an error there is no file.
     pub fn create_new(
         path: &Path,
         capacity: u64,
         block_size: BlockSize,
     ) -> Result<Self, ManifestError> {
         let len = u64::from(WRITTEN_LEN) + table_bytes(capacity, block_size)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        trail::created(&file, path);
-        file.set_len(len)?;
-        trail::resized(&file, len);
-        failpoint::reach(Point::ManifestCreated)?;
-        let file = Arc::new(file);
-        let table = DigestTable::over(file.clone(), WRITTEN_LEN.into(), capacity, block_size)?;
-        Ok(Self { file, table: Arc::new(table) })
+        create_file(path, |file| {
+            file.set_len(len)?;
+            trail::resized(&file, len);
+            failpoint::reach(Point::ManifestCreated)?;
+            let file = Arc::new(file);
+            let table = DigestTable::over(file.clone(), WRITTEN_LEN.into(), capacity, block_size)?;
+            Ok(Self { file, table: Arc::new(table) })
+        })
     }
 
     /// The table that lies in the file; it can be written until the manifest is sealed.
