@@ -32,6 +32,8 @@ pub struct Answer {
     pub location: Option<String>,
     /// The body; null when it is empty or no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
 }
 
 impl Api {
@@ -84,7 +86,8 @@ impl Api {
         let status = response.status().as_u16();
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, content_type: content_type.unwrap_or_default(), location, body })
+        let content_type = content_type.unwrap_or_default();
+        Ok(Answer { status, content_type, location, body, text })
     }
 }
 

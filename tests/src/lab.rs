@@ -28,9 +28,24 @@ pub struct Lab {
     folder: TempDir,
 }
 
+/// What the processes of a lab find around them.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Environment of the hub, such as `HUB__NBD__PLAIN`.
+    pub hub: Vec<(String, String)>,
+    /// Environment of the VMA.
+    pub vma: Vec<(String, String)>,
+}
+
 impl Lab {
     /// Starts VMA and hub; nothing, said loudly, where tools or the database are missing and not required.
     pub async fn start(kind: DatabaseKind) -> Result<Option<Self>> {
+        // Boxed, because the compiler gives up on futures that lie too deep in each other.
+        Box::pin(Self::start_in(kind, Surroundings::default())).await
+    }
+
+    /// The same with environments of their own.
+    pub async fn start_in(kind: DatabaseKind, around: Surroundings) -> Result<Option<Self>> {
         if !tool::present(&tool::DISK_TOOLS)? {
             return Ok(None);
         }
@@ -43,7 +58,7 @@ impl Lab {
             state_dir: folder.path().join("vma"),
             datastores: vec![datastore.root().to_owned()],
             logs: logs.clone(),
-            environment: Vec::new(),
+            environment: around.vma,
             lifetime: Lifetime::Owned,
         });
         let vma = vma.await?;
@@ -51,7 +66,7 @@ impl Lab {
             data_dir: folder.path().join("hub"),
             database_url: Some(database.url.clone()),
             logs,
-            environment: Vec::new(),
+            environment: around.hub,
             lifetime: Lifetime::Owned,
         });
         let hub = hub.await?;

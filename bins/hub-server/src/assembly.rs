@@ -12,6 +12,7 @@ use hub_backup_storage::{HubStorage, HubStorageOptions};
 use hub_block::failpoint::{self, Point};
 use hub_discovery::Discovery;
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
+use hub_domain::source::NbdTls;
 use hub_job_runner::Supervisor;
 use hub_nbd::{Exports, Server, ServerOptions};
 use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError, told};
@@ -21,6 +22,7 @@ use hub_store::{SeaStore, StoreOptions};
 use hub_vma_client::{VmaClient, VmaClientOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::NbdCertificates;
 use crate::clock::{SystemClock, UuidV7};
 use crate::data_dir::SecretKey;
 use crate::listeners::Listeners;
@@ -44,6 +46,7 @@ pub(crate) struct HubServer {
     pub(crate) supervisor: Supervisor,
     pub(crate) api: Api,
     pub(crate) nbd_address: SocketAddr,
+    pub(crate) certificates: Arc<NbdCertificates>,
     /// Cancelled first of all when the hub stops: event streams end with it.
     pub(crate) stop: CancellationToken,
 }
@@ -57,25 +60,35 @@ pub(crate) struct Waiting {
 /// Opens the catalogue, binds the NBD port, and gives every part what it works with.
 pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)> {
     let store = open_catalogue(settings).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data_dir = &settings.server.data_dir;
+    let certificates = NbdCertificates::open(data_dir, &settings.nbd.hosts(), clock.now())?;
+    let certificates = Arc::new(certificates);
     let exports = Exports::new();
     let nbd = Server::bind(settings.nbd.listen, exports.clone(), ServerOptions::default())
         .await
-        .with_context(|| format!("cannot listen on {} for NBD", settings.nbd.listen))?;
+        .with_context(|| format!("cannot listen on {} for NBD", settings.nbd.listen))?
+        .secured(settings.nbd.security(&certificates.tls));
     let nbd_address = nbd.local_addr();
     let restore_dir = settings.restore_dir();
     let options = HubStorageOptions {
         nbd_advertise_host: settings.nbd.advertised(),
         nbd_port: settings.nbd.advertise_port.unwrap_or(nbd_address.port()),
+        nbd_tls: settings.nbd.orders_tls().then(|| NbdTls {
+            server_name: certificates.server_name.clone(),
+            authority: certificates.fingerprint.clone(),
+        }),
         replica_dir: settings.replica_dir(),
         restore_dir: restore_dir.clone(),
         checkpoint_every: settings.jobs.checkpoint_every(),
     };
     let disk = Arc::new(HubStorage::new(options, exports));
     let catalogue: Arc<dyn Store> = Arc::new(store.clone());
-    let source: Arc<dyn SourceNode> = Arc::new(VmaClient::new(VmaClientOptions::default())?);
+    let source: Arc<dyn SourceNode> = Arc::new(
+        VmaClient::new(VmaClientOptions::default())?.introducing(certificates.authority.clone()),
+    );
     let storage: Arc<dyn BackupStorage> = disk.clone();
     let replicas: Arc<dyn ReplicaStorage> = disk.clone();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdGen> = Arc::new(UuidV7);
     let jobs = hub_job_runner::Options { concurrent_jobs: settings.jobs.concurrent };
     let (supervisor, stop) = (Supervisor::new(jobs), CancellationToken::new());
@@ -122,6 +135,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
             build: BUILD.to_owned(),
             database: store.kind().to_owned(),
             restore_dir,
+            nbd_authority: certificates.authority.clone(),
         },
         store: catalogue,
         source,
@@ -146,6 +160,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         supervisor,
         api,
         nbd_address,
+        certificates,
         stop,
     };
     Ok((hub, nbd))

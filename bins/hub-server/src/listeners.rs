@@ -15,6 +15,9 @@ use crate::settings::Settings;
 /// How often exports whose time is over are ended.
 const REAPING: Duration = Duration::from_secs(5);
 
+/// How often the end of the NBD port's certificate is looked at; it is made anew months before.
+const RENEWING: Duration = Duration::from_secs(24 * 3600);
+
 /// The ports that are served.
 pub(crate) struct Listeners {
     pub(crate) api_address: SocketAddr,
@@ -47,6 +50,22 @@ pub(crate) fn start(hub: &HubServer, nbd: Server, settings: &Settings) -> Result
             }
         }
     })?;
+    let (certificates, clock) = (hub.certificates.clone(), hub.clock.clone());
+    hub.supervisor.spawn(
+        "renew certificates",
+        JobKey::new("ticker", "certificates"),
+        |stop| async move {
+            while stop.run_until_cancelled(tokio::time::sleep(RENEWING)).await.is_some() {
+                match certificates.renew_if_due(clock.now()) {
+                    Ok(true) => tracing::info!("the certificate of the NBD port was made anew"),
+                    Ok(false) => (),
+                    Err(error) => tracing::error!(
+                        "the certificate of the NBD port was not made anew: {error:#}"
+                    ),
+                }
+            }
+        },
+    )?;
     Ok(listeners)
 }
 

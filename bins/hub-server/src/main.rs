@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod assembly;
+mod certificates;
 mod clock;
 mod data_dir;
 #[cfg(debug_assertions)]
 mod failpoints;
 mod first_start;
+mod issuing;
 mod listeners;
 mod log;
 mod settings;
@@ -58,9 +60,10 @@ async fn run(settings: &Settings, flags: &Flags, lock: File) -> Result<()> {
     first_start::prepare(&hub, settings, flags.initial_token_file.as_deref()).await?;
     let mut listeners = listeners::start(&hub, nbd, settings)?;
     hub.take_up(waiting);
+    say(&format!("NBD authority (SHA-256): {}", hub.certificates.fingerprint));
     say(&format!("API listening on http://{}", listeners.api_address));
     say(&format!("NBD listening on {}", hub.nbd_address));
-    tracing::info!(api.address = %listeners.api_address, nbd.address = %hub.nbd_address,
+    tracing::info!(nbd.authority = hub.certificates.fingerprint, api.address = %listeners.api_address, nbd.address = %hub.nbd_address,
         build = assembly::BUILD, "the hub answers");
     let ended = tokio::select! {
         () = signals.next() => Ok(()),

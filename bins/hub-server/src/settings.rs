@@ -1,12 +1,13 @@
 //! Settings: file, then environment, then flags; each later one wins.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Config, Environment, File, FileFormat};
+use hub_nbd::{ServerSecurity, ServerTls};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -18,8 +19,9 @@ use url::Url;
 /// Settings come from the file named by --config, then from the environment (HUB__SECTION__KEY, for example
 /// HUB__SERVER__LISTEN), then from flags. --check-config shows what holds.
 ///
-/// On stdout there are the lines `API listening on http://ADDRESS:PORT` and `NBD listening on ADDRESS:PORT`, and at the
-/// first start `API token (shown once): …`; the log goes to stderr. SIGTERM ends it in order.
+/// On stdout there are the lines `API listening on http://ADDRESS:PORT`, `NBD listening on ADDRESS:PORT` and
+/// `NBD authority (SHA-256): …`, and at the first start `API token (shown once): …`; the log goes to stderr. SIGTERM
+/// ends it in order.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Flags {
@@ -33,6 +35,9 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Address and port of the NBD exports, which VMAs write to; port 0 takes a free one.
+    ///
+    /// Beyond this machine it speaks TLS only, unless nbd.plain says otherwise; the certificate to check it against is
+    /// at /api/v1/certificates/nbd-ca.pem, and its SHA-256 is on stdout.
     #[arg(long, value_name = "ADDRESS:PORT")]
     nbd_listen: Option<SocketAddr>,
     /// The catalogue's database (sqlite:, mariadb:, mysql: or postgres:); a SQLite file in the data directory unless given.
@@ -118,12 +123,27 @@ pub(crate) struct NbdSettings {
     /// The port that VMAs are told, where something stands before the hub; the listening port unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) advertise_port: Option<u16>,
+    /// Where it is spoken in the clear.
+    pub(crate) plain: PlainNbd,
+}
+
+/// Where NBD is spoken in the clear; everywhere else it is spoken over TLS only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PlainNbd {
+    /// On this machine.
+    #[default]
+    Loopback,
+    /// With whoever does not ask for TLS.
+    Everywhere,
+    /// Nowhere.
+    Never,
 }
 
 impl Default for NbdSettings {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 10809));
-        Self { listen, advertise_host: None, advertise_port: None }
+        Self { listen, advertise_host: None, advertise_port: None, plain: PlainNbd::default() }
     }
 }
 
@@ -131,6 +151,30 @@ impl NbdSettings {
     /// The host that VMAs are told.
     pub(crate) fn advertised(&self) -> String {
         self.advertise_host.clone().unwrap_or_else(|| self.listen.ip().to_string())
+    }
+
+    /// The names and addresses that its certificate has to prove.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let own = (!self.listen.ip().is_unspecified()).then(|| self.listen.ip().to_string());
+        std::iter::once(self.advertised()).chain(own).collect()
+    }
+
+    /// Which connections are encrypted.
+    pub(crate) fn security(&self, tls: &ServerTls) -> ServerSecurity {
+        match self.plain {
+            PlainNbd::Loopback => ServerSecurity::BeyondLoopback(tls.clone()),
+            PlainNbd::Everywhere => ServerSecurity::Offered(tls.clone()),
+            PlainNbd::Never => ServerSecurity::Required(tls.clone()),
+        }
+    }
+
+    /// Whether VMAs and readers are told to come over TLS.
+    pub(crate) fn orders_tls(&self) -> bool {
+        match self.plain {
+            PlainNbd::Loopback => !is_near(&self.advertised()),
+            PlainNbd::Everywhere => false,
+            PlainNbd::Never => true,
+        }
     }
 }
 
@@ -309,6 +353,12 @@ impl Settings {
 
 fn environment() -> Environment {
     Environment::with_prefix("HUB").prefix_separator("__").separator("__").try_parsing(true)
+}
+
+/// Whether a host is this machine by its very name; what only turns out to be so is spoken to over TLS.
+fn is_near(host: &str) -> bool {
+    let address = host.parse().map(|it: IpAddr| it.to_canonical().is_loopback());
+    address.unwrap_or_else(|_| host.eq_ignore_ascii_case("localhost"))
 }
 
 /// Whether the driver can read a URL; it would repeat one that it cannot, with the password, where everybody sees it.

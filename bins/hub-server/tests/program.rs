@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -153,6 +153,47 @@ fn a_killed_hub_starts_again_and_a_second_one_beside_it_does_not() {
     drop(hub);
     let again = Hub::start(folder.path(), &[]).unwrap();
     assert_eq!(again.call("GET", "/api/v1/backups/stats", &token, "").unwrap().0, 200);
+}
+
+/// Promise P2, at the very first steps: the authority is there whole or not at all, and stays the same.
+#[test]
+fn p2_a_hub_killed_while_it_makes_its_authority_leaves_all_of_it_or_nothing() {
+    const AUTHORITY: &str = "NBD authority (SHA-256): ";
+    for round in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, partial) =
+            (folder.path().join("nbd-tls"), folder.path().join("nbd-tls.partial"));
+        let mut child = Command::new(PROGRAM)
+            .args(["--listen", "127.0.0.1:0", "--nbd-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The moment of the kill differs from round to round by what is looked for.
+        let sights = [&partial, &partial.join("ca.key"), &partial.join("ca.pem"), &place];
+        while !sights[round % sights.len()].exists() && !place.exists() {
+            assert!(Instant::now() < deadline, "no authority is made");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if place.exists() {
+            for name in ["ca.pem", "ca.key"] {
+                let text = fs::read_to_string(place.join(name)).unwrap();
+                assert!(text.trim_end().ends_with("-----"), "{name} is torn");
+            }
+        }
+        let kept = fs::read_to_string(place.join("ca.pem")).ok();
+        let hub = Hub::start(folder.path(), &[]).unwrap();
+        let authority = hub.line(AUTHORITY).unwrap().to_owned();
+        assert!(!partial.exists());
+        if let Some(kept) = kept {
+            assert_eq!(fs::read_to_string(place.join("ca.pem")).unwrap(), kept);
+        }
+        assert!(hub.stop().unwrap());
+        let again = Hub::start(folder.path(), &[]).unwrap();
+        assert_eq!(again.line(AUTHORITY), Some(authority.as_str()));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use hub_nbd::RedialOptions;
 use hub_vma_agent::folder::{FolderOptions, FolderSource};
 use hub_vma_agent::http::{Api, serve};
 use hub_vma_agent::jobs::{Jobs, JobsOptions};
-use hub_vma_agent::source::Source;
+use hub_vma_agent::{HubPin, source::Source};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +35,11 @@ fn main() -> Result<()> {
     }
     #[cfg(debug_assertions)]
     flags.failpoints.arm()?;
+    if flags.forget_hub {
+        let forgotten = hub_vma_agent::forget_hub(&settings.agent.state_dir)?;
+        say(if forgotten { "the hub is forgotten" } else { "there is no hub to forget" });
+        return Ok(());
+    }
     start_log(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))
@@ -74,7 +79,10 @@ fn assemble(
         name: settings.agent.name.clone(),
         datastores: settings.source.datastores.clone(),
     })?);
+    let hub = HubPin::open(&settings.agent.state_dir, settings.nbd.plain)
+        .context("the hub that this VMA belongs to cannot be told; see --forget-hub")?;
     let options = JobsOptions {
+        hub: Arc::new(hub),
         disks_at_once: settings.jobs.disks_at_once,
         max_running: settings.jobs.max_running,
         redial: RedialOptions {

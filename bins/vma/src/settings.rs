@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Config, Environment, File, FileFormat};
+use hub_vma_agent::PlainNbd;
 use serde::{Deserialize, Serialize};
 
 /// The node agent of Sendense Hub: lists VMs beside the hypervisor, opens their disks, and moves the bytes to the hub.
@@ -27,6 +28,9 @@ pub(crate) struct Flags {
     /// Print the effective settings, without secrets, and exit.
     #[arg(long)]
     pub(crate) check_config: bool,
+    /// Forget the hub that this VMA belongs to, so that another one can register it, and exit.
+    #[arg(long)]
+    pub(crate) forget_hub: bool,
     /// Address and port to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
@@ -53,6 +57,7 @@ pub(crate) struct Flags {
 pub(crate) struct Settings {
     pub(crate) agent: AgentSettings,
     pub(crate) http: HttpSettings,
+    pub(crate) nbd: NbdSettings,
     pub(crate) auth: AuthSettings,
     pub(crate) source: SourceSettings,
     pub(crate) jobs: JobSettings,
@@ -88,6 +93,14 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)) }
     }
+}
+
+/// How disks travel to the hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NbdSettings {
+    /// Where they may travel in the clear: `loopback`, `everywhere` or `never`.
+    pub(crate) plain: PlainNbd,
 }
 
 /// What the hub has to show; the token itself is never in the settings.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_domain::repository::Repository;
 use hub_domain::restore::PointVerdict;
-use hub_domain::source::{NbdAddress, PreparedTarget};
+use hub_domain::source::{NbdAddress, NbdTls, PreparedTarget};
 use hub_nbd::{Export, ExportHandle, Exports};
 use hub_ports::{
     BackupStorage, ExportedPoint, PointLocation, PrepareImage, PrepareReplica, ProgressSink,
@@ -29,6 +29,8 @@ pub struct HubStorageOptions {
     pub nbd_advertise_host: String,
     /// That port.
     pub nbd_port: u16,
+    /// How it proves who it is; nothing where VMAs and readers speak to it in the clear.
+    pub nbd_tls: Option<NbdTls>,
     /// Directory of the replica images; created when first needed.
     pub replica_dir: PathBuf,
     /// Directory of restored files; created when first needed.
@@ -79,6 +81,7 @@ impl HubStorage {
             host: self.options.nbd_advertise_host.clone(),
             port: self.options.nbd_port,
             export: handle.name().to_owned(),
+            tls: self.options.nbd_tls.clone(),
         };
         Ok((address, handle))
     }

@@ -1,5 +1,7 @@
 //! Copies as the hub orders them from a VMA, and what it hears back.
 
+use std::fmt;
+
 use crate::capacity::Capacity;
 use crate::disk::DiskKey;
 use crate::fault::Fault;
@@ -30,7 +32,7 @@ impl CopyMethod {
 }
 
 /// Where a VMA sends bytes, or reads a digest table: one export on the hub's NBD port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NbdAddress {
     /// Host name or address that the VMA can reach.
     pub host: String,
@@ -38,6 +40,28 @@ pub struct NbdAddress {
     pub port: u16,
     /// Export name: unguessable, and dead when its job has ended.
     pub export: String,
+    /// How the server proves who it is; without it, the way is in the clear.
+    pub tls: Option<NbdTls>,
+}
+
+impl fmt::Debug for NbdAddress {
+    /// Without the export's name, which is a capability.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NbdAddress")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an NBD server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NbdTls {
+    /// The name in its certificate; it stays when the address changes.
+    pub server_name: String,
+    /// SHA-256 of the certificate of the authority that signed it, hexadecimal.
+    pub authority: String,
 }
 
 /// The digest table of the parent point, for the VMA to compare with.

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod auth;
 mod backups;
+mod certificate;
 mod endpoint;
 mod events;
 mod fence;

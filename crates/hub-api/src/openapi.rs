@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref};
 
 use crate::endpoint::Endpoint;
 use crate::problem::ProblemBody;
-use crate::{access, backups, health, inventory, jobs, problem_page};
+use crate::{access, backups, certificate, health, inventory, jobs, problem_page};
 
 pub(crate) const ENDPOINTS: &[Endpoint] =
     &[Endpoint::get("/api/v1/openapi.json", || web::get().to(show))];
@@ -80,6 +80,7 @@ const BEARER: &str = "bearer";
         jobs::exports::open,
         jobs::exports::show,
         jobs::exports::close,
+        certificate::show,
         backups::listing::list,
         backups::listing::stats,
         backups::points::show,

@@ -59,6 +59,8 @@ pub struct HubFacts {
     pub database: String,
     /// Where restored files lie.
     pub restore_dir: PathBuf,
+    /// The certificate of the authority behind the NBD port, PEM; readers of exports check the hub against it.
+    pub nbd_authority: String,
 }
 
 /// What the handlers share.

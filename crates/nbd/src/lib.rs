@@ -12,4 +12,4 @@ pub use client::{
     RedialingClient, StatusExtent,
 };
 pub use server::{AddExportError, Export, ExportHandle, Exports, Server, ServerOptions};
-pub use tls::{ClientSecurity, ClientTls, ServerSecurity, ServerTls, TlsError};
+pub use tls::{ClientSecurity, ClientTls, ServerSecurity, ServerTls, TlsError, fingerprint};

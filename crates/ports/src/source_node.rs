@@ -19,6 +19,15 @@ pub trait SourceNode: Send + Sync {
     /// Lets a node prove that it knows its token, before the token is shown to it, and say what it is.
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError>;
 
+    /// Identifies a node and makes this hub known to it, once and for all: from then on the node sends disks to this
+    /// hub only, whoever else shows the token.
+    ///
+    /// Again it changes nothing; a node that belongs to another hub refuses ([`SourceError::Refused`]). For a source
+    /// that sends nothing anywhere it is the same as [`identify`](Self::identify).
+    async fn introduce(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
+        self.identify(node).await
+    }
+
     /// Lists VMs with their disks.
     async fn inventory(
         &self,

@@ -191,7 +191,7 @@ impl Hub {
 
     pub(crate) fn target(&self, name: &str) -> NbdTarget {
         let (host, port) = (self.address.ip().to_string(), self.address.port());
-        NbdTarget { host, port, export: name.to_owned() }
+        NbdTarget { host, port, export: name.to_owned(), tls: None }
     }
 
     pub(crate) fn sessions(&self, name: &str) -> usize {

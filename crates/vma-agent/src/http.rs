@@ -29,6 +29,8 @@ pub struct Api {
     version: String,
     jobs: Arc<Jobs>,
     token: TokenCheck,
+    /// What a hub's introduction has to cover, so that an old one cannot be played back.
+    challenge: [u8; 32],
 }
 
 impl Api {
@@ -41,6 +43,7 @@ impl Api {
             version: version.to_owned(),
             jobs,
             token: TokenCheck::new(token.expose_secret()),
+            challenge: rand::random(),
         }
     }
 }

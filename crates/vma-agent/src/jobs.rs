@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub_nbd::RedialOptions;
-use hub_vma_api::{CopyReport, CopyRequest};
+use hub_vma_api::{CopyReport, CopyRequest, Fault};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::hub_pin::HubPin;
 use crate::source::{Source, SourceError};
 use job::Job;
 use registry::{Known, Registry};
@@ -44,6 +45,8 @@ pub struct JobsOptions {
     pub redial: RedialOptions,
     /// Where digest tables lie while a disk is copied: 32 bytes per block that is not zero.
     pub temp_dir: PathBuf,
+    /// The hub that disks are sent to.
+    pub hub: Arc<HubPin>,
 }
 
 impl Default for JobsOptions {
@@ -56,6 +59,7 @@ impl Default for JobsOptions {
             keep_reports: 1000,
             redial: RedialOptions::default(),
             temp_dir: std::env::temp_dir(),
+            hub: Arc::default(),
         }
     }
 }
@@ -70,6 +74,9 @@ pub enum StartError {
     /// The job id is taken by another request.
     #[error("job `{0}` was started with another request; use a new job id")]
     OtherRequest(String),
+    /// The disks may not go where the order sends them.
+    #[error("{}", .0.detail)]
+    Target(Fault),
     /// The source would refuse to open the disks.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -113,11 +120,19 @@ impl Jobs {
         &self.shared.source
     }
 
+    /// The hub that disks are sent to.
+    pub fn hub(&self) -> &HubPin {
+        &self.shared.options.hub
+    }
+
     /// Starts a job, or answers the one that runs or ran with the same id and the same request.
     pub async fn start(&self, request: CopyRequest) -> Result<CopyReport, StartError> {
         let request = ValidRequest::new(request)?;
         if let Some(job) = self.known(&request)? {
             return Ok(job.report());
+        }
+        for target in request.targets() {
+            self.shared.options.hub.security(target).map_err(StartError::Target)?;
         }
         self.shared.source.check(&request.to_open()).await?;
         let job = {

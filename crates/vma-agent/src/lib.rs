@@ -6,7 +6,10 @@ mod doubles;
 mod fixture;
 pub mod folder;
 pub mod http;
+mod hub_pin;
 pub mod jobs;
 pub mod source;
 pub mod vmdk;
 pub mod vmx;
+
+pub use hub_pin::{HubPin, PinError, PlainNbd, forget as forget_hub};

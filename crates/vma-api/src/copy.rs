@@ -1,5 +1,7 @@
 //! Copy jobs: one VM, all asked disks at one instant, pushed to the hub's NBD targets.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Credentials;
@@ -39,7 +41,7 @@ pub struct CopyDisk {
 }
 
 /// An NBD export of the hub.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NbdTarget {
     /// Host name or address.
     pub host: String,
@@ -47,6 +49,29 @@ pub struct NbdTarget {
     pub port: u16,
     /// Export name: unguessable, and dead when its job has ended.
     pub export: String,
+    /// How the hub proves who it is over TLS; without it, the hub is spoken to in the clear, where the VMA allows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<NbdTls>,
+}
+
+impl fmt::Debug for NbdTarget {
+    /// Without the export's name, which is a capability.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NbdTarget")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a hub's NBD server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NbdTls {
+    /// The name in its certificate; it stays when the address changes.
+    pub server_name: String,
+    /// SHA-256 of the authority's certificate, hexadecimal: the one of the hub's [`Introduction`](crate::Introduction).
+    pub authority: String,
 }
 
 /// Which blocks of a disk are sent.

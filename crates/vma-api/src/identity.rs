@@ -31,4 +31,31 @@ pub struct Identity {
     pub source_kind: String,
     /// Keyed digest of the nonce, hexadecimal; see [`PROOF_CONTEXT`].
     pub proof: String,
+    /// 32 bytes, hexadecimal, that an [`Introduction`] to this VMA has to cover; others after every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+}
+
+/// Context string of the key derivation for [`Introduction::proof`].
+pub const INTRODUCTION_CONTEXT: &str = "sendense-hub 2026 hub introduction proof v1";
+
+/// A hub makes itself known: the body of `POST /api/v1/introduction`, which wants no token in its header.
+///
+/// The VMA keeps the certificate for good and sends disks to no other hub.
+/// `proof = blake3::keyed_hash(blake3::derive_key(INTRODUCTION_CONTEXT, token), challenge ‖ certificate)`, over the
+/// 32 bytes of [`Identity::challenge`] and the text of the certificate, so that nobody in between can put another
+/// certificate in its place, or play back an old one, without knowing the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// The certificate of the hub's own authority, PEM.
+    pub certificate: String,
+    /// Keyed digest, hexadecimal.
+    pub proof: String,
+}
+
+/// The answer to an [`Introduction`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduced {
+    /// SHA-256 of the certificate that the VMA keeps, hexadecimal.
+    pub authority: String,
 }

@@ -6,10 +6,12 @@ mod inventory;
 mod problem;
 
 pub use copy::{
-    CopyDisk, CopyMethod, CopyReport, CopyRequest, CopyState, DiskReport, Fault, NbdTarget,
+    CopyDisk, CopyMethod, CopyReport, CopyRequest, CopyState, DiskReport, Fault, NbdTarget, NbdTls,
     ParentManifest,
 };
-pub use identity::{Health, Identity, PROOF_CONTEXT};
+pub use identity::{
+    Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, PROOF_CONTEXT,
+};
 pub use inventory::{
     Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Vm, VmDisk, VmNetwork,
     Warning,

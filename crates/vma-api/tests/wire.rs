@@ -1,6 +1,8 @@
 //! The wire contract, held still: what the mission prints must parse, and secrets must not print.
 
-use hub_vma_api::{CopyMethod, Credentials, DiscoverRequest, Inventory};
+use hub_vma_api::{
+    CopyMethod, Credentials, DiscoverRequest, Identity, Inventory, NbdTarget, NbdTls,
+};
 
 const ANSWER: &str = r#"{"vcenter":{"host":"vc.example.local","datacenter":"DC1"},
  "vms":[{"id":"4205784a-0000","name":"pgtest1","path":"/DC1/vm/pgtest1","power_state":"poweredOn","guest_os":"ubuntu64Guest",
@@ -41,6 +43,29 @@ fn a_password_is_not_printed() {
         password: "hunter2".to_owned(),
     };
     assert!(!format!("{secret:?}").contains("hunter2"));
+}
+
+/// Trap C12: whoever knows the name of an export can write to it.
+#[test]
+fn trap_c12_the_name_of_an_export_is_not_printed() {
+    let tls = Some(NbdTls { server_name: "hub.internal".to_owned(), authority: "ab".repeat(32) });
+    for tls in [None, tls] {
+        let target =
+            NbdTarget { host: "hub".to_owned(), port: 10809, export: "hunter2".to_owned(), tls };
+        let printed = format!("{target:?}");
+        assert!(printed.contains("hub") && !printed.contains("hunter2"), "{printed}");
+        let json = serde_json::to_string(&target).unwrap();
+        assert_eq!(serde_json::from_str::<NbdTarget>(&json).unwrap(), target);
+    }
+}
+
+#[test]
+fn what_came_later_may_be_absent() {
+    let target: NbdTarget = serde_json::from_str(r#"{"host":"h","port":1,"export":"e"}"#).unwrap();
+    assert_eq!(target.tls, None);
+    let identity =
+        r#"{"name":"n","version":"1","api_version":1,"source_kind":"folder","proof":""}"#;
+    assert_eq!(serde_json::from_str::<Identity>(identity).unwrap().challenge, None);
 }
 
 #[test]

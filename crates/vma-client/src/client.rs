@@ -7,14 +7,14 @@ use hub_domain::access::VmaNode;
 use hub_domain::inventory::SeenInventory;
 use hub_domain::source::CopyStatus;
 use hub_ports::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
-use hub_vma_api::{CopyReport, Identity};
+use hub_vma_api::{CopyReport, Identity, Introduced, Introduction};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use crate::copy::{order_to_wire, status_from_wire};
 use crate::inventory::{inventory_from_wire, query_to_wire};
 use crate::options::VmaClientOptions;
-use crate::proof::Challenge;
+use crate::proof::{self, Challenge};
 use crate::transport::{Call, ClientError, Transport, garbled, json, json_error, shortened};
 
 /// The version of the contract that this client speaks.
@@ -26,13 +26,50 @@ const API_VERSION: u32 = 1;
 pub struct VmaClient {
     options: VmaClientOptions,
     transport: Transport,
+    /// PEM of the authority behind the hub's NBD certificate.
+    certificate: Option<String>,
 }
 
 impl VmaClient {
     /// Makes a client; a TLS provider must be installed in the process.
     pub fn new(options: VmaClientOptions) -> Result<Self, ClientError> {
         let transport = Transport::new(options.connect)?;
-        Ok(Self { options, transport })
+        Ok(Self { options, transport, certificate: None })
+    }
+
+    /// Makes the hub known to every VMA that it is introduced to by this certificate, in PEM: that of the authority
+    /// behind its NBD port.
+    #[must_use]
+    pub fn introducing(mut self, certificate: String) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
+    /// Asks a node who it is, and whether it is who it should be.
+    async fn ask_identity(&self, node: &VmaNode) -> Result<Identity, SourceError> {
+        let challenge = Challenge::new();
+        let nonce = challenge.nonce();
+        let call = Call {
+            path: &["api", "v1", "identity"],
+            query: &[("nonce", &nonce)],
+            body: None,
+            post: false,
+            with_token: false,
+            deadline: self.options.quick,
+            limit: self.options.answer_limit,
+        };
+        let identity: Identity = parsed(node, &self.transport.call(node, call).await?)?;
+        if !challenge.is_met(node.token.expose_secret(), &identity.proof) {
+            return Err(SourceError::NotTheNode { url: node.url.clone() });
+        }
+        if identity.api_version != API_VERSION {
+            let detail = format!(
+                "it speaks version {} of the contract, this hub version {API_VERSION}",
+                identity.api_version
+            );
+            return Err(garbled(node, detail));
+        }
+        Ok(identity)
     }
 
     /// Calls a node that has just proved itself, showing it the token.
@@ -63,33 +100,33 @@ impl VmaClient {
 #[async_trait]
 impl SourceNode for VmaClient {
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
-        let challenge = Challenge::new();
-        let nonce = challenge.nonce();
+        self.ask_identity(node).await.map(known)
+    }
+
+    /// The token is not shown for it: a proof goes with the certificate, so that whoever reads or changes what travels
+    /// can neither learn the token from it nor put another hub in the place of this one.
+    async fn introduce(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
+        let identity = self.ask_identity(node).await?;
+        let Some(certificate) = &self.certificate else { return Ok(known(identity)) };
+        let mut challenge = [0; 32];
+        let given = identity.challenge.as_deref().unwrap_or_default();
+        hex::decode_to_slice(given, &mut challenge).map_err(|_| {
+            garbled(node, "it gives no challenge for the hub's certificate; upgrade the VMA")
+        })?;
+        let proof = proof::of_certificate(node.token.expose_secret(), &challenge, certificate);
+        let body = json(node, &Introduction { certificate: certificate.clone(), proof })?;
         let call = Call {
-            path: &["api", "v1", "identity"],
-            query: &[("nonce", &nonce)],
-            body: None,
-            post: false,
+            path: &["api", "v1", "introduction"],
+            query: &[],
+            body: Some(body),
+            post: true,
             with_token: false,
             deadline: self.options.quick,
             limit: self.options.answer_limit,
         };
-        let identity: Identity = parsed(node, &self.transport.call(node, call).await?)?;
-        if !challenge.is_met(node.token.expose_secret(), &identity.proof) {
-            return Err(SourceError::NotTheNode { url: node.url.clone() });
-        }
-        if identity.api_version != API_VERSION {
-            let detail = format!(
-                "it speaks version {} of the contract, this hub version {API_VERSION}",
-                identity.api_version
-            );
-            return Err(garbled(node, detail));
-        }
-        Ok(NodeIdentity {
-            name: shortened(&identity.name),
-            version: shortened(&identity.version),
-            source_kind: shortened(&identity.source_kind),
-        })
+        let answer = self.transport.call(node, call).await?;
+        let _kept: Introduced = parsed(node, &answer)?;
+        Ok(known(identity))
     }
 
     async fn inventory(
@@ -158,6 +195,15 @@ impl SourceNode for VmaClient {
         let path = ["api", "v1", "jobs", job, "cancel"];
         self.call(node, self.quick(&path, true)).await.map_err(|it| unknown(it, job))?;
         Ok(())
+    }
+}
+
+/// What engines are told of a node.
+fn known(identity: Identity) -> NodeIdentity {
+    NodeIdentity {
+        name: shortened(&identity.name),
+        version: shortened(&identity.version),
+        source_kind: shortened(&identity.source_kind),
     }
 }
 

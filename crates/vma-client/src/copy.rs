@@ -137,6 +137,10 @@ fn target(address: &NbdAddress) -> wire::NbdTarget {
         host: address.host.clone(),
         port: address.port,
         export: address.export.clone(),
+        tls: address.tls.as_ref().map(|tls| wire::NbdTls {
+            server_name: tls.server_name.clone(),
+            authority: tls.authority.clone(),
+        }),
     }
 }
 

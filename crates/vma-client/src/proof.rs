@@ -1,6 +1,6 @@
 //! Proof that a node knows its token, before the token is shown to it.
 
-use hub_vma_api::PROOF_CONTEXT;
+use hub_vma_api::{INTRODUCTION_CONTEXT, PROOF_CONTEXT};
 
 /// A question that only a holder of the token can answer.
 pub(crate) struct Challenge {
@@ -24,4 +24,12 @@ impl Challenge {
         let Ok(given) = blake3::Hash::from_hex(proof) else { return false };
         blake3::keyed_hash(&key, &self.nonce) == given
     }
+}
+
+/// Proof that a certificate comes from a holder of the token, for the VMA that made this challenge.
+pub(crate) fn of_certificate(token: &str, challenge: &[u8; 32], certificate: &str) -> String {
+    let key = blake3::derive_key(INTRODUCTION_CONTEXT, token.as_bytes());
+    let mut digest = blake3::Hasher::new_keyed(&key);
+    digest.update(challenge).update(certificate.as_bytes());
+    digest.finalize().to_hex().to_string()
 }

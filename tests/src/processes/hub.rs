@@ -38,10 +38,13 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts one on free ports and waits until it listens.
+    /// Starts one on free ports, for NBD where `HUB__NBD__LISTEN` says, and waits until it listens.
     pub async fn start(options: HubOptions) -> Result<Self> {
         fs::create_dir_all(&options.data_dir)?;
-        let (program, url, nbd) = launch(&options, "127.0.0.1:0", "127.0.0.1:0").await?;
+        let mut around = options.environment.iter();
+        let listen = around.find(|(name, _)| name == "HUB__NBD__LISTEN");
+        let listen = listen.map_or("127.0.0.1:0", |(_, address)| address.as_str());
+        let (program, url, nbd) = launch(&options, "127.0.0.1:0", listen).await?;
         let token = fs::read_to_string(token_file(&options))
             .context("the hub wrote no token at its first start")?;
         Ok(Self { program, url, nbd, token: token.trim().to_owned(), options })

@@ -98,6 +98,11 @@ impl Program {
         }
     }
 
+    /// What it has said behind a marker by now.
+    pub fn line(&self, marker: &str) -> Result<String> {
+        self.line_after(marker)?.with_context(|| format!("`{}` never said `{marker}`", self.name))
+    }
+
     fn line_after(&self, marker: &str) -> Result<Option<String>> {
         let bytes = fs::read(&self.stdout)?;
         let text = String::from_utf8_lossy(bytes.get(self.said_before..).unwrap_or_default());

@@ -58,6 +58,19 @@ impl Vma {
         (self.program, self.url) = launch(&options, &address).await?;
         Ok(())
     }
+
+    /// Makes it forget its hub, as its administrator would.
+    pub fn forget_hub(&self) -> Result<()> {
+        let program = binary("vma")?.display().to_string();
+        let state_dir = self.options.state_dir.display().to_string();
+        let mut arguments = vec!["--forget-hub", "--state-dir", &state_dir];
+        let datastores: Vec<_> =
+            self.options.datastores.iter().map(|it| it.display().to_string()).collect();
+        for datastore in &datastores {
+            arguments.extend(["--datastore", datastore]);
+        }
+        crate::tool::run(&program, &arguments).map(drop)
+    }
 }
 
 async fn launch(options: &VmaOptions, listen: &str) -> Result<(Program, String)> {

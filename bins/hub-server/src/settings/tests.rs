@@ -80,6 +80,26 @@ fn trap_c12_a_url_that_cannot_be_read_is_not_repeated() {
 }
 
 #[test]
+fn tls_is_ordered_beyond_this_machine_unless_told_otherwise() {
+    let orders = |host: &str, plain: &str| {
+        let told = [("HUB__NBD__ADVERTISE_HOST", host), ("HUB__NBD__PLAIN", plain)];
+        load(&[], &told).map(|it| it.nbd.orders_tls())
+    };
+    for near in ["127.0.0.1", "::1", "localhost"] {
+        assert!(!orders(near, "loopback").unwrap(), "{near}");
+        assert!(orders(near, "never").unwrap(), "{near}");
+    }
+    for far in ["10.0.0.1", "hub.example", "0x7f.1"] {
+        assert!(orders(far, "loopback").unwrap(), "{far}");
+        assert!(!orders(far, "everywhere").unwrap(), "{far}");
+    }
+    assert!(orders("hub.example", "sometimes").is_err());
+    let everywhere =
+        load(&["--nbd-listen", "0.0.0.0:1"], &[("HUB__NBD__ADVERTISE_HOST", "hub.example")]);
+    assert_eq!(everywhere.unwrap().nbd.hosts(), ["hub.example"]);
+}
+
+#[test]
 fn an_odd_data_directory_is_still_a_path_in_the_url() {
     let settings = load(&["--data-dir", "/a b/50%?"], &[]).unwrap();
     assert_eq!(settings.database_url().unwrap(), "sqlite:///a b/50%25%3F/catalogue.sqlite");

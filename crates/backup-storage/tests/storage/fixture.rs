@@ -55,6 +55,7 @@ impl Hub {
         let options = HubStorageOptions {
             checkpoint_every,
             nbd_advertise_host: "127.0.0.1".to_owned(),
+            nbd_tls: None,
             nbd_port: server.local_addr().port(),
             replica_dir: folder.path().join("replicas"),
             restore_dir: folder.path().join("restores"),

@@ -73,7 +73,7 @@ pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<P
     Ok(web::Json(page))
 }
 
-/// Registers a VMA after it has proved that it knows the token.
+/// Registers a VMA after it has proved that it knows the token; from then on it sends disks to this hub only.
 #[utoipa::path(post, path = "/api/v1/vma-nodes", tag = "vma-nodes", request_body = NewVmaNode,
     responses((status = 201, body = VmaNodeView)))]
 pub(crate) async fn add(state: State, new: web::Json<NewVmaNode>) -> Response {
@@ -87,7 +87,7 @@ pub(crate) async fn add(state: State, new: web::Json<NewVmaNode>) -> Response {
             source_kind: String::new(),
             created_at: hub.clock.now(),
         };
-        let identity = hub.source.identify(&node).await?;
+        let identity = hub.source.introduce(&node).await?;
         node.source_kind = kind(&identity)?;
         let mut work = hub.store.begin().await?;
         work.insert_vma_node(&node).await?;
@@ -125,7 +125,7 @@ pub(crate) async fn change(
         if let Some(new) = changed.token {
             node.token = token(&new)?;
         }
-        let identity = hub.source.identify(&node).await?;
+        let identity = hub.source.introduce(&node).await?;
         node.source_kind = kind(&identity)?;
         let mut work = hub.store.begin().await?;
         work.update_vma_node(&node).await?;
@@ -148,13 +148,13 @@ pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
     removed.await.map(|()| gone())
 }
 
-/// Really asks a VMA who it is.
+/// Really asks a VMA who it is, and whether it knows this hub.
 #[utoipa::path(post, path = "/api/v1/vma-nodes/{id}/test", tag = "vma-nodes",
     params(("id" = Uuid, Path)), responses((status = 200, body = VmaNodeWorks)))]
 pub(crate) async fn test(state: State, of: web::Path<String>) -> Answer<VmaNodeWorks> {
     let tried = state.ask(|hub| async move {
         let node = find(hub.store.view().await?.as_mut(), &of).await?;
-        let NodeIdentity { name, version, source_kind } = hub.source.identify(&node).await?;
+        let NodeIdentity { name, version, source_kind } = hub.source.introduce(&node).await?;
         Ok(VmaNodeWorks { ok: true, name, version, source_kind })
     });
     tried.await.map(web::Json)

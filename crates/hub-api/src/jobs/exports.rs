@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::answer::{Answer, Response, State, bytes, created, gone, id};
+use crate::certificate;
 use crate::page::{Page, PageQuery};
 use crate::problem::Problem;
 
@@ -31,13 +32,19 @@ pub(crate) struct NewExport {
 }
 
 /// An open export.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[schema(as = Export)]
 pub(crate) struct ExportView {
     export_id: Uuid,
     backup_id: Uuid,
-    /// What `nbdinfo`, `nbdcopy` and `qemu-img` take.
+    /// What `nbdinfo` and `nbdcopy` take, and in the clear `qemu-img`, too; `nbds:` is NBD over TLS.
     nbd_uri: String,
+    /// Over TLS: SHA-256 of the certificate to check the hub against, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_sha256: Option<String>,
+    /// Over TLS: where that certificate is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_path: Option<&'static str>,
     capacity_bytes: i64,
     expires_at: DateTime<Utc>,
 }
@@ -103,10 +110,13 @@ fn view(export: &Export) -> ExportView {
     } else {
         address.host.clone()
     };
+    let scheme = if address.tls.is_some() { "nbds" } else { "nbd" };
     ExportView {
         export_id: export.id.as_uuid(),
         backup_id: export.point.as_uuid(),
-        nbd_uri: format!("nbd://{host}:{}/{}", address.port, address.export),
+        nbd_uri: format!("{scheme}://{host}:{}/{}", address.port, address.export),
+        ca_sha256: address.tls.as_ref().map(|tls| tls.authority.clone()),
+        ca_path: address.tls.as_ref().map(|_| certificate::PATH),
         capacity_bytes: bytes(export.capacity),
         expires_at: export.expires_at,
     }
@@ -114,7 +124,29 @@ fn view(export: &Export) -> ExportView {
 
 #[cfg(test)]
 mod tests {
+    use hub_domain::source::{NbdAddress, NbdTls};
+
     use super::*;
+
+    #[test]
+    fn over_tls_the_answer_says_whom_to_believe() {
+        let export = |tls| Export {
+            id: ExportId::from_uuid(Uuid::nil()),
+            point: BackupJobId::from_uuid(Uuid::nil()),
+            address: NbdAddress { host: "::1".to_owned(), port: 9, export: "x".to_owned(), tls },
+            capacity: 512,
+            expires_at: DateTime::UNIX_EPOCH,
+        };
+        let plain = serde_json::to_value(view(&export(None))).unwrap();
+        assert_eq!((&plain["nbd_uri"], plain.get("ca_path")), (&"nbd://[::1]:9/x".into(), None));
+        let tls = NbdTls { server_name: "hub.internal".to_owned(), authority: "ab".repeat(32) };
+        let tls = serde_json::to_value(view(&export(Some(tls)))).unwrap();
+        assert_eq!(tls["nbd_uri"], "nbds://[::1]:9/x");
+        assert_eq!(
+            (&tls["ca_sha256"], &tls["ca_path"]),
+            (&"ab".repeat(32).into(), &certificate::PATH.into())
+        );
+    }
 
     #[test]
     fn lifetimes_are_whole_seconds() {

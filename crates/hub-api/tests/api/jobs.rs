@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use actix_web::App;
 use actix_web::body::MessageBody;
+use actix_web::http::Method;
 use actix_web::test::{TestRequest, call_service, init_service};
 use anyhow::Result;
 use hub_testkit::{CopyScript, Fault};
 use serde_json::{Value, json};
 
-use crate::lab::Lab;
+use crate::lab::{AUTHORITY, Lab};
 
 /// A lab with one completed full backup of the first disk; the backup's id.
 async fn with_point() -> Result<(Lab, String)> {
@@ -145,6 +146,13 @@ async fn an_export_lives_for_its_time() {
         let refused = lab.post("/api/v1/exports", body).await.unwrap();
         assert_eq!(refused.status, 400, "{seconds}: {}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn the_certificate_for_exports_needs_no_token() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let open = lab.send(Method::GET, "/api/v1/certificates/nbd-ca.pem", None, None).await.unwrap();
+    assert_eq!((open.status, open.text.as_str()), (200, AUTHORITY));
 }
 
 /// The pieces of an event stream until its end.

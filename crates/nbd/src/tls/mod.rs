@@ -5,7 +5,7 @@ mod pem;
 mod server;
 
 pub use client::{ClientSecurity, ClientTls};
-pub use pem::TlsError;
+pub use pem::{TlsError, fingerprint};
 pub use server::{ServerSecurity, ServerTls};
 
 pub(crate) use client::handshake_failure;

@@ -24,6 +24,14 @@ pub enum TlsError {
     ServerName(String),
 }
 
+/// SHA-256 of the first certificate in a PEM, hexadecimal: what people compare, and what tells two authorities apart.
+pub fn fingerprint(pem: &str) -> Result<String, TlsError> {
+    let first = certificates(pem)?.into_iter().next();
+    let first = first.ok_or_else(|| TlsError::Certificate("none was found".to_owned()))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &first);
+    Ok(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// All certificates of a text, at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all = CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CERTIFICATES + 1);

@@ -138,7 +138,7 @@ impl State {
     fn next_export(&mut self) -> NbdAddress {
         self.numbers += 1;
         let export = format!("export-{}", self.numbers);
-        NbdAddress { host: "127.0.0.1".to_owned(), port: 10809, export }
+        NbdAddress { host: "127.0.0.1".to_owned(), port: 10809, export, tls: None }
     }
 
     /// The digest table of a parent that can be used.

@@ -86,7 +86,8 @@ impl ReplicaStorage for MemReplicaStorage {
         }
         let kept_bytes = (state.open.len() < was_open).then_some(KEPT);
         state.open.insert(export.clone(), path.clone());
-        let address = |export| NbdAddress { host: "127.0.0.1".to_owned(), port: 10809, export };
+        let address =
+            |export| NbdAddress { host: "127.0.0.1".to_owned(), port: 10809, export, tls: None };
         let table = |root| ParentTable {
             address: address(format!("{export}-table")),
             capacity: order.capacity,

@@ -5,15 +5,16 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
-use hub_vma_api::PROOF_CONTEXT;
+use hub_vma_api::{INTRODUCTION_CONTEXT, PROOF_CONTEXT};
 
 use super::Api;
 use super::problem::ApiProblem;
 
-/// What is kept of the token: its digest, and the key of the proof.
+/// What is kept of the token: its digest, and the keys of the proofs.
 pub(super) struct TokenCheck {
     digest: blake3::Hash,
     proof_key: [u8; 32],
+    introduction_key: [u8; 32],
 }
 
 impl TokenCheck {
@@ -21,12 +22,20 @@ impl TokenCheck {
         Self {
             digest: blake3::hash(token.as_bytes()),
             proof_key: blake3::derive_key(PROOF_CONTEXT, token.as_bytes()),
+            introduction_key: blake3::derive_key(INTRODUCTION_CONTEXT, token.as_bytes()),
         }
     }
 
     /// Compares digests, which takes the same time whatever differs.
     fn admits(&self, shown: &str) -> bool {
         self.digest == blake3::hash(shown.as_bytes())
+    }
+
+    /// Whether a holder of the token says that this is its certificate; compared in constant time.
+    pub(super) fn vouches_for(&self, challenge: &[u8; 32], certificate: &str, proof: &str) -> bool {
+        let mut digest = blake3::Hasher::new_keyed(&self.introduction_key);
+        digest.update(challenge).update(certificate.as_bytes());
+        blake3::Hash::from_hex(proof).is_ok_and(|given| given == digest.finalize())
     }
 
     /// The proof for a nonce of 32 bytes.

@@ -1,5 +1,6 @@
 //! Errors in the one shape of RFC 9457.
 
+use std::error::Error as _;
 use std::fmt;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
@@ -7,6 +8,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
 use hub_vma_api::Problem;
 
+use crate::hub_pin::PinError;
 use crate::jobs::StartError;
 use crate::source::{FaultClass, SourceError};
 
@@ -34,6 +36,11 @@ impl ApiProblem {
         let problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, "request/method-not-allowed", detail);
         Self { allow: Some(allow), ..problem }
+    }
+
+    pub(super) fn stopping() -> Self {
+        let detail = "the VMA is being stopped; try again when it runs";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "vma/stopping", detail)
     }
 
     pub(super) fn unknown_path() -> Self {
@@ -102,6 +109,21 @@ impl From<SourceError> for ApiProblem {
     }
 }
 
+impl From<PinError> for ApiProblem {
+    fn from(error: PinError) -> Self {
+        let (status, code) = match &error {
+            PinError::Certificate(_) => (StatusCode::BAD_REQUEST, "vma/invalid-certificate"),
+            PinError::OtherHub { .. } => (StatusCode::CONFLICT, "vma/other-hub"),
+            PinError::File { .. } => {
+                tracing::error!(%error, cause = ?error.source(), "the hub's certificate was not kept");
+                let detail = "the hub's certificate could not be kept; see the log of the VMA";
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+            }
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
 impl From<StartError> for ApiProblem {
     fn from(error: StartError) -> Self {
         let detail = error.to_string();
@@ -112,6 +134,7 @@ impl From<StartError> for ApiProblem {
             StartError::OtherRequest(_) => {
                 Self::new(StatusCode::CONFLICT, "copy/job-id-taken", detail)
             }
+            StartError::Target(fault) => Self::new(StatusCode::CONFLICT, &fault.code, detail),
             StartError::Source(error) => error.into(),
             StartError::TooMany(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "vma/too-many-jobs", detail)

@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
-use hub_vma_api::{CopyReport, CopyRequest, DiscoverRequest, Health, Identity, Inventory};
+use hub_vma_api::{
+    CopyReport, CopyRequest, DiscoverRequest, Health, Identity, Introduced, Introduction, Inventory,
+};
 use serde::Deserialize;
 
 use super::problem::ApiProblem;
@@ -17,7 +19,7 @@ const API_VERSION: u32 = 1;
 /// The longest that an answer about a job's progress is held back, whatever was asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Everything below `/api/v1` asks for the token, but for the proof of identity, which comes before it.
+/// Everything below `/api/v1` asks for the token, but for the proofs at both ends, which come before it.
 pub(super) fn add(config: &mut web::ServiceConfig) {
     let guarded = web::scope("/api/v1")
         .wrap(from_fn(auth::require_token))
@@ -34,6 +36,7 @@ pub(super) fn add(config: &mut web::ServiceConfig) {
     config
         .service(resource("/health", "GET").route(web::get().to(health)))
         .service(resource("/api/v1/identity", "GET").route(web::get().to(identity)))
+        .service(resource("/api/v1/introduction", "POST").route(web::post().to(introduction)))
         .service(guarded)
         .default_service(web::to(unknown_path));
 }
@@ -71,7 +74,27 @@ async fn identity(
         api_version: API_VERSION,
         source_kind: api.jobs.source().kind().to_owned(),
         proof: api.token.proof(&nonce),
+        challenge: Some(hex::encode(api.challenge)),
     }))
+}
+
+/// Takes a hub for the one that this VMA belongs to.
+///
+/// The proof stands in the place of the token, which would be read by whoever reads the wire: an introduction comes
+/// before anything else, and settles where disks go from then on.
+async fn introduction(
+    api: web::Data<Api>,
+    introduction: web::Json<Introduction>,
+) -> Result<web::Json<Introduced>, ApiProblem> {
+    let Introduction { certificate, proof } = introduction.into_inner();
+    if !api.token.vouches_for(&api.challenge, &certificate, &proof) {
+        let detail = "the proof does not come from a holder of this VMA's token; see its output for the token, and try again if the VMA was restarted just now";
+        return Err(ApiProblem::new(StatusCode::UNAUTHORIZED, "request/unauthorized", detail));
+    }
+    // Keeping it waits for the disk, which is no work for this thread.
+    let pinned = web::block(move || api.jobs.hub().pin(&certificate)).await;
+    let pinned = pinned.map_err(|_| ApiProblem::stopping())?;
+    Ok(web::Json(Introduced { authority: pinned? }))
 }
 
 async fn discover_all(api: web::Data<Api>) -> Result<web::Json<Inventory>, ApiProblem> {

@@ -7,7 +7,10 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{App, test};
 use anyhow::Result;
-use hub_vma_api::{CopyReport, CopyState, Health, Identity, Inventory, PROOF_CONTEXT, Problem};
+use hub_vma_api::{
+    CopyReport, CopyState, Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction,
+    Inventory, PROOF_CONTEXT, Problem,
+};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +75,49 @@ async fn health_and_identity_need_no_token() {
             "{query}"
         );
     }
+}
+
+#[actix_web::test]
+async fn a_hub_is_taken_for_a_proof_and_not_for_its_word() {
+    let app = app!(api());
+    let uri = format!("/api/v1/identity?nonce={}", "00".repeat(32));
+    let request = test::TestRequest::get().uri(&uri).to_request();
+    let identity: Identity = test::call_and_read_body_json(&app, request).await;
+    let challenge = hex::decode(identity.challenge.unwrap()).unwrap();
+    let certificate =
+        |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap().cert.pem();
+    let proof = |token: &str, challenge: &[u8], certificate: &str| {
+        let key = blake3::derive_key(INTRODUCTION_CONTEXT, token.as_bytes());
+        let covered = [challenge, certificate.as_bytes()].concat();
+        blake3::keyed_hash(&key, &covered).to_hex().to_string()
+    };
+    let introduce = async |certificate: &str, proof: String| {
+        let certificate = certificate.to_owned();
+        let request = test::TestRequest::post().uri("/api/v1/introduction");
+        let request = request.set_json(Introduction { certificate, proof }).to_request();
+        test::call_service(&app, request).await
+    };
+    let (one, two) = (certificate("one"), certificate("two"));
+    for wrong in [
+        String::new(),
+        proof("another-token", &challenge, &one),
+        proof(TOKEN, &[0; 32], &one),
+        proof(TOKEN, &challenge, &two),
+    ] {
+        let refused = problem_in(introduce(&one, wrong).await).await.unwrap();
+        assert_eq!((refused.status, refused.code.as_str()), (401, "request/unauthorized"));
+    }
+    let text = proof(TOKEN, &challenge, "text");
+    let refused = problem_in(introduce("text", text).await).await.unwrap();
+    assert_eq!((refused.status, refused.code.as_str()), (400, "vma/invalid-certificate"));
+    for _ in 0..2 {
+        let taken = introduce(&one, proof(TOKEN, &challenge, &one)).await;
+        let taken: Introduced = test::read_body_json(taken).await;
+        assert_eq!(taken.authority, hub_nbd::fingerprint(&one).unwrap());
+    }
+    let refused = introduce(&two, proof(TOKEN, &challenge, &two)).await;
+    let refused = problem_in(refused).await.unwrap();
+    assert_eq!((refused.status, refused.code.as_str()), (409, "vma/other-hub"));
 }
 
 #[actix_web::test]

@@ -134,9 +134,14 @@ impl DiskCopy {
         target: &NbdTarget,
         connections: usize,
     ) -> Result<Arc<RedialingClient>, Fault> {
+        let security = self.options.hub.security(target)?;
         let endpoint = Endpoint::Tcp { host: target.host.clone(), port: target.port };
-        let options =
-            ClientOptions { connections, io_timeout: HUB_SILENT, ..ClientOptions::default() };
+        let options = ClientOptions {
+            connections,
+            io_timeout: HUB_SILENT,
+            security,
+            ..ClientOptions::default()
+        };
         let (redial, counts) = (self.options.redial, self.job.link(self.index));
         let connected =
             RedialingClient::connect(&endpoint, &target.export, options, redial, counts).await;

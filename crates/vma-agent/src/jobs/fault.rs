@@ -7,6 +7,7 @@ use hub_data_mover::CopyError;
 use hub_nbd::{ConnectError, GivenUp};
 use hub_vma_api::Fault;
 
+use crate::hub_pin::plain_refused;
 use crate::source::SourceError;
 
 /// A fault from its code and its sentence.
@@ -25,6 +26,36 @@ pub(super) fn of_source(error: &SourceError) -> Fault {
 
 /// The hub's export could not be reached.
 pub(super) fn of_connect(error: &ConnectError) -> Fault {
+    match error {
+        ConnectError::PlainRefused { .. } => return plain_refused(),
+        ConnectError::Untrusted { .. } => {
+            let detail = format!(
+                "the target on the hub is not proven to be the hub's: {error}; somebody else may answer at that address, or the hub was set up anew"
+            );
+            return fault("target/untrusted", detail);
+        }
+        ConnectError::TlsRefused { .. } | ConnectError::Tls { .. } => {
+            let detail = format!(
+                "the target on the hub cannot be reached over TLS: {}; what answers there may not be the hub",
+                chain(error)
+            );
+            return fault("target/tls-refused", detail);
+        }
+        ConnectError::TlsRequired { .. } => {
+            let detail = format!(
+                "the hub ordered a copy in the clear and its NBD port refuses that: {error}; look at nbd.plain and nbd.advertise_host of the hub"
+            );
+            return fault("target/tls-required", detail);
+        }
+        ConnectError::Dial { .. }
+        | ConnectError::TimedOut { .. }
+        | ConnectError::Broken { .. }
+        | ConnectError::UnknownExport { .. }
+        | ConnectError::Refused { .. }
+        | ConnectError::Protocol { .. }
+        | ConnectError::InvalidOptions(_)
+        | _ => (),
+    }
     let detail = format!(
         "the target on the hub cannot be opened: {}; check that the hub runs and that this VMA can reach its NBD port",
         chain(error)

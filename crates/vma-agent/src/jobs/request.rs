@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hub_data_mover::{BlockSize, Digest};
-use hub_vma_api::{CopyDisk, CopyMethod, CopyRequest};
+use hub_vma_api::{CopyDisk, CopyMethod, CopyRequest, NbdTarget};
 
 use crate::source::{AskedDisk, OpenRequest};
 
@@ -52,6 +52,12 @@ impl ValidRequest {
 
     pub(super) fn disks(&self) -> &[CopyDisk] {
         &self.request.disks
+    }
+
+    /// Everything on the hub that the job would connect to.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &NbdTarget> {
+        let disks = self.request.disks.iter();
+        disks.flat_map(|it| [Some(&it.target), it.parent.as_ref().map(|it| &it.target)]).flatten()
     }
 
     /// Tells two requests with one job id apart.

@@ -13,6 +13,9 @@ use super::*;
 
 const TOKEN: &str = "the-shared-token";
 
+/// What an introduction has to cover.
+const CHALLENGE: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+
 /// What the server does with a request after the identity call.
 #[derive(Clone)]
 enum Script {
@@ -116,7 +119,7 @@ fn identity(head: &str, token: &str) -> Option<String> {
     let key = blake3::derive_key(hub_vma_api::PROOF_CONTEXT, token.as_bytes());
     let proof = blake3::keyed_hash(&key, &nonce).to_hex();
     Some(format!(
-        r#"{{"name":"vma-1","version":"0.1.0","api_version":1,"source_kind":"folder","proof":"{proof}"}}"#
+        r#"{{"name":"vma-1","version":"0.1.0","api_version":1,"source_kind":"folder","proof":"{proof}","challenge":"{CHALLENGE}"}}"#
     ))
 }
 
@@ -182,6 +185,26 @@ async fn a_node_is_told_what_is_known_and_how_long_to_wait() {
     client.await_copy(&node(&peer.url), "job", 2, patience).await.unwrap();
     let asked = peer.heads().pop().unwrap();
     assert!(asked.starts_with("GET /api/v1/progress/job?ended=2&wait_ms=300 "), "{asked}");
+}
+
+#[tokio::test]
+async fn an_introduction_shows_no_token_and_covers_certificate_and_challenge() {
+    let answer = Script::Answer(200, r#"{"authority":"ab"}"#.to_owned());
+    let peer = Peer::start(TOKEN, answer).await.unwrap();
+    let client = client(VmaClientOptions::default()).unwrap().introducing("PEM".to_owned());
+    assert_eq!(client.introduce(&node(&peer.url)).await.unwrap().name, "vma-1");
+    let heads = peer.heads();
+    assert!(heads[1].starts_with("POST /api/v1/introduction "), "{heads:?}");
+    assert!(!heads.concat().to_ascii_lowercase().contains("authorization"), "{heads:?}");
+    let proof = |token, challenge, pem| proof::of_certificate(token, &[challenge; 32], pem);
+    let right = proof(TOKEN, 1, "PEM");
+    for other in [proof("another token", 1, "PEM"), proof(TOKEN, 2, "PEM"), proof(TOKEN, 1, "P")] {
+        assert_ne!(other, right);
+    }
+    let stranger = Peer::start("another token", Script::Silence).await.unwrap();
+    let refused = client.introduce(&node(&stranger.url)).await;
+    assert!(matches!(refused, Err(SourceError::NotTheNode { .. })), "{refused:?}");
+    assert_eq!(stranger.heads().len(), 1, "a stranger learns nothing about the hub");
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ impl Survivor {
             checkpoint_every: std::time::Duration::from_secs(3600),
             nbd_advertise_host: "127.0.0.1".to_owned(),
             nbd_port: 1,
+            nbd_tls: None,
             replica_dir: folder.path().join("replicas"),
             restore_dir: folder.path().join("restores"),
         };

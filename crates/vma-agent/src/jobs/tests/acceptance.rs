@@ -20,7 +20,7 @@ use crate::jobs::request::ValidRequest;
 use crate::jobs::{Jobs, JobsOptions, StartError};
 
 fn target(name: &str) -> NbdTarget {
-    NbdTarget { host: "127.0.0.1".to_owned(), port: 1, export: name.to_owned() }
+    NbdTarget { host: "127.0.0.1".to_owned(), port: 1, export: name.to_owned(), tls: None }
 }
 
 fn code(request: CopyRequest) -> &'static str {
