@@ -229,7 +229,8 @@ pub(crate) struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        let filter = "info,actix_server=warn,sea_orm_migration=warn".to_owned();
+        // The TLS library warns of every client that names an address where a host name belongs, which qemu does.
+        let filter = "info,actix_server=warn,rustls=error,sea_orm_migration=warn".to_owned();
         Self { filter, format: LogFormat::Text }
     }
 }

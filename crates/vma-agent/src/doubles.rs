@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, Extent, MemoryDevice};
 use hub_data_mover::{BlockSize, DigestTable};
-use hub_nbd::{Export, ExportHandle, Exports, Server, ServerOptions};
+use hub_nbd::{Export, ExportHandle, Exports, Server, ServerOptions, ServerSecurity};
 use hub_vma_api::{
     CopyDisk, CopyMethod, CopyReport, CopyRequest, DiscoverRequest, Inventory, NbdTarget,
     ParentManifest, Vcenter,
@@ -157,6 +157,7 @@ impl BlockDevice for GatedDevice {
 pub(crate) struct Hub {
     exports: Exports,
     address: SocketAddr,
+    security: ServerSecurity,
     handles: HashMap<String, ExportHandle>,
     stop: CancellationToken,
     server: JoinSet<()>,
@@ -164,13 +165,17 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) async fn start() -> Result<Self> {
+        Self::secured(ServerSecurity::Plain).await
+    }
+
+    pub(crate) async fn secured(security: ServerSecurity) -> Result<Self> {
         let exports = Exports::new();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(any, exports.clone(), ServerOptions::default()).await?;
         let address = server.local_addr();
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        tasks.spawn(server.run(stop.clone()));
-        Ok(Self { exports, address, handles: HashMap::new(), stop, server: tasks })
+        tasks.spawn(server.secured(security.clone()).run(stop.clone()));
+        Ok(Self { exports, address, security, handles: HashMap::new(), stop, server: tasks })
     }
 
     /// Cuts all connections; the exports stay what they were, and their port is there again.
@@ -179,7 +184,8 @@ impl Hub {
         while self.server.join_next().await.is_some() {}
         let server = Server::bind(self.address, self.exports.clone(), ServerOptions::default());
         self.stop = CancellationToken::new();
-        self.server.spawn(server.await?.run(self.stop.clone()));
+        let server = server.await?.secured(self.security.clone());
+        self.server.spawn(server.run(self.stop.clone()));
         Ok(())
     }
 

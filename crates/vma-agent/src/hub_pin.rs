@@ -237,6 +237,18 @@ mod tests {
         open().pin(&two).unwrap();
     }
 
+    /// A digest is of one certificate: with two of them, the digest of the hub would stand for somebody else, too.
+    #[test]
+    fn nobody_is_kept_in_the_shadow_of_the_hub() {
+        let (hub, stranger) = (authority("hub"), authority("stranger"));
+        let pin = HubPin::default();
+        for both in [format!("{hub}{stranger}"), format!("{hub}{hub}")] {
+            assert!(matches!(pin.pin(&both), Err(PinError::Certificate(_))));
+        }
+        pin.pin(&hub).unwrap();
+        assert_eq!(*pin.pinned.lock().as_ref().unwrap().pem, *hub);
+    }
+
     #[test]
     fn a_broken_pin_is_not_taken_for_none() {
         let folder = tempfile::tempdir().unwrap();

@@ -24,11 +24,16 @@ pub enum TlsError {
     ServerName(String),
 }
 
-/// SHA-256 of the first certificate in a PEM, hexadecimal: what people compare, and what tells two authorities apart.
+/// SHA-256 of the one certificate in a PEM, hexadecimal: what people compare, and what tells two authorities apart.
+///
+/// A text with several is refused, because whoever believes the text would believe more than the digest stands for.
 pub fn fingerprint(pem: &str) -> Result<String, TlsError> {
-    let first = certificates(pem)?.into_iter().next();
-    let first = first.ok_or_else(|| TlsError::Certificate("none was found".to_owned()))?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, &first);
+    let all = certificates(pem)?;
+    let [only] = all.as_slice() else {
+        let words = format!("one is expected, and {} were found", all.len());
+        return Err(TlsError::Certificate(words));
+    };
+    let digest = ring::digest::digest(&ring::digest::SHA256, only);
     Ok(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -265,6 +265,34 @@ async fn a_server_that_never_begins_tls_is_named() {
     assert!(!hello.windows(3).any(|it| it == b"one"), "the name is not told before TLS stands");
 }
 
+/// What a server, or somebody before it, says in the clear behind its yes would be taken for encrypted answers.
+#[tokio::test]
+async fn answers_smuggled_in_behind_the_yes_to_tls_are_not_believed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let endpoint = Endpoint::Tcp { host: addr.ip().to_string(), port: addr.port() };
+    let options = Authority::new().unwrap().client("hub.internal").unwrap();
+    let reply = |option: u8| {
+        [&[0, 3, 0xe8, 0x89, 4, 0x55, 0x65, 0xa9][..], &[0, 0, 0, option, 0, 0, 0, 1, 0, 0, 0, 0]]
+            .concat()
+    };
+    let liar = async {
+        let (mut stream, _) = listener.accept().await?;
+        stream.write_all(b"NBDMAGICIHAVEOPT\0\x03").await?;
+        stream.read_exact(&mut [0; 20]).await?;
+        // Yes to TLS, to structured replies and to the export.
+        stream.write_all(&[reply(5), reply(8), reply(7)].concat()).await?;
+        let mut heard = Vec::new();
+        // The client may reset the connection, which is a way to hang up.
+        let _ = stream.read_to_end(&mut heard).await;
+        anyhow::Ok(heard)
+    };
+    let (error, heard) = tokio::join!(refused(&endpoint, options), liar);
+    let error = error.unwrap();
+    assert!(matches!(error, ConnectError::Tls { .. }), "{error}");
+    assert!(!heard.unwrap().windows(3).any(|it| it == b"one"), "the name was told");
+}
+
 /// Passes bytes on in both directions and hangs up after so many from the client.
 async fn cut_after(limit: u64, to: std::net::SocketAddr) -> Result<(Endpoint, JoinSet<()>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -4,6 +4,7 @@ mod acceptance;
 mod copies;
 mod faults;
 mod folder;
+mod transport;
 
 use std::sync::Arc;
 
