@@ -32,6 +32,13 @@ pub struct Placements {
     told: UsedClusters,
 }
 
+impl Placements {
+    /// How many clusters were told.
+    pub fn clusters(&self) -> u64 {
+        self.told.len()
+    }
+}
+
 impl ImageWriter {
     /// The clusters that were placed and not told before; their bytes are in the file, and durable after a
     /// [`flush`](hub_block::BlockDevice::flush) that begins when this has returned.
@@ -213,6 +220,7 @@ mod tests {
         drop(writer);
 
         let (writer, mut told) = ImageWriter::resume(&path, options(), &runs).unwrap();
+        assert_eq!(told.clusters(), 4);
         assert_eq!(writer.read_at(8 * CLUSTER, 512).await.unwrap(), vec![0; 512], "never told");
         for cluster in [5, 6, 7, 40_u8] {
             let read = writer.read_at(u64::from(cluster) * CLUSTER, 65_536).await.unwrap();

@@ -41,6 +41,11 @@ impl UsedClusters {
         self.words.get(word).is_some_and(|it| it & bit != 0)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
     /// The number after the highest one.
     pub(crate) fn end(&self) -> u64 {
         let last = self.words.iter().rposition(|word| *word != 0);
