@@ -24,6 +24,9 @@ pub const PRESENCE: &[&str] = &["present", "retired"];
 /// What a repository is.
 pub const REPOSITORY_KIND: &[&str] = &["local"];
 
+/// How the data of an image is stored.
+pub const COMPRESSION: &[&str] = &["none", "zstd"];
+
 /// What a restored file becomes.
 pub const RESTORE_FORMAT: &[&str] = &["raw", "qcow2", "vmdk"];
 
@@ -39,6 +42,7 @@ pub(crate) const LISTS: &[(&str, &[&str])] = &[
     ("backup_type", BACKUP_TYPE),
     ("presence", PRESENCE),
     ("repository_kind", REPOSITORY_KIND),
+    ("compression", COMPRESSION),
     ("restore_format", RESTORE_FORMAT),
     ("verification_scope", VERIFICATION_SCOPE),
 ];

@@ -67,6 +67,11 @@ impl Api {
         self.send(self.http.put(self.url(path)).json(body)).await
     }
 
+    /// `PATCH` with a body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.send(self.http.patch(self.url(path)).json(body)).await
+    }
+
     /// `DELETE`.
     pub async fn delete(&self, path: &str) -> Result<Answer> {
         self.send(self.http.delete(self.url(path))).await

@@ -90,7 +90,10 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
     let storage: Arc<dyn BackupStorage> = disk.clone();
     let replicas: Arc<dyn ReplicaStorage> = disk.clone();
     let ids: Arc<dyn IdGen> = Arc::new(UuidV7);
-    let jobs = hub_job_runner::Options { concurrent_jobs: settings.jobs.concurrent };
+    let jobs = hub_job_runner::Options {
+        concurrent_jobs: settings.jobs.concurrent,
+        concurrent_copies: settings.copies.max()?,
+    };
     let (supervisor, stop) = (Supervisor::new(jobs), CancellationToken::new());
     let discovery = Discovery {
         store: catalogue.clone(),
@@ -197,8 +200,8 @@ impl HubServer {
     }
 
     /// Runs what waits, once the VMAs can reach the exports.
-    pub(crate) fn take_up(&self, waiting: Waiting) {
-        self.api.take_up(waiting.backups, waiting.replications);
+    pub(crate) async fn take_up(&self, waiting: Waiting) -> Result<(), StoreError> {
+        self.api.take_up(waiting.backups, waiting.replications).await
     }
 
     /// Stops in the order that loses nothing: no new work, jobs ended and stored, ports closed, catalogue closed.

@@ -55,6 +55,7 @@ async fn add_repository(hub: &HubServer, directory: &Path) -> Result<()> {
         name: REPOSITORY.to_owned(),
         kind: RepositoryKind::Local,
         path: path.to_owned(),
+        settings: Default::default(),
         created_at: hub.clock.now(),
     };
     hub.storage.probe(&repository).await?;

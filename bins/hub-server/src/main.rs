@@ -59,7 +59,7 @@ async fn run(settings: &Settings, flags: &Flags, lock: File) -> Result<()> {
     failpoint::reach(Point::StartRecovered)?;
     first_start::prepare(&hub, settings, flags.initial_token_file.as_deref()).await?;
     let mut listeners = listeners::start(&hub, nbd, settings)?;
-    hub.take_up(waiting);
+    hub.take_up(waiting).await.context("the jobs that wait could not be put in line")?;
     say(&format!("NBD authority (SHA-256): {}", hub.certificates.fingerprint));
     say(&format!("API listening on http://{}", listeners.api_address));
     say(&format!("NBD listening on {}", hub.nbd_address));

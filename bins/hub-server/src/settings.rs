@@ -1,8 +1,9 @@
 //! Settings: file, then environment, then flags; each later one wins.
 
+mod jobs;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -11,13 +12,16 @@ use hub_nbd::{ServerSecurity, ServerTls};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub(crate) use jobs::{CopySettings, JobSettings};
+
 /// The hub of Sendense Hub: protects VMware virtual machines from Linux.
 ///
 /// It keeps VMs and their disks in a catalogue, orders copies from VMAs, stores them as plain qcow2 chains, restores
 /// them and proves that they can be restored. Everything is done through its REST API.
 ///
 /// Settings come from the file named by --config, then from the environment (HUB__SECTION__KEY, for example
-/// HUB__SERVER__LISTEN), then from flags. --check-config shows what holds.
+/// HUB__SERVER__LISTEN), then from flags. --check-config shows what holds. copies.max (4) is the number of VMs that are
+/// copied at a time; limits of single VMAs and repositories are set through the API.
 ///
 /// On stdout there are the lines `API listening on http://ADDRESS:PORT`, `NBD listening on ADDRESS:PORT` and
 /// `NBD authority (SHA-256): …`, and at the first start `API token (shown once): …`; the log goes to stderr. SIGTERM
@@ -67,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) database: DatabaseSettings,
     pub(crate) nbd: NbdSettings,
     pub(crate) storage: StorageSettings,
+    pub(crate) copies: CopySettings,
     pub(crate) jobs: JobSettings,
     pub(crate) log: LogSettings,
 }
@@ -190,35 +195,6 @@ pub(crate) struct StorageSettings {
     restore_dir: Option<PathBuf>,
 }
 
-/// How much it does at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct JobSettings {
-    pub(crate) concurrent: usize,
-    stop_grace_seconds: u64,
-    /// How often a copy is ordered when machines or connections are lost on the way.
-    pub(crate) copy_attempts: u32,
-    checkpoint_seconds: u64,
-}
-
-impl Default for JobSettings {
-    fn default() -> Self {
-        Self { concurrent: 4, stop_grace_seconds: 20, copy_attempts: 3, checkpoint_seconds: 30 }
-    }
-}
-
-impl JobSettings {
-    /// How long jobs may take to stop.
-    pub(crate) fn grace(&self) -> Duration {
-        Duration::from_secs(self.stop_grace_seconds)
-    }
-
-    /// Time between two checkpoints of an image that is being written.
-    pub(crate) fn checkpoint_every(&self) -> Duration {
-        Duration::from_secs(self.checkpoint_seconds.max(1))
-    }
-}
-
 /// What it writes to its log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -281,6 +257,7 @@ impl Settings {
     }
 
     fn check(&self) -> Result<()> {
+        self.copies.max()?;
         ensure!(self.jobs.concurrent > 0, "jobs.concurrent is at least 1");
         ensure!(self.database.connections > 1, "database.connections is at least 2");
         ensure!(

@@ -89,6 +89,7 @@ fn assemble(
             patience: Duration::from_secs(settings.jobs.redial_seconds),
             ..RedialOptions::default()
         },
+        max_bytes_per_second: settings.limits.max_bytes_per_second,
         temp_dir: run_dir,
         ..JobsOptions::default()
     };

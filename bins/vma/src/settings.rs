@@ -1,6 +1,7 @@
 //! Settings: file, then environment, then flags; each later one wins.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// The node agent of Sendense Hub: lists VMs beside the hypervisor, opens their disks, and moves the bytes to the hub.
 ///
 /// Settings come from the file named by --config, then from the environment (VMA__SECTION__KEY, for example
-/// VMA__HTTP__LISTEN), then from flags.
+/// VMA__HTTP__LISTEN), then from flags. limits.max_bytes_per_second is what all copies together may send, whatever the
+/// hub allows.
 ///
 /// The hub shows a token with every call. It is read from --token-file, or else from `token` in the state
 /// directory. When neither exists, a new one is made there, readable by the owner only, and printed once to stdout
@@ -61,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) auth: AuthSettings,
     pub(crate) source: SourceSettings,
     pub(crate) jobs: JobSettings,
+    pub(crate) limits: LimitSettings,
     pub(crate) log: LogSettings,
 }
 
@@ -132,6 +135,15 @@ impl Default for JobSettings {
     fn default() -> Self {
         Self { disks_at_once: 2, max_running: 64, redial_seconds: 60 }
     }
+}
+
+/// What it allows at most, whatever the hub says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitSettings {
+    /// What all copies together may send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bytes_per_second: Option<NonZeroU64>,
 }
 
 /// What it writes to its log.
@@ -206,6 +218,11 @@ impl Settings {
         );
         ensure!(self.jobs.disks_at_once > 0, "jobs.disks_at_once is at least 1");
         ensure!(self.jobs.max_running > 0, "jobs.max_running is at least 1");
+        let rate = self.limits.max_bytes_per_second.map(NonZeroU64::get);
+        ensure!(
+            rate.is_none_or(|rate| rate >= 64 * 1024),
+            "limits.max_bytes_per_second is at least 65536"
+        );
         ensure!(self.jobs.redial_seconds <= 3600, "jobs.redial_seconds is at most 3600");
         Ok(())
     }
@@ -263,6 +280,8 @@ mod tests {
         let store = ["--datastore", "/a"];
         assert!(refused(&store, &[("VMA__HTTP__LISTEM", "x")]).contains("listem"));
         assert!(refused(&store, &[("VMA__JOBS__DISKS_AT_ONCE", "0")]).contains("at least 1"));
+        let slow = [("VMA__LIMITS__MAX_BYTES_PER_SECOND", "65535")];
+        assert!(refused(&store, &slow).contains("at least 65536"));
         assert!(refused(&["--datastore", "/a", "--name", ""], &[]).contains("agent.name"));
         assert!(refused(&["--config", "/nowhere.toml"], &[]).contains("nowhere"));
     }

@@ -18,7 +18,7 @@ use hub_ports::{
     ParentImage, PointIdentity, PrepareImage, SealImage, SealedImage, StorageError, told,
 };
 use hub_qcow2::{
-    Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError,
+    Backing, CreateError, CreateOptions, ImageReader, ImageWriter, InsideDirectory, OpenError, Zstd,
 };
 use tokio::time::timeout;
 
@@ -69,6 +69,11 @@ pub(crate) async fn prepare(
     target::open(storage, made.target, relative, made.block_size, made.no_parent_reason)
 }
 
+/// How the clusters of a new point are compressed, if its repository wants that.
+pub(crate) fn zstd(repository: &Repository) -> Option<Zstd> {
+    repository.settings.compression.level().and_then(|level| Zstd::new(level.get()))
+}
+
 struct Created {
     target: NewTarget,
     block_size: BlockSize,
@@ -115,6 +120,7 @@ fn create(
     let options = CreateOptions {
         cluster_bits: CLUSTER_BITS,
         backing,
+        compression: zstd(&order.repository),
         ..CreateOptions::new(order.capacity.bytes())
     };
     let (parent, chain) = parent.unzip();

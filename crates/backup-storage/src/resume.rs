@@ -14,7 +14,7 @@ use crate::checkpoint::{Checkpoints, Told, identity};
 use crate::durable;
 use crate::failure::{block_at, blocking, io_at, manifest_at, unusable};
 use crate::hub_storage::HubStorage;
-use crate::image::{self, CLUSTER_BITS, not_created};
+use crate::image::{self, CLUSTER_BITS, not_created, zstd};
 use crate::journal::Journal;
 use crate::layout::ImageFiles;
 use crate::target::{self, NewTarget, OpenTarget, Parent, TargetImage, Unfinished};
@@ -115,7 +115,8 @@ async fn offer_left(
     let table = manifest.table();
     let proving = ProvingDevice::new(image.clone(), table.clone());
     let root = proving.settle().await.map_err(block_at(&files.partial_image))?;
-    let (kept, image) = (image.allocated_bytes(), TargetImage::Written(image));
+    // Not what the file has taken: compressed clusters are in no journal, and their room is lost.
+    let (kept, image) = (told.placements.clusters() << CLUSTER_BITS, TargetImage::Written(image));
     let block_size = table.block_size();
     let new = NewTarget {
         files: files.clone(),
@@ -142,7 +143,11 @@ fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, S
     };
     let mut unfinished = Unfinished::default();
     unfinished.own(&files.partial_image)?;
-    let options = CreateOptions { cluster_bits: CLUSTER_BITS, ..CreateOptions::new(capacity) };
+    let options = CreateOptions {
+        cluster_bits: CLUSTER_BITS,
+        compression: zstd(&order.repository),
+        ..CreateOptions::new(capacity)
+    };
     let (image, placements) = ImageWriter::resume(&files.partial_image, options, &runs)
         .map_err(|error| not_created(&files.partial_image, error))?;
     // Its table may be older or newer than the image; what is not known is read back.

@@ -7,6 +7,7 @@ use hub_domain::backup::{BackupJob, BackupType};
 use hub_domain::disk::VmDisk;
 use hub_domain::ids::{BackupRunId, RepositoryId};
 use hub_domain::job::JobStatus;
+use hub_domain::limits::ByteRate;
 use hub_domain::selector::DiskSelector;
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmContext};
@@ -81,7 +82,18 @@ impl Bench {
             repository: self.repository,
             policy: None,
             tags: Vec::new(),
+            rate: None,
         }
+    }
+
+    /// Changes what the VMA of the VM may send.
+    pub(crate) async fn limit_vma(&self, rate: Option<ByteRate>) -> anyhow::Result<()> {
+        let mut work = self.store.begin().await?;
+        let mut node = work.vma_nodes().await?.pop().context("a VMA")?;
+        node.limits.rate = rate;
+        work.update_vma_node(&node).await?;
+        work.commit().await?;
+        Ok(())
     }
 
     pub(crate) async fn start(&self, backup_type: BackupType) -> anyhow::Result<BackupRunId> {

@@ -122,6 +122,7 @@ impl Backup {
         job.method = plan.method.word().to_owned();
         job.method_reason = plan.reason;
         job.capacity = disk.facts.capacity;
+        job.compression = scene.repository.settings.compression;
         // Stored before the image exists, so that whatever dies in between leaves nothing that nobody knows of.
         job.path = Some(order.path());
         if let Ok(state) = job.state.clone().apply(JobEvent::Started, now) {

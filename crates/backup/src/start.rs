@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType};
 use hub_domain::chain::{ChainKey, plan_disk_backup};
+use hub_domain::compression::Compression;
 use hub_domain::disk::VmDisk;
 use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId};
 use hub_domain::job::JobState;
+use hub_domain::limits::ByteRate;
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
@@ -31,6 +33,8 @@ pub struct StartBackup {
     pub policy: Option<PolicyId>,
     /// Words of the user's own.
     pub tags: Vec<String>,
+    /// What it may send per second; without, as much as the VMA may.
+    pub rate: Option<ByteRate>,
 }
 
 /// A run that was asked for.
@@ -59,9 +63,9 @@ impl Backup {
         drop(view);
         let mut work = self.store.begin().await?;
         let vm = locked(work.as_mut(), found.id).await?;
-        if work.repository(request.repository).await?.is_none() {
+        let Some(repository) = work.repository(request.repository).await? else {
             return Err(StartBackupError::RepositoryNotFound(request.repository));
-        }
+        };
         let disks = work.disks_of(&[vm.id]).await?;
         let chosen = choose(&vm, &disks, &request.disks)?;
         check_reach(work.as_mut(), &vm).await?;
@@ -73,7 +77,7 @@ impl Backup {
         for disk in chosen {
             let key = ChainKey { vm: vm.id, ordinal: disk.ordinal, repository: run.repository };
             let points = work.backups_of_chain(key).await?;
-            jobs.push(self.new_job(&run, disk, &points));
+            jobs.push(self.new_job(&run, disk, &points, repository.settings.compression));
         }
         work.insert_backup_run(&run, &jobs).await?;
         work.commit().await?;
@@ -90,11 +94,18 @@ impl Backup {
             policy: request.policy,
             backup_type: request.backup_type,
             tags: request.tags.clone(),
+            rate: request.rate,
             created_at: self.clock.now(),
         }
     }
 
-    fn new_job(&self, run: &BackupRun, disk: &VmDisk, points: &[BackupJob]) -> BackupJob {
+    fn new_job(
+        &self,
+        run: &BackupRun,
+        disk: &VmDisk,
+        points: &[BackupJob],
+        compression: Compression,
+    ) -> BackupJob {
         let plan = plan_disk_backup(run.backup_type, disk, points);
         BackupJob {
             id: BackupJobId::from_uuid(self.ids.new_id()),
@@ -113,6 +124,7 @@ impl Backup {
             change_id: None,
             method: plan.method.word().to_owned(),
             method_reason: plan.reason,
+            compression,
             proof: None,
             bytes: CopyBytes::default(),
             stored_bytes: 0,
@@ -187,6 +199,7 @@ async fn running(
         && run.backup_type == request.backup_type
         && run.policy == request.policy
         && run.tags == request.tags
+        && run.rate == request.rate
         && asked == at_work;
     if same { Ok(Some(StartedRun { run, jobs, is_new: false })) } else { Err(other()) }
 }

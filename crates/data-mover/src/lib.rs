@@ -14,9 +14,11 @@ mod oracle;
 mod plan;
 mod progress;
 mod proving;
+mod rate_limit;
 mod root;
 mod runs;
 mod table_device;
+mod token_bucket;
 mod verify;
 
 pub use block_size::{BlockSize, InvalidBlockSize};
@@ -30,4 +32,5 @@ pub use manifest::{Manifest, ManifestError, ManifestIdentity, ManifestParent, Ma
 pub use plan::CopyPlan;
 pub use progress::{Progress, ProgressSnapshot};
 pub use proving::ProvingDevice;
+pub use rate_limit::{RateLimit, RateLimited};
 pub use verify::{Found, MAX_MISMATCHES_KEPT, Mismatch, VerifyOutcome, verify};

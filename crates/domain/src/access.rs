@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use crate::ids::{ApiTokenId, CredentialId, VmaNodeId};
+use crate::limits::VmaLimits;
 use crate::time::Timestamp;
 
 /// A login for a vCenter or an ESXi host.
@@ -39,6 +40,8 @@ pub struct VmaNode {
     pub token: SecretString,
     /// What it reads from, as it said at registration (`folder`, `vsphere`).
     pub source_kind: String,
+    /// What it may take.
+    pub limits: VmaLimits,
     /// When it was registered.
     pub created_at: Timestamp,
 }

@@ -3,9 +3,11 @@
 use crate::attempt::Attempt;
 use crate::capacity::Capacity;
 use crate::chain::ChainKey;
+use crate::compression::Compression;
 use crate::disk::DiskKey;
 use crate::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId, VmDiskId};
 use crate::job::{JobState, JobStatus, fold_status};
+use crate::limits::ByteRate;
 use crate::source::CopyBytes;
 use crate::time::Timestamp;
 
@@ -26,6 +28,8 @@ pub struct BackupRun {
     pub backup_type: BackupType,
     /// Words of the user's own.
     pub tags: Vec<String>,
+    /// What it may send, if it was told.
+    pub rate: Option<ByteRate>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -70,6 +74,8 @@ pub struct BackupJob {
     pub method: String,
     /// Why it is a full where an incremental was asked for, and why this method.
     pub method_reason: Option<String>,
+    /// How its image is stored, as its repository said when the job began.
+    pub compression: Compression,
     /// Proof at both ends; set when succeeded.
     pub proof: Option<Proof>,
     /// Counters of the copy.

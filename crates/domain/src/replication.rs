@@ -4,6 +4,7 @@ use crate::attempt::Attempt;
 use crate::disk::DiskKey;
 use crate::ids::{ReplicationJobId, VmContextId, VmDiskId};
 use crate::job::JobState;
+use crate::limits::ByteRate;
 use crate::source::CopyBytes;
 use crate::time::Timestamp;
 
@@ -18,6 +19,8 @@ pub struct ReplicationJob {
     pub kind: ReplicationKind,
     /// What the replica images are.
     pub format: ReplicaFormat,
+    /// What it may send, if it was told.
+    pub rate: Option<ByteRate>,
     /// Where it stands.
     pub state: JobState,
     /// Which attempt at its copy it is at.

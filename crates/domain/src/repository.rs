@@ -1,6 +1,8 @@
 //! Repositories: where images lie.
 
+use crate::compression::Compression;
 use crate::ids::RepositoryId;
+use crate::limits::CopyCount;
 use crate::time::Timestamp;
 
 /// A directory that holds images and manifests.
@@ -14,8 +16,19 @@ pub struct Repository {
     pub kind: RepositoryKind,
     /// Absolute path on the hub.
     pub path: String,
+    /// What an operator may change at any time.
+    pub settings: RepositorySettings,
     /// When it was added.
     pub created_at: Timestamp,
+}
+
+/// What may be changed of a repository while points lie in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RepositorySettings {
+    /// Copies to it at a time; without a limit, the hub's own one is all there is.
+    pub copies: Option<CopyCount>,
+    /// How points are stored that are made from now on; those that are there stay as they are.
+    pub compression: Compression,
 }
 
 /// What a repository is.

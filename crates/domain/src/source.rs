@@ -1,6 +1,7 @@
 //! Copies as the hub orders them from a VMA, and what it hears back.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::capacity::Capacity;
 use crate::disk::DiskKey;
@@ -152,6 +153,8 @@ pub struct DiskCopyStatus {
     pub method_reason: Option<String>,
     /// How far it is.
     pub bytes: CopyBytes,
+    /// How long sending was held back by limits; it never falls.
+    pub held_back: Duration,
     /// Mark for a later [`CopyMethod::ChangedSince`].
     pub change_id: Option<String>,
     /// Root digest of what the VMA read; set when succeeded.

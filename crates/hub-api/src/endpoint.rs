@@ -31,6 +31,7 @@ pub(crate) enum Method {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -41,6 +42,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
@@ -57,6 +59,10 @@ impl Endpoint {
 
     pub(crate) const fn put(path: &'static str, route: fn() -> Route) -> Self {
         Self { method: Method::Put, path, route, open: false, max_body: MAX_BODY }
+    }
+
+    pub(crate) const fn patch(path: &'static str, route: fn() -> Route) -> Self {
+        Self { method: Method::Patch, path, route, open: false, max_body: MAX_BODY }
     }
 
     pub(crate) const fn delete(path: &'static str, route: fn() -> Route) -> Self {

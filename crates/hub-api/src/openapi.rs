@@ -48,11 +48,13 @@ const BEARER: &str = "bearer";
         access::vma_nodes::add,
         access::vma_nodes::show,
         access::vma_nodes::change,
+        access::vma_limits::adjust,
         access::vma_nodes::remove,
         access::vma_nodes::test,
         access::repositories::list,
         access::repositories::add,
         access::repositories::show,
+        access::repository_settings::adjust,
         access::repositories::remove,
         access::repositories::test,
         inventory::discovery::discover,
@@ -118,8 +120,9 @@ fn build() -> utoipa::openapi::OpenApi {
     add_second_paths(&mut document.paths);
     for (path, item) in &mut document.paths.paths {
         let operations =
-            [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter();
-        for (operation, method) in operations.zip(["get", "post", "put", "delete"]) {
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+                .into_iter();
+        for (operation, method) in operations.zip(["get", "post", "put", "patch", "delete"]) {
             if let Some(operation) = operation {
                 complete(operation, method, path);
             }

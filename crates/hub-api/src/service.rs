@@ -3,7 +3,7 @@
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
-use hub_ports::ErrorClass;
+use hub_ports::{ErrorClass, StoreError};
 
 use crate::endpoint::{BASE, Endpoint, MAX_BODY, by_path, endpoints};
 use crate::problem::Problem;
@@ -48,21 +48,22 @@ impl Api {
         config.service(guarded).default_service(web::to(unknown_path).wrap(from_fn(fence::fence)));
     }
 
-    /// Runs what an earlier hub left waiting; each by itself, under the key by which it can be cancelled.
+    /// Lets what an earlier hub left waiting join the line of copies, each under the key by which it can be cancelled.
     ///
     /// Call it once the VMAs can reach the hub's exports.
-    pub fn take_up(
+    pub async fn take_up(
         &self,
         backups: impl IntoIterator<Item = BackupRunId>,
         replications: impl IntoIterator<Item = ReplicationJobId>,
-    ) {
+    ) -> Result<(), StoreError> {
         let hub = self.state.hub();
         for id in backups {
-            backups::runs::take_up(hub, id);
+            backups::runs::take_up(hub, id).await?;
         }
         for id in replications {
-            jobs::replications::take_up(hub, id);
+            jobs::replications::take_up(hub, id).await?;
         }
+        Ok(())
     }
 
     /// Waits until everything that was begun for a client is finished; nothing new is begun from now on.

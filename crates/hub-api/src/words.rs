@@ -48,6 +48,32 @@ words! {
     AddOutcome = hub_discovery::Change { Added, Updated, Unchanged }
 }
 
+/// How the data of an image is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Compression {
+    None,
+    Zstd,
+}
+
+impl Compression {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl From<domain::compression::Compression> for Compression {
+    fn from(kind: domain::compression::Compression) -> Self {
+        match kind {
+            domain::compression::Compression::None => Self::None,
+            domain::compression::Compression::Zstd(_) => Self::Zstd,
+        }
+    }
+}
+
 /// Why a job ended badly.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Fault {

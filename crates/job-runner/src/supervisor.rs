@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use hub_domain::copy_line::CopyNeeds;
+use hub_domain::limits::CopyCount;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+
+use crate::CopySlots;
 
 /// Spawns, cancels and awaits everything that runs in the background; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -23,6 +27,7 @@ pub struct Supervisor {
 struct Inner {
     tasks: Mutex<Tasks>,
     slots: Semaphore,
+    copies: CopySlots,
     stop: CancellationToken,
     on_ending: Report,
 }
@@ -40,13 +45,15 @@ struct Tasks {
 /// What a supervisor is told at its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many jobs are at work at once; the others wait, in the order of their coming.
+    /// How many jobs other than copies are at work at once; the others wait, in the order of their coming.
     pub concurrent_jobs: usize,
+    /// How many copies are at work at once on the whole hub.
+    pub concurrent_copies: CopyCount,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrent_jobs: 4 }
+        Self { concurrent_jobs: 4, concurrent_copies: CopyCount::DEFAULT }
     }
 }
 
@@ -112,6 +119,7 @@ impl Supervisor {
         let inner = Inner {
             tasks: Mutex::default(),
             slots: Semaphore::new(options.concurrent_jobs.max(1)),
+            copies: CopySlots::new(options.concurrent_copies),
             stop: CancellationToken::new(),
             on_ending: Box::new(on_ending),
         };
@@ -141,6 +149,38 @@ impl Supervisor {
             work(cancel).await;
             drop(slot);
         })
+    }
+
+    /// Runs a copy as soon as every limit that it falls under has room; until then it waits in line, and nothing has
+    /// been done for it: no snapshot and no target is open.
+    ///
+    /// One that is cancelled while it waits gets its turn at once and without a slot, so that it can end its record.
+    pub fn spawn_copy<W, F>(
+        &self,
+        name: &'static str,
+        key: JobKey,
+        needs: CopyNeeds,
+        work: W,
+    ) -> Result<(), NotSpawned>
+    where
+        W: FnOnce(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // The line is joined here and not in the task: tasks begin in no order.
+        let mut place = self.inner.copies.join(key.clone(), needs);
+        self.spawn(name, key, move |cancel| async move {
+            if cancel.run_until_cancelled(place.turn()).await.is_none() {
+                drop(place);
+                return work(cancel).await;
+            }
+            work(cancel).await;
+            drop(place);
+        })
+    }
+
+    /// The line of the copies.
+    pub fn copies(&self) -> &CopySlots {
+        &self.inner.copies
     }
 
     /// Runs a task at once, such as a ticker; it gets a token of its own that a shutdown cancels too.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::inventory::SeenInventory;
+use hub_domain::limits::CopyRates;
 use hub_domain::source::{CopyStatus, OrderedDisk};
 
 use crate::{Classify, ErrorClass};
@@ -108,6 +109,8 @@ pub struct CopyOrder {
     pub credential: Option<Credential>,
     /// The disks, each with a target of its own.
     pub disks: Vec<OrderedDisk>,
+    /// How fast it may send.
+    pub rates: CopyRates,
 }
 
 /// What a VMA may answer instead.

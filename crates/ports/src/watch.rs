@@ -126,7 +126,10 @@ impl<'a> CopyWatch<'a> {
 
     fn heard(&mut self, status: &CopyStatus) {
         self.silent_since = None;
-        let counters = |disk: &DiskCopyStatus| [disk.bytes.done, disk.bytes.read, disk.bytes.sent];
+        // A copy that a limit holds back is alive, however little it sends.
+        let held = |disk: &DiskCopyStatus| u64::try_from(disk.held_back.as_millis()).unwrap_or(0);
+        let counters =
+            |disk: &DiskCopyStatus| [disk.bytes.done, disk.bytes.read, disk.bytes.sent, held(disk)];
         let moved = status.disks.iter().flat_map(counters).fold(0_u64, u64::saturating_add);
         if moved > self.moved {
             self.moved = moved;

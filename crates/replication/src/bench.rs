@@ -58,7 +58,12 @@ impl Bench {
     }
 
     pub(crate) fn request(&self, kind: ReplicationKind) -> StartReplication {
-        StartReplication { vm: VmAddress::Id(self.vm.id), kind, format: ReplicaFormat::Raw }
+        StartReplication {
+            vm: VmAddress::Id(self.vm.id),
+            kind,
+            format: ReplicaFormat::Raw,
+            rate: None,
+        }
     }
 
     pub(crate) async fn start(&self, kind: ReplicationKind) -> anyhow::Result<ReplicationJobId> {

@@ -4,6 +4,7 @@ use hub_domain::attempt::Attempt;
 use hub_domain::disk::VmDisk;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
+use hub_domain::limits::ByteRate;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
@@ -22,6 +23,8 @@ pub struct StartReplication {
     pub kind: ReplicationKind,
     /// What the replicas are.
     pub format: ReplicaFormat,
+    /// What it may send per second; without, as much as the VMA may.
+    pub rate: Option<ByteRate>,
 }
 
 /// A replication that was asked for.
@@ -63,7 +66,10 @@ impl Replication {
         }
         let vm = work.vm(vm.id).await?.ok_or_else(gone)?;
         if let Some(running) = work.unfinished_replications(Some(vm.id)).await?.into_iter().next() {
-            if running.kind == request.kind && running.format == request.format {
+            let same = running.kind == request.kind
+                && running.format == request.format
+                && running.rate == request.rate;
+            if same {
                 return Ok(Started { job: running, is_new: false });
             }
             return Err(StartReplicationError::AlreadyRunning(running.id));
@@ -80,6 +86,7 @@ impl Replication {
             vm: vm.id,
             kind: request.kind,
             format: request.format,
+            rate: request.rate,
             state: JobState::Queued,
             attempt: Attempt::default(),
             disks: present.into_iter().map(replica_disk).collect(),

@@ -122,6 +122,7 @@ fn queued(number: u128, parent: Option<u128>, repository: &Repository) -> Result
         change_id: None,
         method: "full".to_owned(),
         method_reason: None,
+        compression: Default::default(),
         proof: None,
         bytes: CopyBytes::default(),
         stored_bytes: 0,
@@ -142,6 +143,7 @@ fn run_of(job: &BackupJob) -> BackupRun {
         policy: None,
         backup_type: job.backup_type,
         tags: Vec::new(),
+        rate: None,
         created_at: job.created_at,
     }
 }

@@ -74,6 +74,16 @@ impl AccessWrites for Session<Unit> {
             .map_err(taken)
     }
 
+    async fn update_repository(&mut self, repository: &Repository) -> Result<(), StoreError> {
+        let updated = repository::Entity::update_many()
+            .set(repository::ActiveModel::from(repository))
+            .filter(repository::Column::Id.eq(repository.id.to_string()))
+            .exec(self.db())
+            .await
+            .map_err(taken)?;
+        some(updated.rows_affected, "the repository")
+    }
+
     async fn delete_repository(&mut self, id: RepositoryId) -> Result<(), StoreError> {
         let deleted = repository::Entity::delete_by_id(id.to_string()).exec(self.db()).await;
         let deleted = deleted.map_err(|error| in_use(error, "backups lie in this repository"))?;

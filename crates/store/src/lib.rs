@@ -5,6 +5,7 @@ mod backups;
 mod connection;
 mod entity;
 mod job_state;
+mod limit;
 mod replications;
 mod restores;
 mod sea_store;

@@ -287,6 +287,7 @@ impl Copy {
                 sent: done / 2,
                 ..CopyBytes::default()
             },
+            held_back: Duration::ZERO,
             change_id: (finished && self.script.gives_change_id)
                 .then(|| format!("mark-{}-{}", disk.key, self.number)),
             source_root: finished.then(|| format!("root-{}-{}", disk.key, self.number)),

@@ -101,6 +101,7 @@ pub fn vma_node(id: u128, name: &str) -> VmaNode {
         url: format!("http://{name}.example.local:8081"),
         token: SecretString::from("vma-token"),
         source_kind: "folder".to_owned(),
+        limits: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }
 }
@@ -126,6 +127,7 @@ pub fn repository(id: u128, name: &str) -> Repository {
         name: name.to_owned(),
         kind: RepositoryKind::Local,
         path: format!("/srv/{name}"),
+        settings: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }
 }

@@ -13,8 +13,8 @@ use hub_block::{BlockDevice, BlockError, Extent, MemoryDevice};
 use hub_data_mover::{BlockSize, DigestTable};
 use hub_nbd::{Export, ExportHandle, Exports, Server, ServerOptions, ServerSecurity};
 use hub_vma_api::{
-    CopyDisk, CopyMethod, CopyReport, CopyRequest, DiscoverRequest, Inventory, NbdTarget,
-    ParentManifest, Vcenter,
+    CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, DiscoverRequest, Inventory,
+    NbdTarget, ParentManifest, Vcenter,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -246,7 +246,13 @@ pub(crate) fn full_disk(key: &str, capacity: usize, target: NbdTarget) -> CopyDi
 
 /// A request for the VM of a [`MemorySource`].
 pub(crate) fn copying(job_id: &str, disks: Vec<CopyDisk>) -> CopyRequest {
-    CopyRequest { job_id: job_id.to_owned(), vm_id: "vm".to_owned(), credentials: None, disks }
+    CopyRequest {
+        job_id: job_id.to_owned(),
+        vm_id: "vm".to_owned(),
+        credentials: None,
+        disks,
+        rates: CopyRates::default(),
+    }
 }
 
 /// Waits until a condition holds, and says which one did not.

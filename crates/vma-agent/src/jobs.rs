@@ -3,6 +3,7 @@
 mod copying;
 mod fault;
 mod job;
+mod rates;
 mod registry;
 mod request;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 pub use request::InvalidRequest;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tracing::Instrument;
 use crate::hub_pin::HubPin;
 use crate::source::{Source, SourceError};
 use job::Job;
+use rates::Rates;
 use registry::{Known, Registry};
 use request::ValidRequest;
 
@@ -43,6 +46,8 @@ pub struct JobsOptions {
     pub keep_reports: usize,
     /// How long a hub that was lost in the middle of a copy is dialled again.
     pub redial: RedialOptions,
+    /// What all jobs together may send, in bytes of data per second, whatever the hub allows.
+    pub max_bytes_per_second: Option<NonZeroU64>,
     /// Where digest tables lie while a disk is copied: 32 bytes per block that is not zero.
     pub temp_dir: PathBuf,
     /// The hub that disks are sent to.
@@ -58,6 +63,7 @@ impl Default for JobsOptions {
             keep_for: Duration::from_secs(24 * 60 * 60),
             keep_reports: 1000,
             redial: RedialOptions::default(),
+            max_bytes_per_second: None,
             temp_dir: std::env::temp_dir(),
             hub: Arc::default(),
         }
@@ -103,6 +109,7 @@ struct Shared {
     source: Arc<dyn Source>,
     options: JobsOptions,
     registry: Mutex<Registry>,
+    rates: Rates,
 }
 
 impl Jobs {
@@ -111,7 +118,8 @@ impl Jobs {
     /// Call it on the runtime that lives as long as the program: a reader process dies with the thread that made it.
     pub fn new(source: Arc<dyn Source>, options: JobsOptions, stop: CancellationToken) -> Self {
         let registry = Mutex::new(Registry::new(options.keep_for, options.keep_reports));
-        let shared = Arc::new(Shared { source, options, registry });
+        let rates = Rates::new(options.max_bytes_per_second);
+        let shared = Arc::new(Shared { source, options, registry, rates });
         Self { shared, tasks: Mutex::new(JoinSet::new()), runtime: Handle::current(), stop }
     }
 
@@ -129,6 +137,7 @@ impl Jobs {
     pub async fn start(&self, request: CopyRequest) -> Result<CopyReport, StartError> {
         let request = ValidRequest::new(request)?;
         if let Some(job) = self.known(&request)? {
+            self.shared.rates.told(&job, request.rates());
             return Ok(job.report());
         }
         for target in request.targets() {
@@ -153,6 +162,7 @@ impl Jobs {
             registry.insert(job.clone());
             job
         };
+        self.shared.rates.told(&job, request.rates());
         let report = job.report();
         self.spawn(job, request);
         Ok(report)

@@ -20,6 +20,28 @@ pub struct CopyRequest {
     pub credentials: Option<Credentials>,
     /// The disks, each with its own target; at least one, and no two with one key or one target.
     pub disks: Vec<CopyDisk>,
+    /// How fast it may send.
+    #[serde(default, skip_serializing_if = "CopyRates::are_none")]
+    pub rates: CopyRates,
+}
+
+/// Bytes of data per second that may be sent, 65,536 at least; nothing is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRates {
+    /// By this job; the same request again with another rate changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+    /// By all jobs of the VMA together; the one that was told last holds for all of them. The VMA may have a lower
+    /// one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vma: Option<u64>,
+}
+
+impl CopyRates {
+    /// Whether nothing is limited.
+    pub const fn are_none(&self) -> bool {
+        self.job.is_none() && self.vma.is_none()
+    }
 }
 
 /// One disk of a copy.
@@ -177,6 +199,9 @@ pub struct DiskReport {
     /// How often connections to the hub were lost and made again.
     #[serde(default)]
     pub reconnects: u64,
+    /// Milliseconds that sending was held back by limits; while it grows, the copy is alive.
+    #[serde(default)]
+    pub held_back_ms: u64,
     /// Mark for a later [`CopyMethod::ChangedSince`], where the source has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,

@@ -6,8 +6,8 @@ mod inventory;
 mod problem;
 
 pub use copy::{
-    CopyDisk, CopyMethod, CopyReport, CopyRequest, CopyState, DiskReport, Fault, NbdTarget, NbdTls,
-    ParentManifest,
+    CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, CopyState, DiskReport, Fault,
+    NbdTarget, NbdTls, ParentManifest,
 };
 pub use identity::{
     Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, PROOF_CONTEXT,

@@ -1,9 +1,11 @@
 //! Copy orders to the wire, copy reports from it; nothing of a report is believed that is out of bounds.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
+use hub_domain::limits::ByteRate;
 use hub_domain::source::{
     CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress,
 };
@@ -48,6 +50,10 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
         vm_id: order.vm.clone(),
         credentials: order.credential.as_ref().map(credentials_to_wire),
         disks: disks.collect(),
+        rates: wire::CopyRates {
+            job: order.rates.job.map(ByteRate::bytes_per_second),
+            vma: order.rates.vma.map(ByteRate::bytes_per_second),
+        },
     }
 }
 
@@ -107,6 +113,7 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
             again: disk.bytes_sent_again,
             reconnects: disk.reconnects,
         },
+        held_back: Duration::from_millis(disk.held_back_ms.min(MAX_COUNTER)),
         change_id: disk.change_id,
         source_root: disk.source_root,
         fault: disk.error.map(fault),
@@ -160,6 +167,7 @@ mod tests {
             bytes_sent: 512,
             bytes_sent_again: 256,
             reconnects: 1,
+            held_back_ms: 0,
             change_id: Some("mark".to_owned()),
             source_root: Some("ab".repeat(32)),
             error: None,

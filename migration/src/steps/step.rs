@@ -9,7 +9,7 @@ use super::{
     m20251006_210000_add_backup_jobs_disk_id, m20251020_090000_add_disk_ordinals_and_presence,
     m20251027_090000_create_backup_chains, m20251103_090000_add_backup_proofs,
     m20251110_090000_create_replication_job_disks, m20251117_090000_create_restores_and_tokens,
-    m20251123_090000_add_copy_attempts,
+    m20251123_090000_add_copy_attempts, m20251124_090000_add_copy_limits,
 };
 use crate::ddl::Ddl;
 use crate::loss::Risk;
@@ -44,6 +44,7 @@ pub(crate) fn all() -> Vec<Recorded> {
         Box::new(m20251110_090000_create_replication_job_disks::CreateReplicationJobDisks),
         Box::new(m20251117_090000_create_restores_and_tokens::CreateRestoresAndTokens),
         Box::new(m20251123_090000_add_copy_attempts::AddCopyAttempts),
+        Box::new(m20251124_090000_add_copy_limits::AddCopyLimits),
     ];
     steps.into_iter().map(Recorded).collect()
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use anyhow::ensure;
 use hub_testkit::database::DatabaseKind;
 
-use crate::catalogue::{FIRST_ROWS, discovered, with};
+use crate::catalogue::{AFTER_FIRST, FIRST_ROWS, discovered, with};
 
 fn migration(url: Option<&str>, arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_migration"));
@@ -27,14 +27,15 @@ async fn status_up_and_down_tell_what_they_do() -> anyhow::Result<()> {
         let up = migration(None, &["up", "--database-url", catalogue.url()])?;
         ensure!(up.status.success(), "{}", said(&up));
         let status = migration(url, &["status"])?;
-        ensure!(said(&status).lines().count() == 9, "{}", said(&status));
+        let (steps, later) = (said(&status).lines().count(), AFTER_FIRST.to_string());
+        ensure!(steps == usize::try_from(AFTER_FIRST)? + 1, "{}", said(&status));
         ensure!(said(&status).contains("applied  m20251006_200000_make_vm_disks_job_id_nullable"));
         catalogue.run(&[FIRST_ROWS[0], &discovered("vm-a", "disk-2000", 0)]).await?;
-        let refused = migration(url, &["down", "-n", "8"])?;
+        let refused = migration(url, &["down", "-n", &later])?;
         ensure!(refused.status.code() == Some(1));
         ensure!(said(&refused).contains("1 disks without a replication job"), "{}", said(&refused));
         ensure!(said(&refused).contains("--allow-data-loss"), "{}", said(&refused));
-        let down = migration(url, &["down", "-n", "8", "--allow-data-loss"])?;
+        let down = migration(url, &["down", "-n", &later, "--allow-data-loss"])?;
         ensure!(down.status.success(), "{}", said(&down));
         ensure!(said(&down).contains("pending  m20251006_200000"), "{}", said(&down));
         let fresh = migration(url, &["fresh"])?;

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use hub_testkit::database::DatabaseKind;
 
-use crate::catalogue::{Catalogue, FIRST_ROWS, with};
+use crate::catalogue::{AFTER_FIRST, Catalogue, FIRST_ROWS, with};
 use crate::on_each_database;
 
 on_each_database!(two_at_once_both_come_up);
@@ -61,7 +61,7 @@ async fn mariadb_runs_an_interrupted_way_down_again() -> anyhow::Result<()> {
         catalogue.run(FIRST_ROWS).await?;
         hub_migration::up(catalogue.url()).await?;
         catalogue.run(&["UPDATE vm_disks SET job_id = NULL WHERE job_id = 'job-a'"]).await?;
-        hub_migration::down(catalogue.url(), Some(7), false).await?;
+        hub_migration::down(catalogue.url(), Some(AFTER_FIRST - 1), false).await?;
         let first = "SELECT MIN(id) FROM vm_disks";
         let archived = catalogue.count(first).await?;
         let half = "CREATE TABLE vm_disks_archive_m20251006 AS SELECT * FROM vm_disks WHERE job_id IS NULL LIMIT 1";

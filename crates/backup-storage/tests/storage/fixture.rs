@@ -69,6 +69,7 @@ impl Hub {
                 name: "default".to_owned(),
                 kind: RepositoryKind::Local,
                 path: repository_dir.display().to_string(),
+                settings: Default::default(),
                 created_at: Timestamp::UNIX_EPOCH,
             },
             folder,

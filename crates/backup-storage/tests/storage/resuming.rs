@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hub_block::BlockDevice;
+use hub_domain::compression::{Compression, ZstdLevel};
 use hub_domain::source::PreparedTarget;
 use hub_ports::{BackupStorage, PrepareImage};
 use tokio::time::{Instant, sleep};
 
-use super::fixture::{DISK, Hub, VM, dial, image_path, judge, pattern, push, seal};
+use super::fixture::{DISK, Hub, VM, dial, image_path, judge, pattern, push, qemu_img, run, seal};
 
 /// Sixteen clusters and an odd end.
 const SIZE: usize = 16 * 65_536 + 1_536;
@@ -72,7 +73,8 @@ async fn an_attempt_takes_up_what_the_one_before_has_brought_and_nothing_of_its_
 
 /// A directory as a killed process leaves it, with another hub over it.
 async fn killed(hub: &Hub) -> Result<Hub> {
-    let next = Hub::with_checkpoints(OFTEN).await?;
+    let mut next = Hub::with_checkpoints(OFTEN).await?;
+    next.repository.settings = hub.repository.settings;
     copy_tree(Path::new(&hub.repository.path), Path::new(&next.repository.path))?;
     Ok(next)
 }
@@ -146,6 +148,46 @@ async fn a_full_goes_on_from_its_journal_after_the_hub_was_killed() -> Result<()
     let target = last.storage.prepare_image(&again(&last)?).await?;
     assert_eq!(target.kept_bytes, Some(8 * 65_536));
     complete(&last, target, &now).await
+}
+
+/// A disk whose clusters 2 to 5 do not shrink, while all others do.
+fn half_noise() -> Vec<u8> {
+    let mut disk = pattern(SIZE, 1);
+    blake3::Hasher::new().finalize_xof().fill(&mut disk[2 * 65_536..6 * 65_536]);
+    disk
+}
+
+/// Only plain clusters are told by the journal; the setting may change in between, since no header is written yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_compressed_full_the_plain_clusters_are_kept_and_the_others_come_again() -> Result<()>
+{
+    let disk = half_noise();
+    let zstd = Compression::Zstd(ZstdLevel::default());
+    for (before, after, compressed) in
+        [(zstd, zstd, 13), (zstd, Compression::None, 0), (Compression::None, zstd, 7)]
+    {
+        let mut hub = Hub::with_checkpoints(OFTEN).await?;
+        hub.repository.settings.compression = before;
+        let target = hub.storage.prepare_image(&hub.order(1, SIZE, None)?).await?;
+        send(&disk, &target, 6..12).await?;
+        send(&disk, &target, 2..6).await?;
+        let kept = if before == zstd { 4 } else { 10 };
+        told_of(&hub, kept).await?;
+        let mut next = killed(&hub).await?;
+        assert_eq!(told(&journal(&next))?, kept, "from {before:?}");
+        next.repository.settings.compression = after;
+        let target = next.storage.prepare_image(&again(&next)?).await?;
+        assert_eq!(target.kept_bytes, Some(kept * 65_536));
+        complete(&next, target, &disk).await?;
+        if qemu_img()? {
+            let image = next.file(&image_path(1)).display().to_string();
+            let report = run("qemu-img", &["check", "-f", "qcow2", "--output=json", &image])?;
+            let expected = format!("\"compressed-clusters\": {compressed}");
+            let plain = compressed == 0 && !report.contains("compressed-clusters");
+            assert!(plain || report.contains(&expected), "{before:?}, then {after:?}: {report}");
+        }
+    }
+    Ok(())
 }
 
 /// Whatever is lost or garbled of what was left: the result is the disk, or the image began anew and is the disk.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hub_domain::backup::BackupType;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
+use hub_domain::limits::ByteRate;
 use hub_domain::source::CopyMethod;
 use hub_ports::Store;
 use hub_testkit::{Break, CopyScript, Fault as StorageFault};
@@ -164,6 +165,22 @@ async fn a_vma_that_was_restarted_is_ordered_again_by_digest_and_all_disks_toget
         assert!(reason.ends_with("were sent after that"), "{reason}");
     }
     bench.assert_nothing_left().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_attempt_is_told_the_limit_that_holds_by_then() {
+    let bench = Bench::new().await.unwrap();
+    bench.vma.script(CopyScript { steps: 10, forgets_at: Some(3), ..CopyScript::default() });
+    let lowered = ByteRate::new(1 << 20).ok();
+    let lower = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bench.limit_vma(lowered).await.unwrap();
+        bench.vma.script(CopyScript::default());
+    };
+    let (status, ()) = tokio::join!(bench.back_up(FULL), lower);
+    assert_eq!(status.unwrap(), JobStatus::Succeeded);
+    let rates: Vec<_> = bench.vma.orders().iter().map(|order| order.rates.vma).collect();
+    assert_eq!(rates, [None, lowered]);
 }
 
 /// Trap D6: a disk that was copied before the loss is of the older instant, and is not sealed.

@@ -68,6 +68,7 @@ fn point(number: u32, parent: Option<u32>) -> BackupJob {
         change_id: Some(format!("mark-{number}")),
         method: "full".to_owned(),
         method_reason: None,
+        compression: Default::default(),
         proof: None,
         bytes: CopyBytes::default(),
         stored_bytes: 10,

@@ -4,8 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use actix_web::web;
 use chrono::{DateTime, Utc};
+use hub_domain::compression::ZstdLevel;
 use hub_domain::ids::RepositoryId;
-use hub_domain::repository::Repository;
+use hub_domain::limits::CopyCount;
+use hub_domain::repository::{Repository, RepositorySettings};
 use hub_domain::text::{self, MAX_PATH};
 use hub_ports::{Catalogue, ErrorClass, RepositoryProbe};
 use serde::{Deserialize, Serialize};
@@ -13,10 +15,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::credentials::required;
+use super::setting::{Whole, compression, copies};
 use crate::answer::{Answer, Response, State, bytes, created, gone, id};
 use crate::page::{Page, PageQuery};
 use crate::problem::Problem;
-use crate::words::RepositoryKind;
+use crate::words::{Compression, RepositoryKind};
 
 /// A repository.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +30,12 @@ pub(crate) struct RepositoryView {
     kind: RepositoryKind,
     /// Absolute, on the hub.
     path: String,
+    /// Copies to it at a time; null where only the hub's own limit holds.
+    max_concurrent_copies: Option<u32>,
+    /// How points are stored that are made from now on.
+    compression: Compression,
+    /// How hard it tries; null where nothing is compressed.
+    compression_level: Option<u8>,
     created_at: DateTime<Utc>,
     /// Bytes free for the hub, where it was tried just now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +55,15 @@ pub(crate) struct NewRepository {
     kind: RepositoryKind,
     /// An absolute path on the hub; the directory is made when it is not there.
     path: String,
+    /// Copies to it at a time; without limit unless given.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_concurrent_copies: Option<Whole>,
+    #[serde(default = "none")]
+    #[schema(default = "none")]
+    compression: Compression,
+    /// How hard `zstd` tries.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 19, default = 3)]
+    compression_level: Option<Whole>,
 }
 
 /// The repository works.
@@ -79,6 +97,10 @@ pub(crate) async fn add(state: State, new: web::Json<NewRepository>) -> Response
             name: required("name", &new.name)?,
             kind: new.kind.into(),
             path: absolute(&new.path)?,
+            settings: RepositorySettings {
+                copies: copies(new.max_concurrent_copies)?,
+                compression: compression(new.compression, new.compression_level)?,
+            },
             created_at: hub.clock.now(),
         };
         let probe = hub.storage.probe(&repository).await?;
@@ -135,7 +157,7 @@ pub(crate) async fn test(state: State, of: web::Path<String>) -> Answer<Reposito
     tried.await.map(web::Json)
 }
 
-async fn find(
+pub(super) async fn find(
     catalogue: &mut (impl Catalogue + ?Sized),
     text: &str,
 ) -> Result<Repository, Problem> {
@@ -144,16 +166,23 @@ async fn find(
     repository.ok_or_else(|| Problem::not_found(CODE, "repository", text))
 }
 
-fn view(repository: &Repository, probe: Option<RepositoryProbe>) -> RepositoryView {
+pub(super) fn view(repository: &Repository, probe: Option<RepositoryProbe>) -> RepositoryView {
     RepositoryView {
         id: repository.id.as_uuid(),
         name: repository.name.clone(),
         kind: repository.kind.into(),
         path: repository.path.clone(),
+        max_concurrent_copies: repository.settings.copies.map(CopyCount::get),
+        compression: repository.settings.compression.into(),
+        compression_level: repository.settings.compression.level().map(ZstdLevel::get),
         created_at: repository.created_at,
         free_bytes: probe.map(|it| bytes(it.free_bytes)),
         total_bytes: probe.map(|it| bytes(it.total_bytes)),
     }
+}
+
+fn none() -> Compression {
+    Compression::None
 }
 
 fn local() -> RepositoryKind {

@@ -5,6 +5,7 @@ use actix_web::web;
 use chrono::{DateTime, Utc};
 use hub_domain::access::VmaNode;
 use hub_domain::ids::VmaNodeId;
+use hub_domain::limits::{CopyCount, VmaLimits};
 use hub_ports::{Catalogue, NodeIdentity};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::credentials::required;
-use crate::answer::{Answer, Response, State, created, gone, id};
+use super::setting::{Whole, copies, rate};
+use crate::answer::{Answer, Response, State, bytes, created, gone, id};
 use crate::page::{Page, PageQuery};
 use crate::problem::Problem;
 
@@ -25,6 +27,10 @@ pub(crate) struct VmaNodeView {
     url: String,
     /// `folder` or `vsphere`.
     source_kind: String,
+    /// Copies from it at a time; null where only the hub's own limit holds.
+    max_concurrent_copies: Option<u32>,
+    /// What all its copies together may send, in bytes per second; null is without limit.
+    max_bytes_per_second: Option<i64>,
     /// What it runs, where it was asked just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
@@ -41,6 +47,12 @@ pub(crate) struct NewVmaNode {
     url: String,
     /// The token that it printed; stored encrypted and never answered.
     token: String,
+    /// Copies from it at a time; without limit unless given.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_concurrent_copies: Option<Whole>,
+    /// What all its copies together may send, in bytes per second; without limit unless given.
+    #[schema(value_type = Option<u64>, minimum = 65536)]
+    max_bytes_per_second: Option<Whole>,
 }
 
 /// A VMA as it shall be.
@@ -85,6 +97,10 @@ pub(crate) async fn add(state: State, new: web::Json<NewVmaNode>) -> Response {
             url: base_url(&new.url)?,
             token: token(&new.token)?,
             source_kind: String::new(),
+            limits: VmaLimits {
+                copies: copies(new.max_concurrent_copies)?,
+                rate: rate(new.max_bytes_per_second)?,
+            },
             created_at: hub.clock.now(),
         };
         let identity = hub.source.introduce(&node).await?;
@@ -108,7 +124,7 @@ pub(crate) async fn show(state: State, of: web::Path<String>) -> Answer<VmaNodeV
     found.await.map(web::Json)
 }
 
-/// Changes a VMA; it has to prove itself again.
+/// Changes a VMA; it has to prove itself again, and its limits stay as they are.
 #[utoipa::path(put, path = "/api/v1/vma-nodes/{id}", tag = "vma-nodes",
     params(("id" = Uuid, Path)), request_body = ChangedVmaNode,
     responses((status = 200, body = VmaNodeView)))]
@@ -165,17 +181,22 @@ pub(super) fn not_found(text: &str) -> Problem {
     Problem::not_found("vma/not-found", "VMA", text)
 }
 
-async fn find(catalogue: &mut (impl Catalogue + ?Sized), text: &str) -> Result<VmaNode, Problem> {
+pub(super) async fn find(
+    catalogue: &mut (impl Catalogue + ?Sized),
+    text: &str,
+) -> Result<VmaNode, Problem> {
     let node = catalogue.vma_node(id(text, "vma/not-found", "VMA")?).await?;
     node.ok_or_else(|| not_found(text))
 }
 
-fn view(node: &VmaNode, version: Option<String>) -> VmaNodeView {
+pub(super) fn view(node: &VmaNode, version: Option<String>) -> VmaNodeView {
     VmaNodeView {
         id: node.id.as_uuid(),
         name: node.name.clone(),
         url: node.url.clone(),
         source_kind: node.source_kind.clone(),
+        max_concurrent_copies: node.limits.copies.map(CopyCount::get),
+        max_bytes_per_second: node.limits.rate.map(|it| bytes(it.bytes_per_second())),
         version,
         created_at: node.created_at,
     }

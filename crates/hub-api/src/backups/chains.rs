@@ -74,7 +74,7 @@ pub(crate) async fn of_disk(state: State, query: web::Query<ChainQuery>) -> Answ
                 latest_backup_id: chain.latest.as_uuid(),
                 count: chain.count,
                 stored_bytes: bytes(chain.stored_bytes),
-                points: points.into_iter().map(BackupView::of).collect(),
+                points: points.into_iter().map(BackupView::of_point).collect(),
             });
         }
         Ok(DiskChains { vm_context_id: vm.as_uuid(), disk_id: ordinal, chains })
@@ -101,7 +101,7 @@ pub(crate) async fn of_point(state: State, of: web::Path<String>) -> Answer<Poin
             let detail = format!("the chain of backup {} is incomplete in the catalogue", point.id);
             Problem::new(ErrorClass::Conflict, "backup/chain-incomplete", detail)
         })?;
-        Ok(PointChain { points: points.into_iter().map(BackupView::of).collect() })
+        Ok(PointChain { points: points.into_iter().map(BackupView::of_point).collect() })
     });
     found.await.map(web::Json)
 }

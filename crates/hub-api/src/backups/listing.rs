@@ -1,6 +1,7 @@
 //! Lists of backups, and sums over them.
 
 use actix_web::web;
+use hub_domain::backup::BackupJob;
 use hub_domain::ids::{BackupJobId, RepositoryId};
 use hub_domain::selector::DiskSelector;
 use hub_domain::vm::VmAddress;
@@ -15,6 +16,7 @@ use super::view::BackupView;
 use crate::answer::{Answer, State, bytes};
 use crate::page::Page;
 use crate::problem::Problem;
+use crate::waiting::Line;
 
 /// Sums over all backups.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,7 +44,9 @@ pub(crate) async fn list(state: State, query: web::Query<BackupQuery>) -> Answer
         let filter = filter(view.as_mut(), &query).await?;
         let after = query.after.map(BackupJobId::from_uuid);
         let jobs = view.backups_page(&filter, after, query.limit.with_one_more()).await?;
-        Ok(Page::of(jobs, query.limit, |job| job.id.to_string(), |job| BackupView::of(&job)))
+        let line = Line::of(&hub);
+        let item = |job: BackupJob| BackupView::of(&job, &line);
+        Ok(Page::of(jobs, query.limit, |job| job.id.to_string(), item))
     });
     listed.await.map(web::Json)
 }

@@ -7,6 +7,7 @@ use hub_ports::Catalogue;
 use super::view::BackupView;
 use crate::answer::{Answer, Response, State, gone, id};
 use crate::problem::Problem;
+use crate::waiting::Line;
 
 const NOT_FOUND: &str = "backup/not-found";
 
@@ -15,7 +16,8 @@ const NOT_FOUND: &str = "backup/not-found";
     params(("id" = Uuid, Path)), responses((status = 200, body = BackupView)))]
 pub(crate) async fn show(state: State, of: web::Path<String>) -> Answer<BackupView> {
     let found = state.ask(|hub| async move {
-        Ok(BackupView::of(&find(hub.store.view().await?.as_mut(), &of).await?))
+        let job = find(hub.store.view().await?.as_mut(), &of).await?;
+        Ok(BackupView::of(&job, &Line::of(&hub)))
     });
     found.await.map(web::Json)
 }

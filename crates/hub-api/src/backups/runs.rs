@@ -6,22 +6,25 @@ use hub_domain::ids::{BackupRunId, PolicyId};
 use hub_domain::selector::DiskSelector;
 use hub_domain::text;
 use hub_job_runner::JobKey;
+use hub_ports::StoreError;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::addressing::DiskId;
 use super::view::RunView;
+use crate::access::setting::{Whole, rate};
 use crate::answer::{Answer, Response, State, accepted, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
-use crate::jobs::launch::launch;
+use crate::jobs::launch::{copy_needs, launch_copy};
 use crate::problem::Problem;
 use crate::state::Hub;
+use crate::waiting::Line;
 use crate::words::BackupType;
 
 /// What these jobs are called by the supervisor.
-const KIND: &str = "backup";
+pub(super) const KIND: &str = "backup";
 
 const NOT_FOUND: &str = "backup/run-not-found";
 
@@ -45,6 +48,9 @@ pub(crate) struct NewBackup {
     /// Words of your own.
     #[serde(default)]
     tags: Vec<String>,
+    /// What it may send at most; without, as much as its VMA may.
+    #[schema(value_type = Option<u64>, minimum = 65536)]
+    max_bytes_per_second: Option<Whole>,
 }
 
 /// Backs up a VM: all asked disks at one instant; the same request while it runs answers that run.
@@ -52,31 +58,31 @@ pub(crate) struct NewBackup {
     responses((status = 202, body = RunView)))]
 pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
     let request = request(new.into_inner())?;
-    let started =
-        state.carry_out(|hub| async move {
-            let started = hub.backup.start(&request).await?;
-            let (engine, id) = (hub.backup.clone(), started.run.id);
-            launch(&hub.supervisor, KIND, id, move |cancel| async move {
-                engine.run(id, cancel).await
-            })?;
-            Ok(RunView::of(started.run, &started.jobs))
-        });
+    let started = state.carry_out(|hub| async move {
+        let started = hub.backup.start(&request).await?;
+        let (engine, id) = (hub.backup.clone(), started.run.id);
+        let (vm, to) = (started.run.vm, Some(started.run.repository));
+        let needs = copy_needs(&hub, vm, to).await?;
+        launch_copy(&hub.supervisor, KIND, id, needs, move |cancel| async move {
+            engine.run(id, cancel).await
+        })?;
+        Ok(RunView::of(started.run, &started.jobs, &Line::of(&hub)))
+    });
     started.await.map(|run| accepted(&location(run.run_id), &run))
 }
 
-/// Runs a stored run; a hub that is being stopped leaves it to the next one.
-pub(crate) fn take_up(hub: &Hub, id: BackupRunId) {
+/// Lets a stored run join the line; a hub that is being stopped leaves it to the next one.
+pub(crate) async fn take_up(hub: &Hub, id: BackupRunId) -> Result<(), StoreError> {
+    let mut view = hub.store.view().await?;
+    let Some(run) = view.backup_run(id).await? else { return Ok(()) };
+    let copies = hub.supervisor.copies();
+    let needs = copies.needs_of(view.as_mut(), run.vm, Some(run.repository)).await?;
     let engine = hub.backup.clone();
-    let launched =
-        launch(
-            &hub.supervisor,
-            KIND,
-            id,
-            move |cancel| async move { engine.run(id, cancel).await },
-        );
-    if launched.is_err() {
+    let work = move |cancel| async move { engine.run(id, cancel).await };
+    if launch_copy(&hub.supervisor, KIND, id, needs, work).is_err() {
         tracing::info!(run.id = %id, "a backup run waits for the next start of the hub");
     }
+    Ok(())
 }
 
 /// One run with its backups.
@@ -119,7 +125,7 @@ async fn find(hub: &Hub, text: &str) -> Result<RunView, Problem> {
     let found = view.backup_run(run).await?;
     let found = found.ok_or_else(|| Problem::not_found(NOT_FOUND, "backup run", text))?;
     let jobs = view.backups_of_run(run).await?;
-    Ok(RunView::of(found, &jobs))
+    Ok(RunView::of(found, &jobs, &Line::of(hub)))
 }
 
 fn location(id: Uuid) -> String {
@@ -139,6 +145,7 @@ fn request(new: NewBackup) -> Result<StartBackup, Problem> {
         backup_type: new.backup_type.into(),
         repository: id(&new.repository_id, "repository/not-found", "repository")?,
         policy: new.policy_id.map(PolicyId::from_uuid),
+        rate: rate(new.max_bytes_per_second)?,
         tags: new.tags.iter().map(tag).collect::<Result<_, _>>()?,
     })
 }

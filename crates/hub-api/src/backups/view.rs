@@ -2,15 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use hub_domain::backup::{BackupJob, BackupRun, Proof, run_status};
+use hub_domain::ids::BackupRunId;
 use hub_domain::job::JobStatus as Status;
 use hub_domain::source::CopyBytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::runs::KIND;
 use crate::answer::{bytes, percent};
 use crate::events::Followed;
-use crate::words::{BackupType, Fault, JobStatus};
+use crate::waiting::{Line, WaitingView};
+use crate::words::{BackupType, Compression, Fault, JobStatus};
 
 /// One protection of one VM at one instant: one backup per disk.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,8 +27,12 @@ pub(crate) struct RunView {
     /// What was asked for; each backup says what it became.
     backup_type: BackupType,
     tags: Vec<String>,
+    /// What it may send, if it was told.
+    max_bytes_per_second: Option<i64>,
     /// Folded over the backups: succeeded only when all have.
     status: JobStatus,
+    /// What it waits for, while it is queued behind others.
+    waiting: Option<WaitingView>,
     created_at: DateTime<Utc>,
     bytes: BytesView,
     /// By ordinal.
@@ -50,6 +57,8 @@ pub(crate) struct BackupView {
     policy_id: Option<Uuid>,
     backup_type: BackupType,
     status: JobStatus,
+    /// What it waits for, while it is queued behind others.
+    waiting: Option<WaitingView>,
     /// The image, relative to its repository; null until it is prepared.
     repository_path: Option<String>,
     /// The point it stands on.
@@ -60,6 +69,8 @@ pub(crate) struct BackupView {
     method: String,
     /// Why so, where it is not what was asked for.
     method_reason: Option<String>,
+    /// How the image is stored.
+    compression: Compression,
     /// The disk's capacity at that instant.
     capacity_bytes: i64,
     bytes: BytesView,
@@ -108,8 +119,10 @@ pub(crate) struct ProofView {
 }
 
 impl RunView {
-    pub(crate) fn of(run: BackupRun, jobs: &[BackupJob]) -> Self {
+    pub(crate) fn of(run: BackupRun, jobs: &[BackupJob], line: &Line) -> Self {
+        let status = run_status(jobs);
         Self {
+            waiting: waiting(line, run.id, status),
             run_id: run.id.as_uuid(),
             vm_context_id: run.vm.as_uuid(),
             vm_name: run.vm_name,
@@ -117,10 +130,11 @@ impl RunView {
             policy_id: run.policy.map(|it| it.as_uuid()),
             backup_type: run.backup_type.into(),
             tags: run.tags,
-            status: run_status(jobs).into(),
+            max_bytes_per_second: run.rate.map(|it| bytes(it.bytes_per_second())),
+            status: status.into(),
             created_at: run.created_at,
             bytes: BytesView::sum(jobs.iter().map(|job| job.bytes)),
-            backups: jobs.iter().map(BackupView::of).collect(),
+            backups: jobs.iter().map(|job| BackupView::of(job, line)).collect(),
         }
     }
 }
@@ -132,7 +146,12 @@ impl Followed for RunView {
 }
 
 impl BackupView {
-    pub(crate) fn of(job: &BackupJob) -> Self {
+    /// A completed one, which waits for nothing.
+    pub(crate) fn of_point(job: &BackupJob) -> Self {
+        Self::of(job, &Line::default())
+    }
+
+    pub(crate) fn of(job: &BackupJob, line: &Line) -> Self {
         let succeeded = job.state.status() == Status::Succeeded;
         Self {
             backup_id: job.id.as_uuid(),
@@ -146,11 +165,13 @@ impl BackupView {
             policy_id: job.policy.map(|it| it.as_uuid()),
             backup_type: job.backup_type.into(),
             status: job.state.status().into(),
+            waiting: waiting(line, job.run, job.state.status()),
             repository_path: job.path.clone(),
             parent_backup_id: job.parent.map(|it| it.as_uuid()),
             change_id: job.change_id.clone(),
             method: job.method.clone(),
             method_reason: job.method_reason.clone(),
+            compression: job.compression.into(),
             capacity_bytes: bytes(job.capacity.bytes()),
             bytes: BytesView::of(job.bytes),
             progress_percent: percent(job.bytes.done, job.bytes.total, succeeded),
@@ -164,6 +185,11 @@ impl BackupView {
             finished_at: job.state.finished_at(),
         }
     }
+}
+
+/// The jobs of a run wait as one, and only while they are queued.
+fn waiting(line: &Line, run: BackupRunId, status: Status) -> Option<WaitingView> {
+    if status == Status::Queued { line.waiting(KIND, run) } else { None }
 }
 
 impl BytesView {

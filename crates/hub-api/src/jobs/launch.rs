@@ -3,10 +3,15 @@
 use std::fmt::Display;
 use std::future::Future;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hub_domain::copy_line::CopyNeeds;
+use hub_domain::ids::{RepositoryId, VmContextId};
 use hub_job_runner::{JobKey, NotSpawned, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
+use crate::state::Hub;
 
 /// Runs a stored job in the background; one that is at work already stays as it is.
 ///
@@ -24,16 +29,63 @@ where
     E: std::error::Error + Send + 'static,
 {
     let key = JobKey::new(kind, id);
-    let named = key.clone();
-    let spawned = supervisor.spawn_job(kind, key, |cancel| async move {
-        if let Err(error) = work(cancel).await {
-            let error: &(dyn std::error::Error + 'static) = &error;
-            tracing::error!(
-                job.key = %named, error,
-                "a job could not store how it ended; the next start of the hub does"
-            );
+    answered(supervisor.spawn_job(kind, key.clone(), told(key, work)))
+}
+
+/// The same for a copy, which waits in line for its VMA, its repository and the hub.
+pub(crate) fn launch_copy<W, F, T, E>(
+    supervisor: &Supervisor,
+    kind: &'static str,
+    id: impl Display,
+    needs: CopyNeeds,
+    work: W,
+) -> Result<(), Problem>
+where
+    W: FnOnce(CancellationToken) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let key = JobKey::new(kind, id);
+    answered(supervisor.spawn_copy(kind, key.clone(), needs, told(key, work)))
+}
+
+/// What a copy of a VM has to wait for.
+pub(crate) async fn copy_needs(
+    hub: &Hub,
+    vm: VmContextId,
+    to: Option<RepositoryId>,
+) -> Result<CopyNeeds, Problem> {
+    let mut view = hub.store.view().await?;
+    Ok(hub.supervisor.copies().needs_of(view.as_mut(), vm, to).await?)
+}
+
+/// The work, telling the log when it could not store how it ended.
+fn told<W, F, T, E>(
+    key: JobKey,
+    work: W,
+) -> impl FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + 'static
+where
+    W: FnOnce(CancellationToken) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    move |cancel| {
+        async move {
+            if let Err(error) = work(cancel).await {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::error!(
+                    job.key = %key, error,
+                    "a job could not store how it ended; the next start of the hub does"
+                );
+            }
         }
-    });
+        .boxed()
+    }
+}
+
+fn answered(spawned: Result<(), NotSpawned>) -> Result<(), Problem> {
     match spawned {
         Ok(()) | Err(NotSpawned::Known) => Ok(()),
         Err(NotSpawned::Stopping) => Err(Problem::stopping()),

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::answer::percent;
+use super::replications::KIND;
+use crate::answer::{bytes, percent};
 use crate::backups::view::BytesView;
 use crate::events::Followed;
 use crate::page::{Limit, limit};
+use crate::waiting::{Line, WaitingView};
 use crate::words::{Fault, JobStatus, ReplicaFormat, ReplicationType};
 
 /// Which replications.
@@ -37,7 +39,11 @@ pub(crate) struct ReplicationView {
     vm_name: String,
     replication_type: ReplicationType,
     format: ReplicaFormat,
+    /// What it may send, if it was told.
+    max_bytes_per_second: Option<i64>,
     status: JobStatus,
+    /// What it waits for, while it is queued behind others.
+    waiting: Option<WaitingView>,
     progress_percent: u8,
     /// Folded over the disks.
     bytes: BytesView,
@@ -75,7 +81,8 @@ pub(crate) struct ReplicaDiskView {
 }
 
 impl ReplicationView {
-    pub(crate) fn of(job: &ReplicationJob, vm_name: String) -> Self {
+    pub(crate) fn of(job: &ReplicationJob, vm_name: String, line: &Line) -> Self {
+        let is_queued = job.state.status() == Status::Queued;
         let counters = job.bytes();
         let succeeded = job.state.status() == Status::Succeeded;
         Self {
@@ -84,7 +91,9 @@ impl ReplicationView {
             vm_name,
             replication_type: job.kind.into(),
             format: job.format.into(),
+            max_bytes_per_second: job.rate.map(|it| bytes(it.bytes_per_second())),
             status: job.state.status().into(),
+            waiting: is_queued.then(|| line.waiting(KIND, job.id)).flatten(),
             progress_percent: percent(counters.done, counters.total, succeeded),
             bytes: BytesView::of(counters),
             disks: job.disks.iter().map(ReplicaDiskView::of).collect(),

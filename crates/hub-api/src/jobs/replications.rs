@@ -7,25 +7,27 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::replication::ReplicationJob;
 use hub_domain::vm::VmAddress;
 use hub_job_runner::JobKey;
-use hub_ports::Catalogue;
 use hub_ports::store::find_vm;
+use hub_ports::{Catalogue, StoreError};
 use hub_replication::StartReplication;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::launch::launch;
+use super::launch::{copy_needs, launch_copy};
 use super::replication_view::{ReplicationQuery, ReplicationView};
+use crate::access::setting::{Whole, rate};
 use crate::answer::{Answer, Response, State, accepted, gone, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::state::Hub;
+use crate::waiting::Line;
 use crate::words::{ReplicaFormat, ReplicationType};
 
 /// What these jobs are called by the supervisor.
-const KIND: &str = "replication";
+pub(super) const KIND: &str = "replication";
 
 const NOT_FOUND: &str = "replication/not-found";
 
@@ -43,6 +45,9 @@ pub(crate) struct NewReplication {
     #[serde(default = "raw")]
     #[schema(default = "raw")]
     format: ReplicaFormat,
+    /// What it may send at most; without, as much as its VMA may.
+    #[schema(value_type = Option<u64>, minimum = 65536)]
+    max_bytes_per_second: Option<Whole>,
 }
 
 /// Replicates a VM; the same request while it runs answers that job.
@@ -53,32 +58,31 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
         vm: address(new.vm_name.as_deref(), new.vm_context_id.as_deref())?,
         kind: new.replication_type.into(),
         format: new.format.into(),
+        rate: rate(new.max_bytes_per_second)?,
     };
-    let started =
-        state.carry_out(|hub| async move {
-            let job = hub.replication.start(&request).await?.job;
-            let (engine, id) = (hub.replication.clone(), job.id);
-            launch(&hub.supervisor, KIND, id, move |cancel| async move {
-                engine.run(id, cancel).await
-            })?;
-            named(hub.store.view().await?.as_mut(), &job).await
-        });
+    let started = state.carry_out(|hub| async move {
+        let job = hub.replication.start(&request).await?.job;
+        let (engine, id) = (hub.replication.clone(), job.id);
+        let needs = copy_needs(&hub, job.vm, None).await?;
+        launch_copy(&hub.supervisor, KIND, id, needs, move |cancel| async move {
+            engine.run(id, cancel).await
+        })?;
+        named(&hub, hub.store.view().await?.as_mut(), &job).await
+    });
     started.await.map(|job| accepted(&location(job.id), &job))
 }
 
-/// Runs a stored job; a hub that is being stopped leaves it to the next one.
-pub(crate) fn take_up(hub: &Hub, id: ReplicationJobId) {
+/// Lets a stored job join the line; a hub that is being stopped leaves it to the next one.
+pub(crate) async fn take_up(hub: &Hub, id: ReplicationJobId) -> Result<(), StoreError> {
+    let mut view = hub.store.view().await?;
+    let Some(job) = view.replication(id).await? else { return Ok(()) };
+    let needs = hub.supervisor.copies().needs_of(view.as_mut(), job.vm, None).await?;
     let engine = hub.replication.clone();
-    let launched =
-        launch(
-            &hub.supervisor,
-            KIND,
-            id,
-            move |cancel| async move { engine.run(id, cancel).await },
-        );
-    if launched.is_err() {
+    let work = move |cancel| async move { engine.run(id, cancel).await };
+    if launch_copy(&hub.supervisor, KIND, id, needs, work).is_err() {
         tracing::info!(job.id = %id, "a replication waits for the next start of the hub");
     }
+    Ok(())
 }
 
 /// Replications by id.
@@ -103,9 +107,10 @@ pub(crate) async fn list(
                 entry.insert(vm_name(view.as_mut(), job.vm).await?);
             }
         }
+        let line = Line::of(&hub);
         let item = |job: ReplicationJob| {
             let name = names.get(&job.vm).cloned().unwrap_or_default();
-            ReplicationView::of(&job, name)
+            ReplicationView::of(&job, name, &line)
         };
         Ok(Page::of(jobs, query.limit, |job| job.id.to_string(), item))
     });
@@ -161,14 +166,15 @@ async fn find(hub: &Hub, text: &str) -> Result<ReplicationView, Problem> {
     let mut view = hub.store.view().await?;
     let job = view.replication(id(text, NOT_FOUND, "replication")?).await?;
     let job = job.ok_or_else(|| Problem::not_found(NOT_FOUND, "replication", text))?;
-    named(view.as_mut(), &job).await
+    named(hub, view.as_mut(), &job).await
 }
 
 async fn named(
+    hub: &Hub,
     catalogue: &mut dyn Catalogue,
     job: &ReplicationJob,
 ) -> Result<ReplicationView, Problem> {
-    Ok(ReplicationView::of(job, vm_name(catalogue, job.vm).await?))
+    Ok(ReplicationView::of(job, vm_name(catalogue, job.vm).await?, &Line::of(hub)))
 }
 
 /// A replication goes with its VM, so the name is there unless both have just gone.

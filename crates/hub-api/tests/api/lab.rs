@@ -146,6 +146,10 @@ impl Lab {
         self.send(Method::PUT, path, Some(body), Some(&self.token)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Result<Reply> {
+        self.send(Method::PATCH, path, Some(body), Some(&self.token)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<Reply> {
         self.send(Method::DELETE, path, None, Some(&self.token)).await
     }

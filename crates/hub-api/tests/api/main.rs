@@ -6,3 +6,4 @@ mod edges;
 mod inventory;
 mod jobs;
 mod lab;
+mod limits;

@@ -6,6 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 
+fn one_job() -> Options {
+    Options { concurrent_jobs: 1, ..Options::default() }
+}
+
 fn key(id: u32) -> JobKey {
     JobKey::new("test", id)
 }
@@ -38,7 +42,7 @@ async fn p8_of_two_tasks_with_one_key_only_the_first_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_jobs_are_at_work_than_there_are_slots() {
-    let supervisor = Supervisor::new(Options { concurrent_jobs: 2 });
+    let supervisor = Supervisor::new(Options { concurrent_jobs: 2, ..Options::default() });
     let (begun, mut beginnings) = mpsc::unbounded_channel();
     for id in 1..=3 {
         supervisor.spawn_job("wait", key(id), waiting(begun.clone(), id)).unwrap();
@@ -53,7 +57,7 @@ async fn no_more_jobs_are_at_work_than_there_are_slots() {
 
 #[tokio::test(start_paused = true)]
 async fn p9_a_waiting_job_that_is_cancelled_gets_its_turn_to_end_its_record() {
-    let supervisor = Supervisor::new(Options { concurrent_jobs: 1 });
+    let supervisor = Supervisor::new(one_job());
     let (begun, mut beginnings) = mpsc::unbounded_channel();
     supervisor.spawn_job("wait", key(1), waiting(begun.clone(), 1)).unwrap();
     assert_eq!(beginnings.recv().await, Some(1));
@@ -67,7 +71,7 @@ async fn p9_a_waiting_job_that_is_cancelled_gets_its_turn_to_end_its_record() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_caught_reported_and_frees_key_and_slot() {
     let (report, mut reports) = mpsc::unbounded_channel();
-    let supervisor = Supervisor::reporting(Options { concurrent_jobs: 1 }, move |key, ending| {
+    let supervisor = Supervisor::reporting(one_job(), move |key, ending| {
         report.send((key.clone(), ending)).ok();
     });
     supervisor.spawn_job("panic", key(1), |_| async { panic!("out of {}", "luck") }).unwrap();

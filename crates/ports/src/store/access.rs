@@ -41,6 +41,9 @@ pub trait AccessWrites: Send {
     /// Stores a new repository.
     async fn insert_repository(&mut self, repository: &Repository) -> Result<(), StoreError>;
 
+    /// Stores a repository as given.
+    async fn update_repository(&mut self, repository: &Repository) -> Result<(), StoreError>;
+
     /// Removes a repository; [`StoreError::Refused`] while backup jobs lie in it.
     async fn delete_repository(&mut self, id: RepositoryId) -> Result<(), StoreError>;
 

@@ -61,19 +61,29 @@ fn node() -> VmaNode {
         url: "http://vma1".to_owned(),
         token: "token".into(),
         source_kind: "folder".to_owned(),
+        limits: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }
 }
 
 fn order() -> CopyOrder {
     let (job, vm) = ("1".to_owned(), "vm-1".to_owned());
-    CopyOrder { kind: CopyKind::Backup, job, vm, credential: None, disks: Vec::new() }
+    CopyOrder {
+        kind: CopyKind::Backup,
+        job,
+        vm,
+        credential: None,
+        disks: Vec::new(),
+        rates: Default::default(),
+    }
 }
 
 /// A VMA that answers at once, and whose only disk ends after a while.
 struct Hasty {
     ends_at: Instant,
     waits: bool,
+    /// Since when a limit holds it back, if one does.
+    held_since: Option<Instant>,
     asked: AtomicUsize,
 }
 
@@ -108,6 +118,7 @@ impl SourceNode for Hasty {
             method: "full".to_owned(),
             method_reason: None,
             bytes: CopyBytes::default(),
+            held_back: self.held_since.map_or(Duration::ZERO, |since| since.elapsed()),
             change_id: None,
             source_root: None,
             fault: None,
@@ -137,7 +148,8 @@ impl SourceNode for Hasty {
 /// How long after its end a copy of this length is seen to have ended, and after how many questions.
 async fn seen_after(length: Duration, waits: bool) -> (Duration, usize) {
     let ends_at = Instant::now() + length;
-    let (source, node) = (Hasty { ends_at, waits, asked: AtomicUsize::new(0) }, node());
+    let (source, node) =
+        (Hasty { ends_at, waits, held_since: None, asked: AtomicUsize::new(0) }, node());
     let options = WatchOptions::default();
     let mut watch = CopyWatch::start(&source, &node, &order(), options).await.ok().unwrap();
     while !watch.next().await.unwrap().is_some_and(|it| it.phase.is_terminal()) {}
@@ -203,4 +215,23 @@ async fn a_vma_is_silent_only_since_it_was_asked_in_vain() {
     assert_eq!(watch.next().await, Ok(None), "one answer was lost");
     source.reachable.store(true, Ordering::Relaxed);
     assert!(watch.next().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_a_limit_holds_back_is_not_taken_for_a_stalled_one() {
+    let options = WatchOptions::default();
+    for (held_since, stalls) in [(Some(Instant::now()), false), (None, true)] {
+        let ends_at = Instant::now() + 5 * options.stall_timeout;
+        let (asked, node) = (AtomicUsize::new(0), node());
+        let source = Hasty { ends_at, waits: false, held_since, asked };
+        let mut watch = CopyWatch::start(&source, &node, &order(), options).await.ok().unwrap();
+        let ended = loop {
+            match watch.next().await {
+                Ok(Some(status)) if status.phase.is_terminal() => break Ok(()),
+                Ok(_) => (),
+                Err(fault) => break Err(fault.code),
+            }
+        };
+        assert_eq!(ended, if stalls { Err("vma/stalled".to_owned()) } else { Ok(()) });
+    }
 }

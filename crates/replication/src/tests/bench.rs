@@ -8,6 +8,7 @@ use hub_domain::disk::{NewDisk, VmDisk};
 use hub_domain::fault::Fault;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobStatus;
+use hub_domain::limits::ByteRate;
 use hub_domain::replication::{ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
@@ -72,6 +73,15 @@ impl Bench {
             options,
         };
         Ok(Self { engine, store, vma, replicas, steps })
+    }
+
+    /// Changes what the VMA may send.
+    pub(super) async fn limit_vma(&self, rate: Option<ByteRate>) -> Result<()> {
+        let mut work = self.store.begin().await?;
+        let mut node = work.vma_nodes().await?.pop().context("a VMA")?;
+        node.limits.rate = rate;
+        work.update_vma_node(&node).await?;
+        Ok(work.commit().await?)
     }
 
     pub(super) async fn start(&self, kind: ReplicationKind) -> Result<ReplicationJob> {
@@ -144,7 +154,7 @@ impl Bench {
 
 pub(super) fn request(kind: ReplicationKind) -> StartReplication {
     let vm = VmAddress::Name("pgtest1".to_owned());
-    StartReplication { vm, kind, format: ReplicaFormat::Raw }
+    StartReplication { vm, kind, format: ReplicaFormat::Raw, rate: None }
 }
 
 /// Where a job stands, and the code of its fault.

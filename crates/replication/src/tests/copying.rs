@@ -9,6 +9,7 @@ use std::time::Duration;
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
+use hub_domain::limits::ByteRate;
 use hub_domain::replication::ReplicationKind;
 use hub_domain::source::CopyMethod;
 use hub_domain::time::Timestamp;
@@ -288,6 +289,23 @@ async fn of_two_interleaved_runs_of_a_job_one_does_the_work() {
     let begun = meddler.begun.lock().ok().and_then(|mut begun| begun.take());
     assert_eq!(begun.unwrap().await.unwrap(), JobStatus::Succeeded);
     bench.is_tidy().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_attempt_is_told_the_limit_that_holds_by_then() {
+    let bench = Bench::new().await.unwrap();
+    bench.vma.script(CopyScript { steps: 10, forgets_at: Some(3), ..CopyScript::default() });
+    let job = bench.start(Initial).await.unwrap();
+    let lowered = ByteRate::new(1 << 20).ok();
+    let lower = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.limit_vma(lowered).await.unwrap();
+        bench.vma.script(CopyScript::default());
+    };
+    let (ran, ()) = tokio::join!(bench.run(job.id), lower);
+    assert_eq!(ran.unwrap().state.status(), JobStatus::Succeeded);
+    let rates: Vec<_> = bench.vma.orders().iter().map(|order| order.rates.vma).collect();
+    assert_eq!(rates, [None, lowered]);
 }
 
 /// Trap D6: after a loss every disk is brought to the second instant, the complete one by digest.

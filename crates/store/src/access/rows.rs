@@ -1,12 +1,14 @@
 //! Rows of what the hub is set up with, secrets sealed on the way in and opened on the way out.
 
 use hub_domain::access::{ApiToken, Credential, VmaNode};
-use hub_domain::repository::{Repository, RepositoryKind};
+use hub_domain::limits::VmaLimits;
+use hub_domain::repository::{Repository, RepositoryKind, RepositorySettings};
 use hub_ports::StoreError;
 use hub_vm_disk_repo::column;
 use sea_orm::Set;
 
 use crate::entity::{api_token, credential, repository, vma_node};
+use crate::limit;
 use crate::secret::Sealer;
 
 /// What a credential's secret is bound to.
@@ -24,6 +26,10 @@ impl TryFrom<repository::Model> for Repository {
             name: row.name,
             kind: column::word("kind", &row.kind, RepositoryKind::from_word)?,
             path: row.path,
+            settings: RepositorySettings {
+                copies: limit::copies(row.max_concurrent_copies)?,
+                compression: limit::compression(&row.compression, row.compression_level)?,
+            },
             created_at: row.created_at,
         })
     }
@@ -36,6 +42,9 @@ impl From<&Repository> for repository::ActiveModel {
             name: Set(repository.name.clone()),
             kind: Set(repository.kind.word().to_owned()),
             path: Set(repository.path.clone()),
+            max_concurrent_copies: Set(repository.settings.copies.map(limit::copies_column)),
+            compression: Set(repository.settings.compression.word().to_owned()),
+            compression_level: Set(limit::level_column(repository.settings.compression)),
             created_at: Set(repository.created_at),
         }
     }
@@ -80,6 +89,10 @@ impl vma_node::Model {
             name: self.name,
             url: self.url,
             source_kind: self.source_kind,
+            limits: VmaLimits {
+                copies: limit::copies(self.max_concurrent_copies)?,
+                rate: limit::rate(self.max_bytes_per_second)?,
+            },
             created_at: self.created_at,
         })
     }
@@ -94,6 +107,8 @@ impl vma_node::ActiveModel {
             name: Set(node.name.clone()),
             url: Set(node.url.clone()),
             source_kind: Set(node.source_kind.clone()),
+            max_concurrent_copies: Set(node.limits.copies.map(limit::copies_column)),
+            max_bytes_per_second: Set(node.limits.rate.map(limit::rate_column)),
             created_at: Set(node.created_at),
         })
     }

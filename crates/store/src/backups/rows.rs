@@ -13,6 +13,7 @@ use sea_orm::Set;
 
 use crate::entity::{backup_chain, backup_job, backup_run};
 use crate::job_state::StateColumns;
+use crate::limit;
 
 impl TryFrom<backup_run::Model> for BackupRun {
     type Error = StoreError;
@@ -27,6 +28,7 @@ impl TryFrom<backup_run::Model> for BackupRun {
             backup_type: column::word("backup_type", &row.backup_type, BackupType::from_word)?,
             tags: serde_json::from_str(&row.tags)
                 .map_err(|error| column::corrupt("tags", error))?,
+            rate: limit::rate(row.max_bytes_per_second)?,
             created_at: row.created_at,
         })
     }
@@ -43,6 +45,7 @@ pub(super) fn run(run: &BackupRun) -> Result<backup_run::ActiveModel, StoreError
         policy_id: Set(run.policy.map(|id| id.to_string())),
         backup_type: Set(run.backup_type.word().to_owned()),
         tags: Set(tags),
+        max_bytes_per_second: Set(run.rate.map(limit::rate_column)),
         created_at: Set(run.created_at),
     })
 }
@@ -78,6 +81,7 @@ impl TryFrom<backup_job::Model> for BackupJob {
             change_id: row.change_id,
             method: row.method,
             method_reason: row.method_reason,
+            compression: limit::compression(&row.compression, row.compression_level)?,
             proof: row
                 .source_root
                 .zip(row.stored_root)
@@ -125,6 +129,8 @@ pub(super) fn job(job: &BackupJob) -> Result<backup_job::ActiveModel, StoreError
         change_id: Set(job.change_id.clone()),
         method: Set(job.method.clone()),
         method_reason: Set(job.method_reason.clone()),
+        compression: Set(job.compression.word().to_owned()),
+        compression_level: Set(limit::level_column(job.compression)),
         source_root: Set(source_root),
         stored_root: Set(stored_root),
         bytes_total: Set(column::signed(job.bytes.total)?),

@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) change_id: Option<String>,
     pub(crate) method: String,
     pub(crate) method_reason: Option<String>,
+    pub(crate) compression: String,
+    pub(crate) compression_level: Option<i32>,
     pub(crate) source_root: Option<String>,
     pub(crate) stored_root: Option<String>,
     pub(crate) bytes_total: i64,

@@ -14,6 +14,7 @@ pub(crate) struct Model {
     pub(crate) policy_id: Option<String>,
     pub(crate) backup_type: String,
     pub(crate) tags: String,
+    pub(crate) max_bytes_per_second: Option<i64>,
     pub(crate) created_at: Timestamp,
 }
 

@@ -11,6 +11,7 @@ pub(crate) struct Model {
     pub(crate) vm_context_id: String,
     pub(crate) replication_type: String,
     pub(crate) format: String,
+    pub(crate) max_bytes_per_second: Option<i64>,
     pub(crate) progress_percent: i32,
     pub(crate) bytes_total: i64,
     pub(crate) bytes_done: i64,

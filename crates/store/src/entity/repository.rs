@@ -11,6 +11,9 @@ pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) kind: String,
     pub(crate) path: String,
+    pub(crate) max_concurrent_copies: Option<i32>,
+    pub(crate) compression: String,
+    pub(crate) compression_level: Option<i32>,
     pub(crate) created_at: Timestamp,
 }
 

@@ -11,6 +11,7 @@ use sea_orm::Set;
 
 use crate::entity::{replication_job, replication_job_disk};
 use crate::job_state::StateColumns;
+use crate::limit;
 
 impl replication_job::Model {
     pub(super) fn with_disks(self, disks: Vec<ReplicaDisk>) -> Result<ReplicationJob, StoreError> {
@@ -30,6 +31,7 @@ impl replication_job::Model {
                 ReplicationKind::from_word,
             )?,
             format: column::word("format", &self.format, ReplicaFormat::from_word)?,
+            rate: limit::rate(self.max_bytes_per_second)?,
             state: state.try_into()?,
             attempt: Attempt {
                 number: column::number("attempt", self.attempt.into())?,
@@ -52,6 +54,7 @@ pub(super) fn job(job: &ReplicationJob) -> Result<replication_job::ActiveModel, 
         vm_context_id: Set(job.vm.to_string()),
         replication_type: Set(job.kind.word().to_owned()),
         format: Set(job.format.word().to_owned()),
+        max_bytes_per_second: Set(job.rate.map(limit::rate_column)),
         progress_percent: Set(i32::try_from(percent).unwrap_or(100)),
         bytes_total: Set(column::signed(bytes.total)?),
         bytes_done: Set(column::signed(bytes.done)?),

@@ -1,6 +1,7 @@
 //! The words that the schema allows are the domain's words (trap D29).
 
 use hub_domain::backup::BackupType;
+use hub_domain::compression::Compression;
 use hub_domain::disk::Presence;
 use hub_domain::job::JobStatus;
 use hub_domain::replication::{ReplicaFormat, ReplicationKind};
@@ -23,6 +24,7 @@ fn trap_d29_the_schema_allows_exactly_the_words_of_the_domain() {
     let replica = [ReplicaFormat::Raw, ReplicaFormat::Qcow2].map(ReplicaFormat::word);
     assert_eq!(replica, words::REPLICA_FORMAT);
     assert_eq!([RepositoryKind::Local.word()], words::REPOSITORY_KIND);
+    assert_eq!(Compression::WORDS, words::COMPRESSION);
     let restore = [RestoreFormat::Raw, RestoreFormat::Qcow2, RestoreFormat::Vmdk];
     assert_eq!(restore.map(RestoreFormat::word), words::RESTORE_FORMAT);
     let scope = [VerificationScope::Point, VerificationScope::Chain].map(VerificationScope::word);

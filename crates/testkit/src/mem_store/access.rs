@@ -66,6 +66,19 @@ impl AccessWrites for Session {
         })
     }
 
+    async fn update_repository(&mut self, repository: &Repository) -> Result<(), StoreError> {
+        let new = repository.clone();
+        self.write(move |rows| {
+            if rows.repositories.values().any(|old| old.id != new.id && old.name == new.name) {
+                return Err(TAKEN);
+            }
+            let old =
+                rows.repositories.get_mut(&new.id).ok_or(StoreError::Missing("the repository"))?;
+            *old = new.clone();
+            Ok(())
+        })
+    }
+
     async fn delete_repository(&mut self, id: RepositoryId) -> Result<(), StoreError> {
         self.write(move |rows| {
             if rows.backups.values().any(|job| job.repository == id)

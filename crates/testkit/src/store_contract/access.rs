@@ -2,7 +2,10 @@
 
 use anyhow::ensure;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
+use hub_domain::compression::{Compression, ZstdLevel};
 use hub_domain::ids::ApiTokenId;
+use hub_domain::limits::{ByteRate, CopyCount, VmaLimits};
+use hub_domain::repository::RepositorySettings;
 use hub_ports::{Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
@@ -44,6 +47,7 @@ pub async fn secrets_come_back_as_they_went_in(store: &dyn Store) -> Outcome {
     credential.updated_at = at(9);
     node.token = SecretString::from("rotated");
     node.url = "https://elsewhere:8443".to_owned();
+    node.limits = VmaLimits { copies: CopyCount::new(2).ok(), rate: ByteRate::new(1 << 33).ok() };
     let mut work = store.begin().await?;
     work.update_credential(&credential).await?;
     work.update_vma_node(&node).await?;
@@ -53,6 +57,34 @@ pub async fn secrets_come_back_as_they_went_in(store: &dyn Store) -> Outcome {
     ensure!(stored.len() == 1 && same_credential(&stored[0], &credential));
     let stored = view.vma_nodes().await?;
     ensure!(stored.len() == 1 && same_node(&stored[0], &node));
+    Ok(())
+}
+
+/// The settings of a repository are changed as a whole, and taken back as well.
+pub async fn repository_settings_are_kept(store: &dyn Store) -> Outcome {
+    let mut repository = fixtures::repository(1, "repository");
+    repository.settings.copies = CopyCount::new(CopyCount::MAX).ok();
+    let mut work = store.begin().await?;
+    work.insert_repository(&repository).await?;
+    work.insert_repository(&fixtures::repository(2, "other")).await?;
+    work.commit().await?;
+    let level = ZstdLevel::new(ZstdLevel::MAX.into())?;
+    let compressed = RepositorySettings { copies: None, compression: Compression::Zstd(level) };
+    for settings in [compressed, RepositorySettings::default()] {
+        repository.settings = settings;
+        let mut work = store.begin().await?;
+        work.update_repository(&repository).await?;
+        work.commit().await?;
+        let stored = store.view().await?.repository(repository.id).await?;
+        ensure!(stored.as_ref() == Some(&repository), "{stored:?}");
+    }
+    repository.name = "other".to_owned();
+    let mut work = store.begin().await?;
+    ensure_refused!(work.update_repository(&repository).await, StoreError::Refused(_));
+    drop(work);
+    let mut work = store.begin().await?;
+    let absent = fixtures::repository(3, "absent");
+    ensure_refused!(work.update_repository(&absent).await, StoreError::Missing(_));
     Ok(())
 }
 

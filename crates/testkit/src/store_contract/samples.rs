@@ -4,11 +4,13 @@ use chrono::TimeDelta;
 use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType, Proof};
 use hub_domain::capacity::Capacity;
+use hub_domain::compression::{Compression, ZstdLevel};
 use hub_domain::disk::{NewDisk, VmDisk};
 use hub_domain::ids::{
     BackupJobId, BackupRunId, PolicyId, ReplicationJobId, RestoreJobId, VerificationId, VmContextId,
 };
 use hub_domain::job::JobState;
+use hub_domain::limits::ByteRate;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::repository::Repository;
 use hub_domain::restore::{
@@ -91,6 +93,7 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         vm,
         kind: ReplicationKind::Incremental,
         format: ReplicaFormat::Qcow2,
+        rate: ByteRate::new(1_000_000).ok(),
         state: JobState::Running { started: at(5) },
         attempt: Attempt::default().next("the VMA was restarted"),
         disks: disks.collect(),
@@ -124,6 +127,7 @@ pub fn run(number: u128, vm: &VmContext, repository: &Repository) -> BackupRun {
         policy: Some(PolicyId::from_uuid(Uuid::from_u128(77))),
         backup_type: BackupType::Full,
         tags: vec!["nightly".to_owned(), "Ж \"quoted\"".to_owned()],
+        rate: ByteRate::new(ByteRate::MAX).ok(),
         created_at: at(7),
     }
 }
@@ -147,6 +151,7 @@ pub fn point(number: u128, run: &BackupRun, disk: &VmDisk) -> anyhow::Result<Bac
         change_id: Some("52 de/7".to_owned()),
         method: "full".to_owned(),
         method_reason: Some("no completed backup".to_owned()),
+        compression: Compression::Zstd(ZstdLevel::new(7)?),
         proof: Some(Proof { source_root: "ab".repeat(32), stored_root: "cd".repeat(32) }),
         bytes: CopyBytes {
             total: BIG,

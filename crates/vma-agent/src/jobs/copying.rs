@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hub_block::BlockDevice;
 use hub_block::failpoint::{self, Point};
-use hub_data_mover::{BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, copy};
+use hub_data_mover::{
+    BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, RateLimit, RateLimited, copy,
+};
 use hub_nbd::{ClientOptions, Endpoint, RedialingClient};
 use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest};
 use tokio::sync::Semaphore;
@@ -51,6 +53,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
             job: job.clone(),
             snapshot: snapshot.clone(),
             options: shared.options.clone(),
+            limits: shared.rates.of(&job),
         };
         running.spawn(copying.run(turns.clone()).instrument(span));
     }
@@ -73,6 +76,7 @@ struct DiskCopy {
     job: Arc<Job>,
     snapshot: Arc<Box<dyn Snapshot>>,
     options: JobsOptions,
+    limits: Vec<Arc<RateLimit>>,
 }
 
 impl DiskCopy {
@@ -101,9 +105,16 @@ impl DiskCopy {
         self.check_target(&target)?;
         let plan = self.plan().await;
         let table = self.table().await?;
+        let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
+        let limited = RateLimited::new(
+            target.clone(),
+            self.limits.clone(),
+            block,
+            self.job.progress(self.index),
+        );
         let copied = copy(
             source.device.clone(),
-            target.clone(),
+            Arc::new(limited),
             plan,
             table,
             CopyOptions::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hub_data_mover::Progress;
+use hub_data_mover::{Progress, RateLimit};
 use hub_nbd::RedialCounts;
 use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault};
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ pub(super) struct Job {
     id: String,
     fingerprint: blake3::Hash,
     cancel: CancellationToken,
+    rate: Arc<RateLimit>,
     disks: Vec<JobDisk>,
     end: Mutex<JobEnd>,
     /// Who waits for an end is told of each.
@@ -86,6 +87,7 @@ impl Job {
             id: request.job_id().to_owned(),
             fingerprint: request.fingerprint(),
             cancel,
+            rate: Arc::new(RateLimit::new(None)),
             disks: request.disks().iter().map(disk).collect(),
             end: Mutex::new(JobEnd::default()),
             ends: watch::Sender::default(),
@@ -98,6 +100,11 @@ impl Job {
 
     pub(super) fn is_for(&self, request: &ValidRequest) -> bool {
         self.fingerprint == request.fingerprint()
+    }
+
+    /// What the job may send.
+    pub(super) fn rate(&self) -> &Arc<RateLimit> {
+        &self.rate
     }
 
     pub(super) fn cancel(&self) {
@@ -225,6 +232,7 @@ impl JobDisk {
             bytes_sent: counted.sent + self.link.bytes_again(),
             bytes_sent_again: self.link.bytes_again(),
             reconnects: self.link.redials(),
+            held_back_ms: u64::try_from(counted.held.as_millis()).unwrap_or(u64::MAX),
             change_id: run.change_id.clone(),
             source_root: run.source_root.clone(),
             error: run.error.clone(),

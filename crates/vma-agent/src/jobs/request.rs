@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hub_data_mover::{BlockSize, Digest};
-use hub_vma_api::{CopyDisk, CopyMethod, CopyRequest, NbdTarget};
+use hub_vma_api::{CopyDisk, CopyMethod, CopyRates, CopyRequest, NbdTarget};
 
 use crate::source::{AskedDisk, OpenRequest};
 
@@ -15,6 +15,9 @@ const MAX_JOB_ID: usize = 128;
 
 /// The largest disk, 1 PiB: the bound of everything that is derived from a capacity.
 const MAX_CAPACITY: u64 = 1 << 50;
+
+/// The lowest limit in bytes per second: one block of 64 KiB.
+const MIN_RATE: u64 = 64 * 1024;
 
 /// A request that contradicts itself, with a stable code.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +38,9 @@ pub(super) struct ValidRequest {
 impl ValidRequest {
     pub(super) fn new(request: CopyRequest) -> Result<Self, InvalidRequest> {
         check(&request)?;
-        // Credentials may change between two attempts of the same job, and no trace of them is kept.
-        let bare = CopyRequest { credentials: None, ..request.clone() };
+        // Credentials may change between two attempts of the same job, and no trace of them is kept; rates may, too.
+        let bare =
+            CopyRequest { credentials: None, rates: CopyRates::default(), ..request.clone() };
         let bytes = serde_json::to_vec(&bare)
             .map_err(|error| invalid("copy/invalid-request", error.to_string()))?;
         Ok(Self { request, fingerprint: blake3::hash(&bytes) })
@@ -58,6 +62,10 @@ impl ValidRequest {
     pub(super) fn targets(&self) -> impl Iterator<Item = &NbdTarget> {
         let disks = self.request.disks.iter();
         disks.flat_map(|it| [Some(&it.target), it.parent.as_ref().map(|it| &it.target)]).flatten()
+    }
+
+    pub(super) fn rates(&self) -> CopyRates {
+        self.request.rates
     }
 
     /// Tells two requests with one job id apart.
@@ -89,6 +97,11 @@ fn check(request: &CopyRequest) -> Result<(), InvalidRequest> {
     if request.disks.is_empty() || request.disks.len() > MAX_DISKS {
         let detail = format!("name between 1 and {MAX_DISKS} disks");
         return Err(invalid("copy/invalid-disk-count", detail));
+    }
+    let CopyRates { job, vma } = request.rates;
+    if [job, vma].into_iter().flatten().any(|rate| rate < MIN_RATE) {
+        let detail = format!("a limit is at least {MIN_RATE} bytes per second");
+        return Err(invalid("copy/invalid-limit", detail));
     }
     let mut keys = HashSet::new();
     let mut targets = HashSet::new();

@@ -44,6 +44,7 @@ impl Survivor {
             name: "default".to_owned(),
             kind: RepositoryKind::Local,
             path: folder.path().join("repository").display().to_string(),
+            settings: Default::default(),
             created_at: Timestamp::UNIX_EPOCH,
         };
         Ok(Self { storage: HubStorage::new(options, Exports::new()), repository, folder })

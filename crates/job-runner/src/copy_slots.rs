@@ -1,0 +1,221 @@
+//! Lets copies begin in the order of their coming, within the limits of the hub, of VMAs and of repositories.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hub_domain::access::VmaNode;
+use hub_domain::copy_line::{CopyLimits, CopyNeeds, Limited, Turn, Wait, turns};
+use hub_domain::ids::{RepositoryId, VmContextId};
+use hub_domain::limits::CopyCount;
+use hub_domain::repository::Repository;
+use hub_ports::{Catalogue, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::JobKey;
+
+/// The line of copies; cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct CopySlots {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    limits: CopyLimits,
+    names: BTreeMap<Limited, String>,
+    at_work: BTreeMap<u64, CopyNeeds>,
+    line: Vec<Waiter>,
+    next: u64,
+}
+
+struct Waiter {
+    number: u64,
+    key: JobKey,
+    needs: CopyNeeds,
+    begin: oneshot::Sender<()>,
+}
+
+/// What a copy in line waits for, for the eyes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the planner says.
+    pub wait: Wait,
+    /// A sentence: `2 of 2 copies of VMA site-a are at work; 3rd in line`.
+    pub reason: String,
+}
+
+/// A place in line that becomes a slot; dropping it leaves the line, or gives the slot back.
+pub(crate) struct Place {
+    slots: CopySlots,
+    number: u64,
+    begin: oneshot::Receiver<()>,
+}
+
+impl Place {
+    /// Waits until the copy may begin; it may until this is dropped.
+    pub(crate) async fn turn(&mut self) {
+        // The sender goes with the line only, which lives as long as this.
+        let _ = (&mut self.begin).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.slots.state.lock();
+        state.at_work.remove(&self.number);
+        state.line.retain(|waiter| waiter.number != self.number);
+        state.let_in();
+    }
+}
+
+impl CopySlots {
+    /// A hub that copies so many VMs at a time.
+    pub fn new(hub: CopyCount) -> Self {
+        let limits = CopyLimits { hub, vmas: BTreeMap::new(), repositories: BTreeMap::new() };
+        let state = State {
+            limits,
+            names: BTreeMap::new(),
+            at_work: BTreeMap::new(),
+            line: Vec::new(),
+            next: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Takes in the limit of a VMA; copies at work go on, and whoever has room now begins.
+    pub fn set_vma(&self, node: &VmaNode) {
+        let mut state = self.state.lock();
+        state.names.insert(Limited::Vma(node.id), node.name.clone());
+        match node.limits.copies {
+            Some(limit) => state.limits.vmas.insert(node.id, limit),
+            None => state.limits.vmas.remove(&node.id),
+        };
+        state.let_in();
+    }
+
+    /// Takes in the limit of a repository; copies at work go on, and whoever has room now begins.
+    pub fn set_repository(&self, repository: &Repository) {
+        let mut state = self.state.lock();
+        state.names.insert(Limited::Repository(repository.id), repository.name.clone());
+        match repository.settings.copies {
+            Some(limit) => state.limits.repositories.insert(repository.id, limit),
+            None => state.limits.repositories.remove(&repository.id),
+        };
+        state.let_in();
+    }
+
+    /// What a copy of a VM needs, with the limits as the catalogue has them.
+    pub async fn needs_of(
+        &self,
+        catalogue: &mut dyn Catalogue,
+        vm: VmContextId,
+        repository: Option<RepositoryId>,
+    ) -> Result<CopyNeeds, StoreError> {
+        let vma = match catalogue.vm(vm).await?.and_then(|vm| vm.vma_node) {
+            Some(id) => catalogue.vma_node(id).await?,
+            // A VM of an older catalogue names none; while there is only one, that one is meant.
+            None => catalogue.vma_nodes().await?.pop_if_alone(),
+        };
+        if let Some(vma) = &vma {
+            self.set_vma(vma);
+        }
+        if let Some(id) = repository
+            && let Some(repository) = catalogue.repository(id).await?
+        {
+            self.set_repository(&repository);
+        }
+        Ok(CopyNeeds { vma: vma.map(|vma| vma.id), repository })
+    }
+
+    /// What a job waits for; nothing when it is not in line.
+    pub fn waiting(&self, key: &JobKey) -> Option<Waiting> {
+        self.all_waiting().remove(key)
+    }
+
+    /// What everybody in line waits for.
+    pub fn all_waiting(&self) -> BTreeMap<JobKey, Waiting> {
+        let state = self.state.lock();
+        let mut waiting = BTreeMap::new();
+        for (waiter, turn) in state.line.iter().zip(state.turns()) {
+            if let Turn::Waits(wait) = turn {
+                let reason = reason(&wait, state.names.get(&wait.at));
+                waiting.entry(waiter.key.clone()).or_insert(Waiting { wait, reason });
+            }
+        }
+        waiting
+    }
+
+    /// Joins the line at its end, at once.
+    pub(crate) fn join(&self, key: JobKey, needs: CopyNeeds) -> Place {
+        let (sender, begin) = oneshot::channel();
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        state.line.push(Waiter { number, key, needs, begin: sender });
+        state.let_in();
+        Place { slots: self.clone(), number, begin }
+    }
+}
+
+impl State {
+    fn turns(&self) -> Vec<Turn> {
+        let at_work: Vec<CopyNeeds> = self.at_work.values().copied().collect();
+        let line: Vec<CopyNeeds> = self.line.iter().map(|waiter| waiter.needs).collect();
+        turns(&at_work, &line, &self.limits)
+    }
+
+    /// Lets everybody begin whose turn it is.
+    fn let_in(&mut self) {
+        let turns = self.turns();
+        let mut left = Vec::with_capacity(self.line.len());
+        for (waiter, turn) in std::mem::take(&mut self.line).into_iter().zip(turns) {
+            if turn == Turn::Now {
+                self.at_work.insert(waiter.number, waiter.needs);
+                // A place that is being dropped at this moment gives the slot back next.
+                let _ = waiter.begin.send(());
+            } else {
+                left.push(waiter);
+            }
+        }
+        self.line = left;
+    }
+}
+
+/// Takes the only one of a list.
+trait PopIfAlone<T> {
+    fn pop_if_alone(self) -> Option<T>;
+}
+
+impl<T> PopIfAlone<T> for Vec<T> {
+    fn pop_if_alone(mut self) -> Option<T> {
+        if self.len() == 1 { self.pop() } else { None }
+    }
+}
+
+fn reason(wait: &Wait, name: Option<&String>) -> String {
+    let name = name.map(String::as_str).unwrap_or_default();
+    let whose = match wait.at {
+        Limited::Vma(_) => format!("of VMA {name}"),
+        Limited::Repository(_) => format!("to repository {name}"),
+        Limited::Hub => "of the hub".to_owned(),
+    };
+    let Wait { at_work, limit, kept, place, .. } = wait;
+    let kept = match kept {
+        0 => String::new(),
+        kept => format!(", {kept} kept for earlier jobs"),
+    };
+    format!("{at_work} of {limit} copies {whose} are at work{kept}; {} in line", ordinal(*place))
+}
+
+fn ordinal(place: u32) -> String {
+    let ending = match (place % 10, place % 100) {
+        (1, tens) if tens != 11 => "st",
+        (2, tens) if tens != 12 => "nd",
+        (3, tens) if tens != 13 => "rd",
+        _ => "th",
+    };
+    format!("{place}{ending}")
+}
+
+#[cfg(test)]
+mod tests;
