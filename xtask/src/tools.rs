@@ -24,12 +24,14 @@ impl Tool {
 }
 
 /// Images, network block devices and file systems: needed whatever the database.
-pub(crate) const COMMON: [Tool; 7] = [
+pub(crate) const COMMON: [Tool; 9] = [
     Tool { program: "qemu-img", package: "qemu-utils" },
     Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdcopy", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
+    Tool { program: "fio", package: "fio" },
     Tool { program: "mkfs.ext4", package: "e2fsprogs" },
     Tool { program: "mount", package: "mount" },
 ];
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn a_package_is_asked_for_once() {
         let packages = missing(&COMMON, |program| program == "mount");
-        assert_eq!(packages, ["e2fsprogs", "libnbd-bin", "nbdkit", "qemu-utils"]);
+        assert_eq!(packages, ["e2fsprogs", "fio", "libnbd-bin", "nbdkit", "qemu-utils"]);
         assert!(missing(&COMMON, |_| true).is_empty());
     }
 }

@@ -2,9 +2,12 @@
 
 mod authority;
 mod contract;
+mod filters;
+mod go_betweens;
 mod lifecycle;
 mod peers_as_clients;
 mod peers_as_servers;
+mod peers_at_work;
 mod proxy;
 mod raw_socket;
 mod redial;

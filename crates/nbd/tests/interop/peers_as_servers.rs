@@ -7,27 +7,12 @@ use anyhow::Result;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, ExtentKind};
 use hub_nbd::{ClientOptions, ConnectError, Endpoint, NbdClient, StatusExtent};
-use tokio::process::Child;
 
 use crate::served::pattern;
-use crate::tools::{present, run, spawn, text};
+use crate::tools::{nbdkit, present, qemu_nbd, run, text};
 
 const MIB: u64 = 1 << 20;
 const DEPTH: &str = "qemu:allocation-depth";
-
-async fn qemu_nbd(folder: &Path, arguments: &[&str], image: &Path) -> Result<(Child, Endpoint)> {
-    let socket = folder.join("qemu.sock");
-    let mut all = vec!["--persistent", "-x", "disk", "-k", text(&socket)?];
-    all.extend(arguments);
-    all.push(text(image)?);
-    Ok((spawn("qemu-nbd", &all, &socket).await?, Endpoint::Unix(socket)))
-}
-
-async fn nbdkit(folder: &Path, arguments: &[&str]) -> Result<(Child, Endpoint)> {
-    let socket = folder.join("nbdkit.sock");
-    let all = [&["-f", "-U", text(&socket)?][..], arguments].concat();
-    Ok((spawn("nbdkit", &all, &socket).await?, Endpoint::Unix(socket)))
-}
 
 /// A base of 4 MiB with data in its first two, and an overlay with data in its second.
 async fn vmdk_chain(folder: &Path) -> Result<PathBuf> {
@@ -52,7 +37,7 @@ async fn a_raw_file_behind_qemu_nbd() {
     let image = folder.path().join("disk.raw");
     std::fs::File::create(&image).unwrap().set_len(16 * MIB).unwrap();
     let (_child, endpoint) =
-        qemu_nbd(folder.path(), &["-f", "raw", "--shared=4"], &image).await.unwrap();
+        qemu_nbd(folder.path(), &["-f", "raw", "--shared=4"], text(&image).unwrap()).await.unwrap();
     let options = ClientOptions { connections: 4, ..ClientOptions::default() };
     let client = NbdClient::connect(&endpoint, "disk", options).await.unwrap();
     assert!(client.has_context("base:allocation") && !client.has_context(DEPTH));
@@ -84,8 +69,9 @@ async fn a_vmdk_chain_behind_qemu_nbd_tells_its_depth() {
     }
     let folder = tempfile::tempdir().unwrap();
     let overlay = vmdk_chain(folder.path()).await.unwrap();
+    let overlay = text(&overlay).unwrap();
     let arguments = ["-f", "vmdk", "-r", "-A", "--shared=2"];
-    let (_child, endpoint) = qemu_nbd(folder.path(), &arguments, &overlay).await.unwrap();
+    let (_child, endpoint) = qemu_nbd(folder.path(), &arguments, overlay).await.unwrap();
     let options =
         ClientOptions { extra_contexts: vec![DEPTH.to_owned()], ..ClientOptions::default() };
     let client = NbdClient::connect(&endpoint, "disk", options).await.unwrap();
@@ -121,7 +107,9 @@ async fn a_server_that_serves_fewer_connections_is_named() {
     let image = folder.path().join("disk.raw");
     std::fs::File::create(&image).unwrap().set_len(MIB).unwrap();
     let (_child, endpoint) =
-        qemu_nbd(folder.path(), &["-f", "raw", "-r", "--shared=2"], &image).await.unwrap();
+        qemu_nbd(folder.path(), &["-f", "raw", "-r", "--shared=2"], text(&image).unwrap())
+            .await
+            .unwrap();
     let options = ClientOptions {
         connections: 3,
         connect_timeout: Duration::from_millis(500),
@@ -208,7 +196,8 @@ async fn an_unknown_export_and_a_missing_server_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("disk.raw");
     std::fs::File::create(&image).unwrap().set_len(MIB).unwrap();
-    let (_child, endpoint) = qemu_nbd(folder.path(), &["-f", "raw"], &image).await.unwrap();
+    let (_child, endpoint) =
+        qemu_nbd(folder.path(), &["-f", "raw"], text(&image).unwrap()).await.unwrap();
     let unknown = NbdClient::connect(&endpoint, "secret-name", ClientOptions::default()).await;
     let unknown = unknown.unwrap_err();
     assert!(matches!(unknown, ConnectError::UnknownExport { .. }), "{unknown}");

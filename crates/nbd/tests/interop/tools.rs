@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use hub_nbd::Endpoint;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -60,6 +61,25 @@ pub(crate) async fn spawn(program: &str, arguments: &[&str], socket: &Path) -> R
     };
     within(program, ready).await??;
     Ok(child)
+}
+
+/// Starts `nbdkit` with these arguments behind a socket of its own.
+pub(crate) async fn nbdkit(folder: &Path, arguments: &[&str]) -> Result<(Child, Endpoint)> {
+    let socket = folder.join("nbdkit.sock");
+    let all = [&["-f", "-U", text(&socket)?][..], arguments].concat();
+    Ok((spawn("nbdkit", &all, &socket).await?, Endpoint::Unix(socket)))
+}
+
+/// Starts `qemu-nbd` with these arguments over an image, as the export `disk`.
+pub(crate) async fn qemu_nbd(
+    folder: &Path,
+    arguments: &[&str],
+    image: &str,
+) -> Result<(Child, Endpoint)> {
+    let socket = folder.join("qemu.sock");
+    let own = ["--persistent", "-x", "disk", "-k", text(&socket)?];
+    let all = [&own[..], arguments, &[image]].concat();
+    Ok((spawn("qemu-nbd", &all, &socket).await?, Endpoint::Unix(socket)))
 }
 
 /// A path as an argument.
