@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hub_block::BlockDevice;
+use hub_block::{BlockDevice, BlockError};
 use hub_qcow2::{CreateOptions, ImageWriter, Zstd};
 use proptest::prelude::*;
 
@@ -164,4 +164,66 @@ fn levels_are_those_of_zstd() {
     assert_eq!(Zstd::new(0), None);
     assert_eq!(Zstd::new(20), None);
     assert_eq!(Zstd::new(19).map(Zstd::level), Some(19));
+}
+
+/// Every second image of a long chain is compressed, and each one is larger than the one below.
+#[tokio::test]
+async fn a_chain_of_64_mixes_compressed_and_plain() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = vec![1; 4 << 16];
+    crate::model::make_image(&folder.path().join("0.qcow2"), 16, &model).await.unwrap();
+    for number in 1..64_usize {
+        let (below, size) = (model.len(), model.len() + 1024);
+        let plain = overlay(size as u64, 16, &format!("{}.qcow2", number - 1), below as u64);
+        let options = if number % 2 == 0 { plain } else { zstd(plain) };
+        let path = folder.path().join(format!("{number}.qcow2"));
+        let full = open(folder.path(), &format!("{}.qcow2", number - 1)).unwrap();
+        let writer = ImageWriter::create_new(&path, options, Some(Arc::new(full))).unwrap();
+        model.resize(size, 0);
+        let byte = number.to_le_bytes()[0];
+        for (start, len) in [((number % 4) << 16, 65_536), (number * 3000, 700), (size - 600, 600)]
+        {
+            model[start..start + len].fill(byte);
+            writer.write_at(start as u64, Bytes::from(vec![byte; len])).await.unwrap();
+        }
+        writer.finish().await.unwrap();
+    }
+    let top = open(folder.path(), "63.qcow2").unwrap();
+    assert_eq!(top.depth(), 64);
+    require_equal(&top, &model).await.unwrap();
+    qemu::require_clean(&folder.path().join("63.qcow2")).unwrap();
+    qemu::require_content(&folder.path().join("63.qcow2"), &model).unwrap();
+}
+
+/// Promise P5: streams that were accepted and do not fit on the disk are kept until they do.
+#[tokio::test]
+async fn a_segment_that_finds_no_space_is_written_later() {
+    let Some(disk) = crate::writes::SmallDisk::mount().unwrap() else {
+        eprintln!("SKIPPED: a small file system cannot be mounted without the right to do so");
+        return;
+    };
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 900 << 10]).unwrap();
+    let path = disk.path().join("disk.qcow2");
+    let writer = create(&path, zstd(standalone(8 << 20, 12))).unwrap();
+    let mut model = vec![0; 8 << 20];
+    let mut refused = 0;
+    // Three quarters of each cluster cannot be made smaller.
+    for (number, cluster) in model.chunks_mut(4096).take(200).enumerate() {
+        cluster[..3072].copy_from_slice(&noise(number as u64 * 977 + 5, 3072));
+        cluster[3072..].fill(9);
+        let written = writer.write_at(number as u64 * 4096, Bytes::copy_from_slice(cluster)).await;
+        if let Err(error) = written {
+            assert!(matches!(error, BlockError::NoSpace), "{error:?}");
+            cluster.fill(0);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "the disk was large enough");
+    assert!(matches!(writer.flush().await, Err(BlockError::NoSpace)));
+    require_equal(&*writer, &model).await.unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    writer.finish().await.unwrap();
+    require_equal(&open(disk.path(), "disk.qcow2").unwrap(), &model).await.unwrap();
+    qemu::require_clean(&path).unwrap();
 }

@@ -6,6 +6,7 @@ mod contract;
 mod damage;
 mod frame;
 mod interop;
+mod memory;
 mod model;
 mod qemu;
 mod updates;

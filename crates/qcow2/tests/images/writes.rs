@@ -209,10 +209,14 @@ fn impossible_options_make_no_file() {
 }
 
 /// A small file system that goes away with the test.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> anyhow::Result<Option<Self>> {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    pub(crate) fn mount() -> anyhow::Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
