@@ -2,4 +2,5 @@
 
 mod acceptance;
 mod faults;
+mod torture;
 mod transport;

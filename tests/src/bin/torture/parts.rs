@@ -146,11 +146,18 @@ async fn rotting(campaign: &mut Campaign, world: &mut World) -> Result<()> {
         }
     }
     for chain in &chains {
+        if !rot::has_two_clusters(chain)? {
+            continue;
+        }
         let mut outcome = rot::swap_blocks(world, chain).await;
         if outcome.is_ok() {
             outcome = world.judge().await;
         }
-        campaign.count("two blocks swapped", "two clusters of data", outcome, world).await?;
+        let failed = outcome.is_err();
+        campaign.count(rot::SWAPPED, "two clusters of data", outcome, world).await?;
+        if failed {
+            break;
+        }
     }
     Ok(())
 }
