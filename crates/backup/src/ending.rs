@@ -33,7 +33,8 @@ impl Ending {
     fn event(&self, status: JobStatus, may_go_on: bool) -> JobEvent {
         match self {
             _ if status == JobStatus::Cancelling => JobEvent::Cancelled,
-            Self::Stopped if may_go_on => JobEvent::Requeued,
+            // One that waits has begun nothing, so it may go on whatever its number.
+            Self::Stopped if may_go_on || status == JobStatus::Queued => JobEvent::Requeued,
             Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
             Self::Fault(fault) | Self::Lost { fault, .. } => JobEvent::Failed(fault.clone()),
             Self::Nothing => JobEvent::Failed(Fault::new(

@@ -68,3 +68,19 @@ async fn promise_p9_cancel_ends_a_run_within_seconds_at_every_wait_and_leaves_no
     }
     assert!(tried >= 20, "{log:?}");
 }
+
+/// Who waits in line has begun nothing, so stopping the hub costs it nothing, whatever attempt it would have been.
+#[tokio::test(start_paused = true)]
+async fn a_run_in_line_waits_for_the_next_hub_even_before_its_last_attempt() {
+    let mut bench = Bench::new().await.unwrap();
+    bench.backup.options.copy_attempts = 1;
+    let run = bench.start(FULL).await.unwrap();
+    let token = CancellationToken::new();
+    token.cancel();
+    assert_eq!(bench.backup.run(run, token).await.unwrap(), JobStatus::Queued);
+    for job in bench.jobs().await.unwrap() {
+        assert_eq!((job.state.status(), job.attempt.number), (JobStatus::Queued, 1), "{job:?}");
+    }
+    assert_eq!(bench.next_hub().await.unwrap(), [JobStatus::Succeeded]);
+    bench.assert_nothing_left().await.unwrap();
+}
