@@ -17,7 +17,8 @@ use crate::hub_storage::HubStorage;
 use crate::image::{self, CLUSTER_BITS, not_created, zstd};
 use crate::journal::Journal;
 use crate::layout::ImageFiles;
-use crate::target::{self, NewTarget, OpenTarget, Parent, TargetImage, Unfinished};
+use crate::reservation::Reservation;
+use crate::target::{self, Found, NewTarget, OpenTarget, Parent, TargetImage, Unfinished};
 
 /// Takes what this process still has open of an image, or says why it cannot go on with it.
 ///
@@ -98,7 +99,8 @@ struct Left {
     image: Arc<ImageWriter>,
     manifest: ManifestWriter,
     told: Told,
-    unfinished: Unfinished,
+    found: Vec<Found>,
+    reservation: Reservation,
 }
 
 async fn offer_left(
@@ -108,13 +110,16 @@ async fn offer_left(
 ) -> Result<Option<PreparedTarget>, StorageError> {
     let reservation = storage.in_use.take(&files.image)?;
     let (asked, places) = (order.clone(), files.clone());
-    let Some(left) = blocking(&files.image, move || open_left(&asked, &places)).await? else {
+    let opening = blocking(&files.image, move || open_left(&asked, &places, reservation));
+    let Some(Left { image, manifest, told, found, reservation }) = opening.await? else {
         return Ok(None);
     };
-    let Left { image, manifest, told, unfinished } = left;
     let table = manifest.table();
     let proving = ProvingDevice::new(image.clone(), table.clone());
+    // It reads everything back, which takes long. Until then the files are nobody's: a hub that is stopped meanwhile
+    // leaves them to the next one, and after an error the caller removes them.
     let root = proving.settle().await.map_err(block_at(&files.partial_image))?;
+    let unfinished = Unfinished::of(found);
     // Not what the file has taken: compressed clusters are in no journal, and their room is lost.
     let (kept, image) = (told.placements.clusters() << CLUSTER_BITS, TargetImage::Written(image));
     let block_size = table.block_size();
@@ -132,7 +137,11 @@ async fn offer_left(
     target::open(storage, new, order.path(), block_size, None).map(Some)
 }
 
-fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, StorageError> {
+fn open_left(
+    order: &PrepareImage,
+    files: &ImageFiles,
+    reservation: Reservation,
+) -> Result<Option<Left>, StorageError> {
     let capacity = order.capacity.bytes();
     if files.finished().iter().any(|file| file.exists()) || !files.partial_image.exists() {
         return Ok(None);
@@ -141,8 +150,7 @@ fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, S
     let Some((journal, runs)) = journal.map_err(io_at(&files.partial_journal))? else {
         return Ok(None);
     };
-    let mut unfinished = Unfinished::default();
-    unfinished.own(&files.partial_image)?;
+    let image_found = Found::new(&files.partial_image)?;
     let options = CreateOptions {
         cluster_bits: CLUSTER_BITS,
         compression: zstd(&order.repository),
@@ -156,10 +164,10 @@ fn open_left(order: &PrepareImage, files: &ImageFiles) -> Result<Option<Left>, S
     let block_size = BlockSize::for_capacity(capacity);
     let manifest = ManifestWriter::create_new(&files.partial_manifest, capacity, block_size)
         .map_err(manifest_at(&files.partial_manifest))?;
-    unfinished.own(&files.partial_manifest)?;
+    let found = vec![image_found, Found::new(&files.partial_manifest)?];
     doubt(&manifest, &runs).map_err(io_at(&files.partial_manifest))?;
     let told = Told { journal: Some(journal), placements };
-    Ok(Some(Left { image: Arc::new(image), manifest, told, unfinished }))
+    Ok(Some(Left { image: Arc::new(image), manifest, told, found, reservation }))
 }
 
 /// Says of every block that has a cluster that nobody knows what it holds.

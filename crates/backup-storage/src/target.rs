@@ -62,7 +62,21 @@ pub(crate) struct Unfinished {
 /// Device and inode: what tells a file from a later one of the same name.
 type Identity = (u64, u64);
 
+/// A file that was there or was just made, and stays when this is dropped.
+pub(crate) struct Found(PathBuf, Identity);
+
+impl Found {
+    pub(crate) fn new(file: &Path) -> Result<Self, StorageError> {
+        Ok(Self(file.to_owned(), identity(file).map_err(io_at(file))?))
+    }
+}
+
 impl Unfinished {
+    /// Takes files on; one that has been replaced under its name meanwhile belongs to somebody else.
+    pub(crate) fn of(found: Vec<Found>) -> Self {
+        Self { files: found.into_iter().map(|Found(file, found)| (file, Some(found))).collect() }
+    }
+
     /// Whatever has these names.
     pub(crate) fn new(files: Vec<PathBuf>) -> Self {
         Self { files: files.into_iter().map(|file| (file, None)).collect() }
@@ -70,8 +84,8 @@ impl Unfinished {
 
     /// Adds a file that was just created. What replaces it under its name belongs to somebody else.
     pub(crate) fn own(&mut self, file: &Path) -> Result<(), StorageError> {
-        let identity = identity(file).map_err(io_at(file))?;
-        self.files.push((file.to_owned(), Some(identity)));
+        let Found(file, identity) = Found::new(file)?;
+        self.files.push((file, Some(identity)));
         Ok(())
     }
 

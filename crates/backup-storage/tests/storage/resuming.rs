@@ -1,8 +1,10 @@
 //! Attempts that go on: in the same process, and from what a killed one left, however much of that is lost or garbled.
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -234,6 +236,36 @@ async fn what_a_killed_hub_left_may_be_garbled_anywhere() -> Result<()> {
         let target = hub.storage.prepare_image(&again(&hub)?).await.context(what)?;
         ensure!(target.kept_bytes.is_some() == kept, "{what}: {:?}", target.kept_bytes);
         complete(&hub, target, &disk).await.context(what)?;
+    }
+    Ok(())
+}
+
+/// A hub may be stopped while it reads back what the one before had left, which takes long for a large disk.
+#[tokio::test]
+async fn a_hub_that_is_stopped_while_it_reads_back_leaves_what_there_was() -> Result<()> {
+    let disk = pattern(SIZE, 1);
+    let left = left_behind(&disk).await?;
+    for polls in 1.. {
+        let hub = killed(&left).await?;
+        let order = again(&hub)?;
+        let mut preparing = Box::pin(hub.storage.prepare_image(&order));
+        let mut done = false;
+        for _ in 0..polls {
+            done = poll_fn(|it| Poll::Ready(preparing.as_mut().poll(it).is_ready())).await;
+            if done {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(preparing);
+        hub.storage.leave_image(&hub.repository, &image_path(1)).await?;
+        let next = killed(&hub).await?;
+        let target = next.storage.prepare_image(&again(&next)?).await?;
+        ensure!(target.kept_bytes == Some(6 * 65_536), "{:?} at {polls}", target.kept_bytes);
+        if done {
+            ensure!(polls > 10, "it was stopped at {polls} places only");
+            return complete(&next, target, &disk).await;
+        }
     }
     Ok(())
 }
