@@ -10,7 +10,7 @@ use hub_domain::limits::CopyCount;
 use hub_domain::repository::Repository;
 use hub_ports::{Catalogue, StoreError};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
 use crate::JobKey;
 
@@ -18,6 +18,7 @@ use crate::JobKey;
 #[derive(Clone)]
 pub struct CopySlots {
     state: Arc<Mutex<State>>,
+    settings: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct State {
@@ -79,7 +80,13 @@ impl CopySlots {
             line: Vec::new(),
             next: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), settings: Arc::default() }
+    }
+
+    /// The right to change limits, from before they are read in the catalogue until they have been taken in here: of two
+    /// changes none undoes the other, and no reader brings back what was there before.
+    pub async fn settings(&self) -> MutexGuard<'_, ()> {
+        self.settings.lock().await
     }
 
     /// Takes in the limit of a VMA; copies at work go on, and whoever has room now begins.
@@ -104,13 +111,15 @@ impl CopySlots {
         state.let_in();
     }
 
-    /// What a copy of a VM needs, with the limits as the catalogue has them.
+    /// What a copy of a VM needs, with the limits as the catalogue has them; waits while somebody changes
+    /// [`settings`](Self::settings).
     pub async fn needs_of(
         &self,
         catalogue: &mut dyn Catalogue,
         vm: VmContextId,
         repository: Option<RepositoryId>,
     ) -> Result<CopyNeeds, StoreError> {
+        let _unchanged = self.settings().await;
         let vma = match catalogue.vm(vm).await?.and_then(|vm| vm.vma_node) {
             Some(id) => catalogue.vma_node(id).await?,
             // A VM of an older catalogue names none; while there is only one, that one is meant.

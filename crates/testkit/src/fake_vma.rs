@@ -13,6 +13,7 @@ use hub_domain::source::{
 };
 use hub_ports::{CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
 use parking_lot::Mutex;
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use crate::{Steps, fixtures};
 
@@ -57,6 +58,7 @@ impl Default for CopyScript {
 pub struct FakeVma {
     state: Mutex<State>,
     steps: Steps,
+    door: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl FakeVma {
             orders: Vec::new(),
             inventory_calls: 0,
         };
-        Self { state: Mutex::new(state), steps }
+        Self { state: Mutex::new(state), steps, door: RwLock::default() }
     }
 
     /// Changes what the source has.
@@ -110,6 +112,16 @@ impl FakeVma {
     /// Cuts or mends the connection.
     pub fn set_reachable(&self, reachable: bool) {
         self.state.lock().reachable = reachable;
+    }
+
+    /// Holds back every answer until what is returned is dropped.
+    pub async fn hold_back(&self) -> RwLockWriteGuard<'_, ()> {
+        self.door.write().await
+    }
+
+    /// How often a call was made, such as `vma.identify`, answered or not.
+    pub fn calls(&self, name: &str) -> usize {
+        self.steps.count(name)
     }
 
     /// Every copy that was ordered, in order; one order sent twice stands here once.
@@ -135,6 +147,7 @@ impl FakeVma {
 
     async fn reach(&self, node: &VmaNode, call: &str) -> Result<(), SourceError> {
         let passed = self.steps.pass(call).await;
+        let _open = self.door.read().await;
         if passed.is_ok() && self.state.lock().reachable {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::repositories::{RepositoryView, find, view};
-use super::setting::{Whole, compression, copies, given};
+use super::setting::{Whole, compression, copies, given, never_null};
 use crate::answer::{Answer, State};
 use crate::words::Compression;
 
@@ -18,9 +18,12 @@ pub(crate) struct ChangedRepository {
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     max_concurrent_copies: Option<Option<Whole>>,
     /// How points are stored that are made from now on; those that are there stay as they are.
+    #[serde(default, deserialize_with = "never_null")]
+    #[schema(nullable = false)]
     compression: Option<Compression>,
     /// How hard `zstd` tries; 3 when compression begins without one.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 19)]
+    #[serde(default, deserialize_with = "never_null")]
+    #[schema(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 19)]
     compression_level: Option<Whole>,
 }
 
@@ -35,6 +38,7 @@ pub(crate) async fn adjust(
 ) -> Answer<RepositoryView> {
     let changed = changed.into_inner();
     let stored = state.carry_out(|hub| async move {
+        let _alone = hub.supervisor.copies().settings().await;
         let mut work = hub.store.begin().await?;
         let mut repository = find(work.as_mut(), &of).await?;
         let settings = &mut repository.settings;

@@ -54,3 +54,12 @@ where
 {
     Option::<T>::deserialize(reader).map(Some)
 }
+
+/// Refuses null for a field that is no limit: it would be taken for absence, and a change would be dropped in silence.
+pub(super) fn never_null<'de, D, T>(reader: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(reader).map(Some)
+}

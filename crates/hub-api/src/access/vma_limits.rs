@@ -33,6 +33,7 @@ pub(crate) async fn adjust(
 ) -> Answer<VmaNodeView> {
     let limits = limits.into_inner();
     let stored = state.carry_out(|hub| async move {
+        let _alone = hub.supervisor.copies().settings().await;
         let mut work = hub.store.begin().await?;
         let mut node = find(work.as_mut(), &of).await?;
         if let Some(given) = limits.max_concurrent_copies {

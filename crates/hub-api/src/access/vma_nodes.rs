@@ -143,9 +143,13 @@ pub(crate) async fn change(
         }
         let identity = hub.source.introduce(&node).await?;
         node.source_kind = kind(&identity)?;
+        let _alone = hub.supervisor.copies().settings().await;
         let mut work = hub.store.begin().await?;
+        // Somebody may have changed them while the VMA was asked.
+        node.limits = find(work.as_mut(), &of).await?.limits;
         work.update_vma_node(&node).await?;
         work.commit().await?;
+        hub.supervisor.copies().set_vma(&node);
         Ok(view(&node, Some(identity.version)))
     });
     stored.await.map(web::Json)

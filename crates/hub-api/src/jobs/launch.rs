@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use hub_domain::copy_line::CopyNeeds;
 use hub_domain::ids::{RepositoryId, VmContextId};
 use hub_job_runner::{JobKey, NotSpawned, Supervisor};
+use hub_ports::retry_patiently;
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
@@ -51,13 +52,19 @@ where
 }
 
 /// What a copy of a VM has to wait for.
+///
+/// Its job is stored already, and nobody else would run it before the next start of the hub: a catalogue that is away is
+/// waited for.
 pub(crate) async fn copy_needs(
     hub: &Hub,
     vm: VmContextId,
     to: Option<RepositoryId>,
 ) -> Result<CopyNeeds, Problem> {
-    let mut view = hub.store.view().await?;
-    Ok(hub.supervisor.copies().needs_of(view.as_mut(), vm, to).await?)
+    let copies = hub.supervisor.copies();
+    let asked = retry_patiently(hub.backup.options.store_patience, || async {
+        copies.needs_of(hub.store.view().await?.as_mut(), vm, to).await
+    });
+    Ok(hub.stop.run_until_cancelled(asked).await.ok_or_else(Problem::stopping)??)
 }
 
 /// The work, telling the log when it could not store how it ended.

@@ -1,7 +1,7 @@
 //! Limits as settings, and what waits because of them.
 
 use anyhow::{Result, ensure};
-use hub_testkit::{CopyScript, fixtures};
+use hub_testkit::{Break, CopyScript, fixtures};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -88,8 +88,62 @@ async fn the_settings_of_a_repository_are_set_changed_and_taken_away() {
         let refused = lab.patch(&path, odd.clone()).await.unwrap();
         assert_eq!(refused.problem(), (400, "request/invalid-field"), "{odd}");
     }
-    let odd = lab.patch(&path, json!({"compression": "lz4"})).await.unwrap();
-    assert_eq!(odd.problem(), (400, "request/invalid-body"));
+    // Nothing else than a limit can be taken away, so null is no answer to how images are stored.
+    for odd in [
+        json!({"compression": "lz4"}),
+        json!({"compression": null}),
+        json!({"compression_level": null}),
+    ] {
+        let refused = lab.patch(&path, odd.clone()).await.unwrap();
+        assert_eq!(refused.problem(), (400, "request/invalid-body"), "{odd}");
+    }
+}
+
+/// A VMA takes its time to prove itself; what is set meanwhile is not taken back with what was read before.
+#[tokio::test]
+async fn a_limit_that_is_set_while_the_vma_is_changed_stays() {
+    let lab = Lab::new(Vec::new()).await.unwrap();
+    let path = format!("/api/v1/vma-nodes/{}", lab.register_vma().await.unwrap());
+    let asked = lab.vma.calls("vma.identify");
+    let held = lab.vma.hold_back().await;
+    let put = lab.put(&path, json!({"name": "moved", "url": "http://elsewhere:1"}));
+    let patch = async {
+        while lab.vma.calls("vma.identify") == asked {
+            tokio::task::yield_now().await;
+        }
+        let patched = lab.patch(&path, json!({"max_concurrent_copies": 2})).await;
+        drop(held);
+        patched
+    };
+    let (put, patched) = tokio::join!(put, patch);
+    assert_eq!(patched.unwrap().body["max_concurrent_copies"], 2);
+    assert_eq!(put.unwrap().body["max_concurrent_copies"], 2);
+    let stored = lab.get(&path).await.unwrap().body;
+    assert_eq!((&stored["max_concurrent_copies"], &stored["name"]), (&json!(2), &json!("moved")));
+}
+
+/// The catalogue is away for a moment right after a job was stored: it joins the line, or nobody would run it before
+/// the next start of the hub.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_stored_joins_the_line_however_the_catalogue_is() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let body = json!({"vm_name": "pgtest1", "backup_type": "full",
+        "repository_id": lab.repository("main").await.unwrap()});
+    for (kind, body) in [("backups", body), ("replications", json!({"vm_name": "pgtest1"}))] {
+        let path = format!("/api/v1/{kind}");
+        lab.store_steps.heal();
+        let whole = lab.post(&path, body.clone()).await.unwrap();
+        let log = lab.store_steps.log();
+        let stored = log.iter().position(|call| call == "store.commit").unwrap();
+        lab.ended(whole.header("location")).await.unwrap();
+        // Steps count from 1, so this is the call after the commit.
+        lab.store_steps.break_at(stored + 2, Break::Fail);
+        let started = lab.post(&path, body).await.unwrap();
+        assert!(lab.store_steps.reached(), "{:?}", lab.store_steps.log());
+        assert_eq!(started.status, 202, "{}", started.text);
+        let ended = lab.ended(started.header("location")).await.unwrap();
+        assert_eq!(ended.body["status"], "succeeded", "{}", ended.text);
+    }
 }
 
 /// Two VMs of a VMA that bears one copy, whose copies never end; the locations of their replications.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hub_domain::ids::VmaNodeId;
 use hub_domain::limits::VmaLimits;
 use hub_domain::repository::RepositorySettings;
-use hub_testkit::fixtures;
+use hub_ports::Store as _;
+use hub_testkit::{MemStore, fixtures};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +159,34 @@ async fn p8_a_job_that_is_known_does_not_join_the_line_twice() {
     let reason = bench.reason(3);
     assert_eq!(reason.as_deref(), Some("1 of 1 copies of the hub are at work; 2nd in line"));
     bench.stop().await;
+}
+
+/// Whoever changes a limit is waited for: what was read before the change must not be taken in after it.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_asks_for_its_limits_while_one_is_changed_gets_the_new_one() {
+    let slots = CopySlots::new(CopyCount::DEFAULT);
+    let store = MemStore::default();
+    let mut node = fixtures::vma_node(1, "site-a");
+    let vm = fixtures::vm_context(1, fixtures::vm_facts("vm", "vm-1"), Some(node.id));
+    let mut work = store.begin().await.unwrap();
+    work.insert_vma_node(&node).await.unwrap();
+    work.insert_vms(std::slice::from_ref(&vm)).await.unwrap();
+    work.commit().await.unwrap();
+
+    let changing = slots.settings().await;
+    let mut view = store.view().await.unwrap();
+    let mut asked = Box::pin(slots.needs_of(view.as_mut(), vm.id, None));
+    assert!(futures::poll!(asked.as_mut()).is_pending());
+    node.limits.copies = CopyCount::new(1).ok();
+    let mut work = store.begin().await.unwrap();
+    work.update_vma_node(&node).await.unwrap();
+    work.commit().await.unwrap();
+    slots.set_vma(&node);
+    drop(changing);
+    let needs = asked.await.unwrap();
+    let _at_work = slots.join(key(1), needs);
+    let _waits = slots.join(key(2), needs);
+    assert_eq!(slots.waiting(&key(2)).map(|it| it.wait.limit), Some(1));
 }
 
 #[test]
