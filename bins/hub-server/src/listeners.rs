@@ -15,6 +15,9 @@ use crate::settings::Settings;
 /// How often exports whose time is over are ended.
 const REAPING: Duration = Duration::from_secs(5);
 
+/// How often jobs are looked for that are stored and that nobody has.
+const CLAIMING: Duration = Duration::from_secs(5);
+
 /// How often the end of the NBD port's certificate is looked at; it is made anew months before.
 const RENEWING: Duration = Duration::from_secs(24 * 3600);
 
@@ -47,6 +50,14 @@ pub(crate) fn start(hub: &HubServer, nbd: Server, settings: &Settings) -> Result
         while stop.run_until_cancelled(tokio::time::sleep(REAPING)).await.is_some() {
             if let Err(error) = restore.reap_exports().await {
                 tracing::warn!(%error, "an export whose time is over could not be ended");
+            }
+        }
+    })?;
+    let api = hub.api.clone();
+    hub.supervisor.spawn("claim jobs", JobKey::new("ticker", "jobs"), |stop| async move {
+        while stop.run_until_cancelled(tokio::time::sleep(CLAIMING)).await.is_some() {
+            if let Err(error) = api.claim_unclaimed().await {
+                tracing::debug!(%error, "jobs that nobody has are looked for again later");
             }
         }
     })?;

@@ -20,6 +20,7 @@ mod serve;
 mod service;
 mod state;
 mod token;
+mod unclaimed;
 mod waiting;
 mod words;
 

@@ -8,7 +8,7 @@ use hub_ports::{ErrorClass, StoreError};
 use crate::endpoint::{BASE, Endpoint, MAX_BODY, by_path, endpoints};
 use crate::problem::Problem;
 use crate::state::{ApiState, Hub};
-use crate::{auth, backups, fence, jobs, malformed, openapi};
+use crate::{auth, backups, fence, jobs, malformed, openapi, unclaimed};
 
 /// The API, ready to be mounted; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -64,6 +64,13 @@ impl Api {
             jobs::replications::take_up(hub, id).await?;
         }
         Ok(())
+    }
+
+    /// Takes up stored jobs that wait and that nobody has, because the answer to the commit that stored them was lost.
+    ///
+    /// Call it again and again; it finds nothing as long as the catalogue answers.
+    pub async fn claim_unclaimed(&self) -> Result<(), StoreError> {
+        unclaimed::claim(self.state.hub()).await
     }
 
     /// Waits until everything that was begun for a client is finished; nothing new is begun from now on.

@@ -183,9 +183,8 @@ impl UnitOfWork for Session {
         let steps = self.steps.clone();
         steps.pass("store.commit").await.map_err(|_| broken())?;
         self.commit_now()?;
-        // A hub that dies here has committed and does not know it; an error here would be a lie.
-        let _ = steps.pass("store.committed").await;
-        Ok(())
+        // The unit is done, and an error here is an answer that was lost on its way: a database may lie so.
+        steps.pass("store.committed").await.map_err(|_| broken())
     }
 }
 

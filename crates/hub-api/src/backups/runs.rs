@@ -24,7 +24,7 @@ use crate::waiting::Line;
 use crate::words::BackupType;
 
 /// What these jobs are called by the supervisor.
-pub(super) const KIND: &str = "backup";
+pub(crate) const KIND: &str = "backup";
 
 const NOT_FOUND: &str = "backup/run-not-found";
 

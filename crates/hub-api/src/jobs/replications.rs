@@ -27,7 +27,7 @@ use crate::waiting::Line;
 use crate::words::{ReplicaFormat, ReplicationType};
 
 /// What these jobs are called by the supervisor.
-pub(super) const KIND: &str = "replication";
+pub(crate) const KIND: &str = "replication";
 
 const NOT_FOUND: &str = "replication/not-found";
 

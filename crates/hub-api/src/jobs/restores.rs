@@ -21,7 +21,7 @@ use crate::state::Hub;
 use crate::words::{Fault, JobStatus, RestoreFormat};
 
 /// What these jobs are called by the supervisor.
-const KIND: &str = "restore";
+pub(crate) const KIND: &str = "restore";
 
 const NOT_FOUND: &str = "restore/not-found";
 
@@ -64,13 +64,23 @@ pub(crate) async fn start(state: State, new: web::Json<NewRestore>) -> Response 
     let request = RestoreRequest { point, format: new.format.into(), file_name: new.file_name };
     let started = state.carry_out(|hub| async move {
         let (job, _) = hub.restore.start_restore(&request).await?;
-        let (engine, id) = (hub.restore.clone(), job.id);
-        launch(&hub.supervisor, KIND, id, move |cancel| async move {
-            engine.run_restore(id, cancel).await
-        })?;
+        run(&hub, job.id)?;
         Ok(view(job, &hub.facts.restore_dir))
     });
     started.await.map(|job| accepted(&location(job.id), &job))
+}
+
+/// Runs a stored job; a hub that is being stopped leaves it to the next one, which ends it.
+pub(crate) fn take_up(hub: &Hub, id: RestoreJobId) {
+    if run(hub, id).is_err() {
+        tracing::info!(job.id = %id, "a restore waits for the next start of the hub");
+    }
+}
+
+fn run(hub: &Hub, id: RestoreJobId) -> Result<(), Problem> {
+    let engine = hub.restore.clone();
+    let work = move |cancel| async move { engine.run_restore(id, cancel).await };
+    launch(&hub.supervisor, KIND, id, work)
 }
 
 /// Restores by id.

@@ -19,7 +19,7 @@ use crate::state::Hub;
 use crate::words::{Fault, JobStatus, VerificationScope};
 
 /// What these jobs are called by the supervisor.
-const KIND: &str = "verification";
+pub(crate) const KIND: &str = "verification";
 
 const NOT_FOUND: &str = "verification/not-found";
 
@@ -106,13 +106,23 @@ pub(crate) async fn start(
     let point: BackupJobId = id(&of, "backup/not-found", "backup")?;
     let started = state.carry_out(|hub| async move {
         let (job, _) = hub.restore.start_verification(point, scope.into()).await?;
-        let (engine, id) = (hub.restore.clone(), job.id);
-        launch(&hub.supervisor, KIND, id, move |cancel| async move {
-            engine.run_verification(id, cancel).await
-        })?;
+        run(&hub, job.id)?;
         Ok(view(job))
     });
     started.await.map(|job| accepted(&location(job.id), &job))
+}
+
+/// Runs a stored job; a hub that is being stopped leaves it to the next one, which ends it.
+pub(crate) fn take_up(hub: &Hub, id: VerificationId) {
+    if run(hub, id).is_err() {
+        tracing::info!(job.id = %id, "a verification waits for the next start of the hub");
+    }
+}
+
+fn run(hub: &Hub, id: VerificationId) -> Result<(), Problem> {
+    let engine = hub.restore.clone();
+    let work = move |cancel| async move { engine.run_verification(id, cancel).await };
+    launch(&hub.supervisor, KIND, id, work)
 }
 
 /// Verifications by id.

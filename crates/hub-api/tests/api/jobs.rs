@@ -68,6 +68,48 @@ async fn p8_the_same_replication_twice_is_one_job() {
     assert_eq!(lab.ended(&location).await.unwrap().body["status"], "cancelled");
 }
 
+/// Asks for something whose commit is done and whose answer is lost; then takes up what nobody has, and follows it.
+async fn taken_up(lab: &Lab, path: &str, body: Value, list: &str) -> Result<Value> {
+    let before = lab.get(list).await?.body["items"].as_array().map_or(0, Vec::len);
+    lab.store_steps.take_down("store.committed");
+    let lost = lab.post(path, body).await?;
+    lab.store_steps.heal();
+    anyhow::ensure!(lost.status == 503, "{}", lost.text);
+    let stored = lab.get(list).await?;
+    let jobs = stored.body["items"].as_array().cloned().unwrap_or_default();
+    anyhow::ensure!(jobs.len() > before, "it is stored: {}", stored.text);
+    let queued: Vec<_> = jobs.iter().filter(|job| job["status"] == "queued").collect();
+    anyhow::ensure!(queued.len() == jobs.len() - before, "nobody works on it: {}", stored.text);
+    lab.api.claim_unclaimed().await?;
+    lab.api.claim_unclaimed().await?;
+    let ended = |body: &Value| {
+        let all = body["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().all(|job| job["status"] != "queued" && job["status"] != "running")
+    };
+    Ok(lab.until(list, ended).await?.body)
+}
+
+/// Trap C8: a stored job does not wait for ever because whoever stored it did not hear of it.
+#[tokio::test]
+async fn c8_a_job_whose_commit_was_not_answered_is_taken_up() {
+    let (lab, backup) = with_point().await.unwrap();
+    let repository = lab.get("/api/v1/repositories").await.unwrap().body["items"][0]["id"].clone();
+    let restore = json!({"backup_id": backup, "format": "raw", "file_name": "lost.raw"});
+    let verify = format!("/api/v1/backups/{backup}/verify");
+    let full = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
+    for (path, body, list) in [
+        ("/api/v1/restores", restore, "/api/v1/restores"),
+        (verify.as_str(), json!({}), "/api/v1/verifications"),
+        ("/api/v1/replications", json!({"vm_name": "pgtest1"}), "/api/v1/replications"),
+        ("/api/v1/backups", full, "/api/v1/backups"),
+    ] {
+        let ended = taken_up(&lab, path, body, list).await.unwrap();
+        for job in ended["items"].as_array().unwrap() {
+            assert_eq!(job["status"], "succeeded", "{job:#}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn bad_replications_are_refused() {
     let lab = Lab::with_pgtest1().await.unwrap();
