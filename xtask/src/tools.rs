@@ -24,7 +24,7 @@ impl Tool {
 }
 
 /// Images, network block devices and file systems: needed whatever the database.
-pub(crate) const COMMON: [Tool; 9] = [
+pub(crate) const COMMON: [Tool; 10] = [
     Tool { program: "qemu-img", package: "qemu-utils" },
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "qemu-io", package: "qemu-utils" },
@@ -32,6 +32,7 @@ pub(crate) const COMMON: [Tool; 9] = [
     Tool { program: "nbdcopy", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "fio", package: "fio" },
+    Tool { program: "b3sum", package: "b3sum" },
     Tool { program: "mkfs.ext4", package: "e2fsprogs" },
     Tool { program: "mount", package: "mount" },
 ];
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn a_package_is_asked_for_once() {
         let packages = missing(&COMMON, |program| program == "mount");
-        assert_eq!(packages, ["e2fsprogs", "fio", "libnbd-bin", "nbdkit", "qemu-utils"]);
+        assert_eq!(packages, ["b3sum", "e2fsprogs", "fio", "libnbd-bin", "nbdkit", "qemu-utils"]);
         assert!(missing(&COMMON, |_| true).is_empty());
     }
 }

@@ -40,6 +40,11 @@ impl FileSystem {
         Ok(Self::of(image))
     }
 
+    /// The raw image that it lies in.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
     /// Writes a file, in place of one of that name if there is one; its directory must exist.
     pub fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let source = tempfile::NamedTempFile::new()?;

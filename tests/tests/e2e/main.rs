@@ -2,5 +2,6 @@
 
 mod acceptance;
 mod faults;
+mod recovery;
 mod torture;
 mod transport;
