@@ -23,10 +23,6 @@ impl Seed {
         Self { first, state: first }
     }
 
-    pub(crate) fn from(first: u64) -> Self {
-        Self { first, state: first }
-    }
-
     /// The number to print.
     pub(crate) fn first(&self) -> u64 {
         self.first
