@@ -64,7 +64,7 @@ impl Checkpoints {
                     Err(error) => {
                         tracing::warn!(
                             journal = %path.display(), error = %hub_ports::told(&error),
-                            "an unfinished image is not written down any more; after a restart it begins anew"
+                            "an unfinished image is not written down any more; after a restart it goes on from what was written down before"
                         );
                         return;
                     }

@@ -72,6 +72,7 @@ impl ImageWriter {
     ///
     /// Nothing is believed but the places, and these only when they fit: inside the disk and inside the file, no two
     /// clusters at one place, behind a header that was never written. What else lies in the file is written over.
+    /// Reads go to the disk: after a sync that failed, memory may show what the disk never took.
     pub fn resume(
         path: &Path,
         options: CreateOptions,
@@ -90,12 +91,11 @@ impl ImageWriter {
                 return Err(refused("it has a header already"));
             }
             let next = end_of(geometry, (virtual_size, in_file), runs).map_err(refused)?;
+            file.forget_pages().map_err(|error| read(path, error))?;
             Ok((file, next))
         })?;
-        let read =
-            |error| CreateError::Io { path: path.to_owned(), source: io::Error::other(error) };
-        writer.body.place(runs).map_err(read)?;
-        let told = writer.body.told().map_err(read)?;
+        writer.body.place(runs).map_err(|error| read(path, error))?;
+        let told = writer.body.told().map_err(|error| read(path, error))?;
         let told = told.ok_or_else(|| refused("two clusters lie at one place"))?;
         Ok((writer, Placements { told }))
     }
@@ -134,6 +134,10 @@ impl ImageBody {
         })?;
         Ok((!twice).then_some(told))
     }
+}
+
+fn read(path: &Path, error: BlockError) -> CreateError {
+    CreateError::Io { path: path.to_owned(), source: io::Error::other(error) }
 }
 
 /// The place of a cluster that has bytes of its own.
@@ -268,6 +272,38 @@ mod tests {
         let gate = InsideDirectory::new(folder.path());
         let reader = ImageReader::open_chain(&gate, &path).unwrap();
         assert_eq!(reader.read_at(0, 2 << 20).await.unwrap(), model);
+    }
+
+    /// How many bytes of a file the page cache holds, if there is somebody to ask; a file system that is nothing but
+    /// memory is not asked.
+    fn cached(path: &Path) -> Option<u64> {
+        const TMPFS: i64 = 0x0102_1994;
+        if rustix::fs::statfs(path).ok()?.f_type == TMPFS {
+            return None;
+        }
+        let args = ["--bytes", "--noheadings", "--output", "RES"];
+        let asked = std::process::Command::new("fincore").args(args).arg(path).output();
+        let answer = asked.ok().filter(|it| it.status.success())?;
+        String::from_utf8(answer.stdout).ok()?.trim().parse().ok()
+    }
+
+    /// What an earlier process left is proven from the disk: its pages may be in memory although the disk refused them.
+    #[tokio::test]
+    async fn what_is_read_back_comes_from_the_disk_and_not_from_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.qcow2");
+        let mut bytes = vec![0; 65_536];
+        bytes.extend(vec![7; 65_536]);
+        std::fs::write(&path, bytes).unwrap();
+        let before = cached(&path);
+        if before.is_none_or(|cached| cached == 0) {
+            eprintln!("SKIPPED: nobody says what the page cache holds");
+            return;
+        }
+        let run = PlacedRun { guest: 3, host: 1, count: 1 };
+        let (writer, _) = ImageWriter::resume(&path, options(), &[run]).unwrap();
+        assert_eq!(cached(&path), Some(0), "{before:?} before");
+        assert_eq!(writer.read_at(3 * CLUSTER, 65_536).await.unwrap(), data(7));
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hub_block::failpoint::{self, Point};
 use hub_block::{BlockError, BufferPool, trail};
 use parking_lot::Mutex;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 use crate::direct_file::DirectFile;
 
@@ -209,6 +209,16 @@ impl StoreFile {
             self.sync_failed.store(true, Ordering::Release);
             error.into()
         })
+    }
+
+    /// Lets the kernel forget what it holds of the file, once that is durable: what is read next comes from the disk.
+    ///
+    /// A page that could not be written stays in memory as if it had been, and only the first who syncs is told.
+    /// A file system that lives in memory has nothing to forget.
+    pub(crate) fn forget_pages(&self) -> Result<(), BlockError> {
+        self.sync()?;
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)
+            .map_err(|error| BlockError::Io(error.into()))
     }
 
     fn require_sound(&self) -> Result<(), BlockError> {
