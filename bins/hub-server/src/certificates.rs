@@ -50,18 +50,17 @@ impl NbdCertificates {
         let fingerprint = fingerprint(&authority).with_context(|| broken(&place, AUTHORITY))?;
         let server_name = format!("hub-{}.internal", &fingerprint[..16]);
         let names = issuing::provable(&server_name, hosts);
-        let server = match fs::read_to_string(place.join(SERVER)) {
-            Ok(text) if issuing::is_good(&authority, &text, &names, now) => text,
-            _ => issue(&place, &authority, &names, now)?,
+        let server = match present(&place, &authority, &names, now) {
+            Some(server) => server,
+            None => issue(&place, &authority, &names, now)?,
         };
         let tls = ServerTls::from_pem(&server, &server).with_context(|| broken(&place, SERVER))?;
         Ok(Self { authority, fingerprint, server_name, tls, place, names })
     }
 
-    /// Shows a new certificate when the end of the present one is near; whether it was.
+    /// Shows a new certificate when the end of the present one is near, or when its file is lost; whether it was.
     pub(crate) fn renew_if_due(&self, now: Timestamp) -> Result<bool> {
-        let present = read(&self.place, SERVER)?;
-        if issuing::is_good(&self.authority, &present, &self.names, now) {
+        if present(&self.place, &self.authority, &self.names, now).is_some() {
             return Ok(false);
         }
         let new = issue(&self.place, &self.authority, &self.names, now)?;
@@ -84,6 +83,12 @@ fn make(data_dir: &Path, place: &Path, now: Timestamp) -> Result<()> {
     write_private(&partial.join(AUTHORITY), authority.certificate(now)?.trim_end())?;
     fs::rename(&partial, place)?;
     Ok(File::open(data_dir)?.sync_all()?)
+}
+
+/// The certificate that is kept, if it is a good one; it may be missing or torn.
+fn present(place: &Path, authority: &str, names: &[String], now: Timestamp) -> Option<String> {
+    let text = fs::read_to_string(place.join(SERVER)).ok()?;
+    issuing::is_good(authority, &text, names, now).then_some(text)
 }
 
 /// Makes and keeps a certificate for these names.

@@ -59,6 +59,13 @@ fn a_new_address_or_a_near_end_makes_the_certificate_anew_and_not_the_authority(
     assert!(!running.renew_if_due(at(2050)).unwrap());
     assert!(running.renew_if_due(at(2052)).unwrap());
     assert!(!running.renew_if_due(at(2052)).unwrap());
+    // A start makes one that is lost or torn anew, and so does a hub that runs.
+    let path = folder.path().join(PLACE).join(SERVER);
+    fs::remove_file(&path).unwrap();
+    assert!(running.renew_if_due(at(2052)).unwrap());
+    fs::write(&path, [0xFF]).unwrap();
+    assert!(running.renew_if_due(at(2052)).unwrap());
+    assert!(!running.renew_if_due(at(2052)).unwrap());
 }
 
 #[test]
