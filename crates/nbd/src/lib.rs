@@ -4,6 +4,7 @@ mod client;
 mod codec;
 mod errno;
 mod server;
+mod socket;
 mod tls;
 mod wire;
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, split};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::handshake::{Failure, greet, start_tls};
+use crate::socket::prepare;
 use crate::tls::{ClientSecurity, is_loopback};
 use crate::wire::READ_AHEAD;
 
@@ -81,7 +82,7 @@ pub(super) async fn dial(
     let (reader, writer): (Box<dyn AsyncRead + Send + Unpin>, WriteHalf) = match endpoint {
         Endpoint::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(Failure::Dial)?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             let near = is_loopback(stream.peer_addr()?.ip());
             if *security == ClientSecurity::PlainOnLoopback && !near {
                 return Err(Failure::PlainRefused);

@@ -17,6 +17,7 @@ use super::exports::Exports;
 use super::options::ServerOptions;
 use super::reception::receive;
 use crate::errno::timed_out;
+use crate::socket::prepare;
 use crate::tls::ServerSecurity;
 
 /// Payloads up to this size share one pool of buffers.
@@ -173,7 +174,7 @@ async fn converse(
     shared: &Shared,
     stop: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     notice_a_dead_peer(&stream)?;
     let Shared { exports, options, security, pool } = shared;
     let handshake = receive(stream, peer, exports, options, security);
