@@ -77,6 +77,13 @@ pub enum Content {
         /// What they are a function of.
         seed: u64,
     },
+    /// An ext4 file system with copies of real files, see [`FileSystem::make_of`].
+    Copies {
+        /// The directory that they come from.
+        of: PathBuf,
+        /// Bytes of all files; what the directory does not have is noise.
+        bytes: u64,
+    },
 }
 
 /// A disk of a VM: a base and the delta of each snapshot upon it.
@@ -107,6 +114,9 @@ impl Disk {
             }
             Content::Files { name, bytes, seed } => {
                 FileSystem::make(&raw, spec.capacity, name, *bytes, *seed)?;
+            }
+            Content::Copies { of, bytes } => {
+                FileSystem::make_of(&raw, spec.capacity, of, *bytes)?;
             }
         }
         let base = format!("{stem}.vmdk");

@@ -104,3 +104,22 @@ fn a_running_vm_has_a_lock_and_odd_names_are_escaped() {
     assert!(!vm.home().join("x_y.vmx.lck").exists());
     assert!(datastore.add_vm(&spec).is_err());
 }
+
+#[test]
+fn a_file_system_of_copies_is_sound_and_holds_what_was_there() {
+    if !tool::present(&tool::DISK_TOOLS).unwrap() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let from = place.path().join("from");
+    fs::create_dir_all(from.join("below")).unwrap();
+    fs::write(from.join("a"), b"first").unwrap();
+    fs::write(from.join("below/b"), noise(1, 100_000)).unwrap();
+    fs::write(from.join("huge"), vec![1; 3 << 20]).unwrap();
+    let image = place.path().join("disk.raw");
+    let made = FileSystem::make_of(&image, 16 * MIB, &from, 2 * MIB).unwrap();
+    made.check().unwrap();
+    assert_eq!(made.read("/files-0/0").unwrap(), b"first");
+    assert_eq!(made.read("/files-0/1").unwrap(), noise(1, 100_000), "there is no room for `huge`");
+    assert!(!made.read("/data/file-0000.bin").unwrap().is_empty(), "the rest is noise");
+}

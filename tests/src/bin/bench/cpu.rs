@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 /// User and system time of a process so far, and that of its children which have ended and been waited for.
-pub(super) fn of_process(id: u32) -> Result<Duration> {
+pub(crate) fn of_process(id: u32) -> Result<Duration> {
     let [own, children] = read(&id.to_string())?;
     Ok(own + children)
 }
 
 /// That of all children of this program which have ended and been waited for.
-pub(super) fn of_ended_children() -> Result<Duration> {
+pub(crate) fn of_ended_children() -> Result<Duration> {
     let [_, children] = read("self")?;
     Ok(children)
 }

@@ -2,9 +2,13 @@
 
 mod catalogue;
 mod copy;
+mod cpu;
 mod figures;
 mod inventory;
+mod ours;
 mod peer;
+mod qemu_nbd;
+mod workshop;
 
 use std::path::PathBuf;
 

@@ -4,17 +4,26 @@ use std::ops::Range;
 
 use hub_tests::datastore::{Content, DiskSpec, Subformat};
 
-const MIB: u64 = 1 << 20;
+use super::peers::Peer;
+
+pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Bytes of a piece that changes, and of a digest block.
-pub(super) const PIECE: u64 = 64 * 1024;
+pub(crate) const PIECE: u64 = 64 * 1024;
 
-/// One disk, and what is measured on it.
+/// Disks copied at once where it is about many.
+const MANY: u64 = 10;
+
+/// One VM, and what is measured on it.
 pub(super) struct Scenario {
     /// Letter and layout, such as `a/sparse`.
     pub(super) name: String,
-    pub(super) disk: DiskSpec,
+    pub(super) disks: Vec<DiskSpec>,
+    /// Who copies the same disks in full.
+    pub(super) peers: &'static [Peer],
+    /// Whether the repository compresses.
+    pub(super) compressed: bool,
     /// What a full copy is held against.
     pub(super) goals: Goals,
     /// Whether incrementals are measured after the full copies.
@@ -36,60 +45,8 @@ pub(super) struct Goals {
     pub(super) sent: Option<f64>,
     /// Bytes read ÷ bytes that had changed.
     pub(super) read_changed: Option<f64>,
-}
-
-/// A tool that does the same work without us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// `qemu-img convert -O qcow2`.
-    Convert,
-    /// Into a made image, out of order, 16 requests, without the page cache.
-    ConvertTuned,
-    /// `nbdcopy` into `qemu-nbd`.
-    NbdCopy,
-    /// 4 connections of 16 requests of 1 MiB, the target without the page cache.
-    NbdCopyTuned,
-    /// `qemu-img convert -B`, source by NBD: it copies all, because the export has no layers.
-    Overlay,
-    /// The same, tuned as [`Peer::ConvertTuned`].
-    OverlayTuned,
-    /// `qemu-img convert -B` that opens the snapshot chain itself, and copies its top layer.
-    OverlayLocal,
-}
-
-impl Peer {
-    /// Those that make a full copy.
-    pub(super) const FULL: [Self; 4] =
-        [Self::Convert, Self::ConvertTuned, Self::NbdCopy, Self::NbdCopyTuned];
-
-    /// Those beside an incremental of a disk without layers.
-    pub(super) const BY_DIGEST: [Self; 2] = [Self::Overlay, Self::OverlayTuned];
-
-    /// Those beside an incremental whose changes a snapshot tells.
-    pub(super) const CHANGED: [Self; 3] = [Self::Overlay, Self::OverlayTuned, Self::OverlayLocal];
-
-    /// The name in the table.
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Convert => "convert",
-            Self::ConvertTuned => "convert tuned",
-            Self::NbdCopy => "nbdcopy",
-            Self::NbdCopyTuned => "nbdcopy tuned",
-            Self::Overlay => "convert -B",
-            Self::OverlayTuned => "convert -B tuned",
-            Self::OverlayLocal => "convert -B, top layer, no NBD",
-        }
-    }
-
-    /// Whether it is used better than by default.
-    pub(super) const fn is_tuned(self) -> bool {
-        match self {
-            Self::ConvertTuned | Self::NbdCopyTuned | Self::OverlayTuned | Self::OverlayLocal => {
-                true
-            }
-            Self::Convert | Self::NbdCopy | Self::Overlay => false,
-        }
-    }
+    /// Bytes of our image ÷ bytes of the smallest image of a tuned peer.
+    pub(super) image: Option<f64>,
 }
 
 /// What an incremental is held against.
@@ -101,33 +58,55 @@ pub(super) fn incremental_goals(changed_areas: bool) -> Goals {
     Goals { read: Some(1.02), sent, ..Goals::default() }
 }
 
-/// All scenarios; quick ones are an eighth as large.
-pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
-    let scale = if quick { 8 } else { 1 };
-    let half = 8 * GIB / scale;
-    let thin = 32 * GIB / scale;
-    let files = 4 * GIB / scale;
+/// All scenarios; quick ones are an eighth as large, or as `shrink` says.
+pub(super) fn scenarios(shrink: u64) -> Vec<Scenario> {
+    let (half, thin, files) = (8 * GIB / shrink, 32 * GIB / shrink, 4 * GIB / shrink);
     let full = |name: &str, capacity, subformat, content, tuned, default| Scenario {
         name: name.to_owned(),
-        disk: DiskSpec { capacity, subformat, content },
+        disks: vec![DiskSpec { capacity, subformat, content }],
+        peers: &Peer::FULL,
+        compressed: false,
         goals: Goals { tuned: Some(tuned), default, read: Some(1.02), ..Goals::default() },
         with_changes: name == "a/sparse",
     };
-    let half_random = || Content::Noise { seed: 1 << 32, areas: spread(half, MIB, 2 * MIB) };
+    let half_random = |seed| Content::Noise { seed, areas: spread(half, MIB, 2 * MIB) };
     let scattered = || Content::Noise { seed: 2 << 32, areas: spread(thin, MIB / 4, 50 * MIB / 4) };
-    let tree = Content::Files { name: "bench".to_owned(), bytes: files / 10 * 8, seed: 3 << 32 };
+    let tree = || Content::Copies { of: "/usr".into(), bytes: files / 10 * 8 };
     let (sparse, flat) = (Subformat::MonolithicSparse, Subformat::MonolithicFlat);
+    let mut compressed = full("c/zstd", files, sparse, tree(), 0.7, None);
+    compressed.peers = &Peer::COMPRESSED;
+    compressed.compressed = true;
+    compressed.goals.image = Some(1.02);
     vec![
-        full("a/sparse", half, sparse, half_random(), 0.5, Some(0.4)),
-        full("a/flat", half, flat, half_random(), 0.8, Some(0.4)),
+        full("a/sparse", half, sparse, half_random(1 << 32), 0.5, Some(0.4)),
+        full("a/flat", half, flat, half_random(1 << 32), 0.8, Some(0.4)),
         full("b/sparse", thin, sparse, scattered(), 0.6, None),
         full("b/flat", thin, flat, scattered(), 0.8, None),
-        full("c/sparse", files, sparse, tree, 0.8, None),
+        full("c/sparse", files, sparse, tree(), 0.8, None),
+        compressed,
+        many("e/sparse", half / MANY / (2 * MIB) * (2 * MIB), sparse, 0.5),
+        many("e/flat", half / MANY / (2 * MIB) * (2 * MIB), flat, 0.8),
     ]
 }
 
+/// Ten disks that hold together what the one of (a) holds; they have its goals.
+fn many(name: &str, capacity: u64, subformat: Subformat, tuned: f64) -> Scenario {
+    let disk = |number| {
+        let content = Content::Noise { seed: number << 32, areas: spread(capacity, MIB, 2 * MIB) };
+        DiskSpec { capacity, subformat, content }
+    };
+    Scenario {
+        name: name.to_owned(),
+        disks: (1..=MANY).map(disk).collect(),
+        peers: &Peer::MANY,
+        compressed: false,
+        goals: Goals { tuned: Some(tuned), read: Some(1.02), ..Goals::default() },
+        with_changes: false,
+    }
+}
+
 /// Areas of `len` bytes, one at the beginning of every `stride`.
-fn spread(capacity: u64, len: u64, stride: u64) -> Vec<Range<u64>> {
+pub(crate) fn spread(capacity: u64, len: u64, stride: u64) -> Vec<Range<u64>> {
     let starts = (0..).map(|it| it * stride).take_while(|start| start + len <= capacity);
     starts.map(|start| start..start + len).collect()
 }
@@ -143,27 +122,29 @@ pub(super) fn changed_pieces(capacity: u64) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn share(content: &Content, capacity: u64) -> f64 {
-        let bytes: u64 = match content {
+    fn share(disk: &DiskSpec) -> f64 {
+        let bytes: u64 = match &disk.content {
             Content::Noise { areas, .. } => areas.iter().map(|it| it.end - it.start).sum(),
-            Content::Files { bytes, .. } => *bytes,
+            Content::Files { bytes, .. } | Content::Copies { bytes, .. } => *bytes,
         };
         #[expect(clippy::cast_precision_loss, reason = "a share of a few digits")]
-        let share = bytes as f64 / capacity as f64;
+        let share = bytes as f64 / disk.capacity as f64;
         share
     }
 
     #[test]
     fn the_disks_hold_what_they_are_said_to() {
-        for quick in [false, true] {
-            for it in scenarios(quick) {
+        for shrink in [1, 2, 8] {
+            for it in scenarios(shrink) {
                 let expected = match it.name.get(..1) {
-                    Some("a") => 0.5,
+                    Some("a" | "e") => 0.5,
                     Some("b") => 0.02,
                     _ => 0.8,
                 };
-                let share = share(&it.disk.content, it.disk.capacity);
-                assert!((share - expected).abs() < 0.001, "{}: {share}", it.name);
+                for disk in &it.disks {
+                    let share = share(disk);
+                    assert!((share - expected).abs() < 0.001, "{}: {share}", it.name);
+                }
             }
         }
     }

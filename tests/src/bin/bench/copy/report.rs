@@ -7,10 +7,11 @@ use anyhow::Result;
 use comfy_table::{LineStyle, Table, TableStyle};
 use serde_json::{Value, json};
 
-use super::ours::Copied;
-use super::plan::{Goals, Peer};
+use super::peers::Peer;
+use super::plan::Goals;
 use super::rivals::Took;
 use crate::figures::percentile;
+use crate::ours::Copied;
 
 /// Everything measured in one case.
 pub(super) struct Case {
@@ -22,13 +23,15 @@ pub(super) struct Case {
     pub(super) allocated: u64,
     /// Bytes that had changed since the parent; all that is allocated for a full copy.
     pub(super) changed: u64,
+    /// Disks copied at once.
+    pub(super) disks: usize,
     /// Median seconds of our full copy of the same disk, for an incremental.
     pub(super) full: Option<f64>,
     /// Most memory of VMA and hub, in MiB.
     pub(super) peaks: [f64; 2],
 }
 
-/// Most memory of a process that copies one disk, in MiB.
+/// Most memory of a process for each disk that it copies, in MiB.
 const MEMORY: f64 = 128.0;
 
 /// A ratio or size, and the bound that it is held against.
@@ -85,6 +88,18 @@ impl Case {
         self.best(wanted).map(|best| self.median() / best)
     }
 
+    /// Bytes that our images take.
+    fn stored(&self) -> u64 {
+        self.ours.iter().map(|it| it.stored).max().unwrap_or(0)
+    }
+
+    /// Our images ÷ the smallest of a tuned peer.
+    fn image_ratio(&self) -> Option<f64> {
+        let tuned = self.peers.iter().filter(|(peer, _)| peer.is_tuned());
+        let least = tuned.flat_map(|(_, took)| took).map(|it| it.stored).min();
+        least.filter(|least| *least > 0).map(|least| share(self.stored(), least))
+    }
+
     /// The most that any round read, ÷ `bytes`.
     fn read_of(&self, bytes: u64) -> f64 {
         share(self.ours.iter().map(|it| it.read).max().unwrap_or(0), bytes)
@@ -98,7 +113,9 @@ impl Case {
     fn checks(&self) -> Vec<Check> {
         let goals = self.goals;
         let full = self.full.map(|full| self.median() / full);
-        let [vma, hub] = self.peaks.map(Some);
+        #[expect(clippy::cast_precision_loss, reason = "a handful of disks")]
+        let disks = self.disks.max(1) as f64;
+        let [vma, hub] = self.peaks.map(|it| Some(it / disks));
         let all = [
             ("÷ best tuned", self.ratio(Peer::is_tuned), goals.tuned),
             ("÷ best default", self.ratio(|it| !it.is_tuned()), goals.default),
@@ -106,8 +123,9 @@ impl Case {
             ("read ÷ allocated", Some(self.read_of(self.allocated)), goals.read),
             ("read ÷ changed", Some(self.read_of(self.changed)), goals.read_changed),
             ("sent ÷ changed", Some(self.sent()), goals.sent),
-            ("VMA MiB", vma, Some(MEMORY)),
-            ("hub MiB", hub, Some(MEMORY)),
+            ("image ÷ best tuned", self.image_ratio(), goals.image),
+            ("VMA MiB per disk", vma, Some(MEMORY)),
+            ("hub MiB per disk", hub, Some(MEMORY)),
         ];
         let check = |(what, value, bound): (_, Option<_>, Option<_>)| {
             Some(Check { what, value: value?, bound: bound? })
@@ -115,7 +133,7 @@ impl Case {
         all.into_iter().filter_map(check).collect()
     }
 
-    fn row(&self) -> [String; 9] {
+    fn row(&self) -> [String; 10] {
         let lines = |it: Vec<String>| it.join("\n");
         let peers = self.peers.iter();
         let checks = self.checks();
@@ -138,6 +156,10 @@ impl Case {
             ]),
             format!("{:.3}", self.read_of(self.allocated)),
             format!("{:.3}", self.sent()),
+            lines(vec![
+                format!("{:.0}", mib(self.stored())),
+                self.image_ratio().map(|it| format!("{it:.3} ÷ tuned")).unwrap_or_default(),
+            ]),
             format!("{:.0} / {:.0}", self.peaks[0], self.peaks[1]),
             lines(checks.iter().map(Check::line).collect()),
         ]
@@ -149,6 +171,7 @@ impl Case {
             json!({"peer": peer.label(), "tuned": peer.is_tuned(),
                 "rounds_s": rounds(|it| it.wall.as_secs_f64()),
                 "cpu_s": rounds(|it| it.cpu.as_secs_f64()),
+                "image_bytes": took.iter().map(|it| it.stored).max(),
                 "median_s": wall_of(took), "cpu_median_s": cpu_of(took)})
         });
         let checks = self.checks();
@@ -157,12 +180,13 @@ impl Case {
         );
         let ours = self.ours.iter().map(|it| {
             json!({"wall_s": it.wall.as_secs_f64(), "job_s": it.job.as_secs_f64(),
-                "cpu_s": it.cpu.as_secs_f64(), "read": it.read, "sent": it.sent})
+                "cpu_s": it.cpu.as_secs_f64(), "read": it.read, "sent": it.sent,
+                "image_bytes": it.stored})
         });
         json!({"case": self.name, "median_s": self.median(), "cpu_median_s": self.cpu_median(),
             "cpu_s_per_gib": self.cpu_per_gib(), "rounds": ours.collect::<Vec<_>>(),
             "peers": peers.collect::<Vec<_>>(), "goals": checks.collect::<Vec<_>>(),
-            "allocated": self.allocated, "changed": self.changed,
+            "allocated": self.allocated, "changed": self.changed, "disks": self.disks,
             "vma_peak_mib": self.peaks[0], "hub_peak_mib": self.peaks[1]})
     }
 }
@@ -180,6 +204,7 @@ pub(super) fn show(title: &str, cases: &[Case], json: Option<&Path>) -> Result<(
         "our CPU, s",
         "read ÷ allocated",
         "sent ÷ changed",
+        "image, MiB",
         "VMA / hub, MiB",
         "goals",
     ]);
@@ -206,6 +231,10 @@ fn seconds(mut took: Vec<Duration>) -> f64 {
     percentile(&mut took, 0.5) / 1000.0
 }
 
+fn mib(bytes: u64) -> f64 {
+    share(bytes, 1 << 20)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a ratio of a few digits")]
 fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
@@ -221,6 +250,7 @@ mod tests {
             ms.map(|ms| Took {
                 wall: Duration::from_millis(ms),
                 cpu: Duration::from_millis(ms / 2),
+                stored: ms,
             })
             .to_vec()
         };
@@ -236,10 +266,12 @@ mod tests {
                 tuned: Some(0.8),
                 default: Some(0.4),
                 read: Some(1.02),
+                image: Some(1.02),
                 ..Goals::default()
             },
             allocated: 100,
             changed: 100,
+            disks: 1,
             full: None,
             peaks: [10.0, 200.0],
         };
@@ -248,8 +280,9 @@ mod tests {
             ("÷ best tuned", 0.75, true),
             ("÷ best default", 0.5, false),
             ("read ÷ allocated", 1.1, false),
-            ("VMA MiB", 10.0, true),
-            ("hub MiB", 200.0, false),
+            ("image ÷ best tuned", 0.025, true),
+            ("VMA MiB per disk", 10.0, true),
+            ("hub MiB per disk", 200.0, false),
         ];
         assert_eq!(found, expected);
         assert_eq!(case.cpu_ratio(), Some(1.5), "its own least, not that of the fastest");
