@@ -99,10 +99,7 @@ pub(crate) async fn restore(
     blocking(&files.dir.clone(), move || {
         // The last one is dropped first: the names are free when nothing unfinished is left under them.
         let (_held_to_the_end, unfinished) = (reservations, unfinished);
-        name_files(&files, format, bytes)?;
-        unfinished.keep();
-        failpoint::reach(Point::RestoreDurable).map_err(io_at(&files.named))?;
-        Ok(RestoredFile { path: files.named.display().to_string(), bytes })
+        publish(&files, format, bytes, unfinished)
     })
     .await
 }
@@ -200,18 +197,39 @@ async fn first_difference(
     .await
 }
 
-/// Gives the finished files their names: first the data, then what points to it.
-fn name_files(files: &RestoreFiles, format: RestoreFormat, bytes: u64) -> Result<(), StorageError> {
+/// Gives the finished files their names; after an error none of them is there, so that the same restore can be begun anew.
+fn publish(
+    files: &RestoreFiles,
+    format: RestoreFormat,
+    bytes: u64,
+    mut unfinished: Unfinished,
+) -> Result<RestoredFile, StorageError> {
+    name_files(files, format, bytes, &mut unfinished)?;
+    failpoint::reach(Point::RestoreDurable).map_err(io_at(&files.named))?;
+    unfinished.keep();
+    Ok(RestoredFile { path: files.named.display().to_string(), bytes })
+}
+
+/// First the data gets its name, then what points to it.
+fn name_files(
+    files: &RestoreFiles,
+    format: RestoreFormat,
+    bytes: u64,
+    unfinished: &mut Unfinished,
+) -> Result<(), StorageError> {
     let partial = partial_of(&files.named);
     if format == RestoreFormat::Vmdk {
         let flat = files.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
         durable::write_new(&partial, vmdk_descriptor(&flat, bytes).as_bytes())
             .map_err(io_at(&partial))?;
     }
-    durable::rename_new(&partial_of(&files.data), &files.data).map_err(io_at(&files.data))?;
+    let partial_data = partial_of(&files.data);
+    unfinished.own_as(&partial_data, &files.data)?;
+    durable::rename_new(&partial_data, &files.data).map_err(io_at(&files.data))?;
     if format == RestoreFormat::Vmdk {
         // A power cut may keep the later of two names and lose the earlier one.
         durable::sync_dir(&files.dir).map_err(io_at(&files.dir))?;
+        unfinished.own_as(&partial, &files.named)?;
         durable::rename_new(&partial, &files.named).map_err(io_at(&files.named))?;
     }
     durable::sync_dir(&files.dir).map_err(io_at(&files.dir))
@@ -246,4 +264,42 @@ pub(crate) async fn abandon(
         durable::remove_files(&files.dir, &files.left_over()).map_err(io_at(&files.dir))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Promise P5: whatever fails while the files get their names, the same restore can be begun anew.
+    #[test]
+    fn p5_a_restore_that_fails_at_its_names_leaves_none() {
+        let places = [
+            "file.written",
+            "file.naming",
+            "file.named",
+            "file.naming@2",
+            "file.named@2",
+            "directory.sync",
+            "directory.synced",
+            "directory.sync@2",
+            "directory.synced@2",
+            "restore.durable",
+        ];
+        for place in places {
+            let (point, hit) = place.split_once('@').unwrap_or((place, "1"));
+            let orders = format!("{point}=enospc@{hit}");
+            let folder = tempfile::tempdir().unwrap();
+            let file_name = "web.vmdk".to_owned();
+            let output = RestoreOutput { format: RestoreFormat::Vmdk, file_name };
+            let files = RestoreFiles::of(folder.path(), &output).unwrap();
+            let publish = || {
+                std::fs::write(partial_of(&files.data), [1; 512]).unwrap();
+                publish(&files, output.format, 512, Unfinished::new(files.partials()))
+            };
+            failpoint::with_orders(&orders, publish).unwrap().unwrap_err();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{orders}");
+            publish().unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        }
+    }
 }

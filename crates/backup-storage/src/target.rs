@@ -89,6 +89,13 @@ impl Unfinished {
         Ok(())
     }
 
+    /// Adds the name that a file of ours is about to get.
+    pub(crate) fn own_as(&mut self, file: &Path, named: &Path) -> Result<(), StorageError> {
+        let identity = identity(file).map_err(io_at(file))?;
+        self.files.push((named.to_owned(), Some(identity)));
+        Ok(())
+    }
+
     /// Refuses to go on when another hub has taken the job over, and the names with it (trap U37).
     pub(crate) fn check_owned(&self) -> Result<(), StorageError> {
         match self.files.iter().find(|file| !is_ours(file)) {

@@ -269,7 +269,9 @@ pub enum StorageError {
         path: String,
     },
     /// A name that exists already.
-    #[error("{path} exists already and is not overwritten")]
+    #[error(
+        "{path} exists already and is not overwritten; choose another name, or move it away and start again"
+    )]
     Exists {
         /// Which file.
         path: String,

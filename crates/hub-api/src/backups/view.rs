@@ -87,6 +87,8 @@ pub(crate) struct BackupView {
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
+    /// Since when it is being deleted, and is no restore point any more; delete it again when that failed.
+    deleting_since: Option<DateTime<Utc>>,
 }
 
 /// Counters of a copy.
@@ -183,6 +185,7 @@ impl BackupView {
             created_at: job.created_at,
             started_at: job.state.started_at(),
             finished_at: job.state.finished_at(),
+            deleting_since: job.deleting_since,
         }
     }
 }

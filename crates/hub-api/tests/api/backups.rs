@@ -146,6 +146,23 @@ async fn p8_the_same_backup_twice_is_one_run_and_another_is_refused() {
     assert_eq!(none.problem(), (404, "backup/run-not-found"));
 }
 
+/// Trap U30: a point whose deletion has begun may have lost its files, and is not shown as if it had them.
+#[tokio::test]
+async fn u30_a_deletion_that_failed_is_seen_and_can_be_ended() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let repository = lab.repository("main").await.unwrap();
+    let full = backed_up(&lab, all_disks("full", &repository)).await.unwrap();
+    let point = format!("/api/v1/backups/{}", full.text_at("/backups/0/backup_id").unwrap());
+    assert_eq!(lab.get(&point).await.unwrap().body["deleting_since"], json!(null));
+    lab.storage_steps.take_down("storage.delete");
+    assert!(lab.delete(&point).await.unwrap().status >= 500);
+    lab.storage_steps.heal();
+    let left = lab.get(&point).await.unwrap();
+    assert!(left.body["deleting_since"].is_string(), "{}", left.text);
+    assert_eq!(lab.delete(&point).await.unwrap().status, 204);
+    assert_eq!(lab.get(&point).await.unwrap().problem(), (404, "backup/not-found"));
+}
+
 #[tokio::test]
 async fn p10_what_others_stand_on_is_not_removed() {
     let lab = Lab::with_pgtest1().await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hub_testkit::database::DatabaseKind;
+use hub_tests::lab::Surroundings;
 use tokio::time::Instant;
 
 use crate::choices::Choices;
@@ -75,7 +76,16 @@ impl Campaign {
 
     /// A world with a VM that has two points, in peace.
     pub(crate) async fn world(&self, machines: &[&[u64]]) -> Result<World> {
-        let world = World::new(self.database, machines).await?;
+        self.world_with(machines, Surroundings::default()).await
+    }
+
+    /// The same, whose processes find this around them.
+    pub(crate) async fn world_with(
+        &self,
+        machines: &[&[u64]],
+        around: Surroundings,
+    ) -> Result<World> {
+        let world = World::new(self.database, machines, around).await?;
         let mut world = world.context("the tools and the database of a campaign are there")?;
         let mut choices = Choices::new(self.seed);
         for place in 0..world.machines.len() {
@@ -115,7 +125,7 @@ impl Campaign {
         self.board.lost(Loss { kind, what, why, evidence });
         let sizes: Vec<Vec<u64>> = world.machines.iter().map(|it| it.capacities.clone()).collect();
         let sizes: Vec<&[u64]> = sizes.iter().map(Vec::as_slice).collect();
-        *world = self.world(&sizes).await?;
+        *world = self.world_with(&sizes, world.around.clone()).await?;
         Ok(())
     }
 

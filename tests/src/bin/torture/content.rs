@@ -80,7 +80,13 @@ fn bytes_of(disk: u64, block: u64, generation: u32) -> Vec<u8> {
     if generation > 0 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&disk.to_le_bytes()).update(&block.to_le_bytes());
-        hasher.update(&generation.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        let mut stream = hasher.update(&generation.to_le_bytes()).finalize_xof();
+        // Half of the blocks can be compressed: a piece that comes again and again.
+        let piece =
+            if (block + u64::from(generation)).is_multiple_of(2) { 512 } else { bytes.len() };
+        let (first, rest) = bytes.split_at_mut(piece);
+        stream.fill(first);
+        rest.chunks_exact_mut(piece).for_each(|next| next.copy_from_slice(first));
     }
     bytes
 }

@@ -109,7 +109,7 @@ impl World {
     async fn must_be_there(&mut self, place: usize) -> Result<()> {
         let context = self.machine(place)?.context.clone();
         for _ in 0..64 {
-            if self.point_count(&context) > 2 {
+            if self.point_count(&context) > 2 || self.deleting.values().any(|of| *of == context) {
                 return Ok(());
             }
             let order = self.order(Work::Incremental, place)?;

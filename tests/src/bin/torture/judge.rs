@@ -68,12 +68,20 @@ impl World {
     async fn judge_points(&mut self) -> Result<()> {
         let listed = self.lab.api.all("/backups?status=succeeded").await?;
         let mut seen = BTreeSet::new();
-        let mut expected = BTreeSet::new();
+        let (mut expected, mut leaving) = (BTreeSet::new(), BTreeSet::new());
+        self.deleting.clear();
         // A chain is judged from its beginning, so that the first bad point is the one that is blamed.
         for backup in &listed {
             let id = backup.text("/backup_id")?;
             let image = self.root.join(backup.text("/repository_path")?);
             let files = [image.with_extension("manifest"), image.clone()];
+            if backup.pointer("/deleting_since").is_some_and(Value::is_string) {
+                // It is no point any more; what is left of its files goes when it is deleted again.
+                ensure!(self.leaving.contains(&id), "nobody has asked to delete {id}");
+                leaving.extend(files);
+                self.deleting.insert(id, backup.text("/vm_context_id")?);
+                continue;
+            }
             expected.extend(files.clone());
             match self.points.get(&id) {
                 Some(known) => known.unchanged(&id)?,
@@ -93,7 +101,8 @@ impl World {
         }
         self.points.retain(|id, _| seen.contains(id));
         let found: BTreeSet<_> = files_below(&self.root)?.into_iter().collect();
-        let orphans: Vec<_> = found.difference(&expected).collect();
+        let orphans: Vec<_> =
+            found.difference(&expected).filter(|file| !leaving.contains(*file)).collect();
         ensure!(orphans.is_empty(), "files that belong to no point: {orphans:#?}");
         let missing: Vec<_> = expected.difference(&found).collect();
         ensure!(missing.is_empty(), "files of points that are missing: {missing:#?}");
@@ -130,10 +139,11 @@ impl World {
         for restore in self.lab.api.all("/restores").await? {
             let named = directory.join(restore.text("/file_name")?);
             let format = restore.text("/format")?;
-            // A hub that died or failed after the files had their names leaves a whole restore that no job claims.
             if !named.exists() {
                 continue;
             }
+            // A hub that died after the files had their names leaves a whole restore that no job claims.
+            ensure!(restore.text("/status")? != "failed", "a failed restore left {named:?}");
             expected.insert(named.clone());
             if format == "vmdk" {
                 let stem =

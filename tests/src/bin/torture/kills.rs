@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use hub_tests::lab::Surroundings;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::campaign::Campaign;
@@ -16,6 +18,12 @@ use crate::world::{Victim, World};
 pub(crate) const MACHINES: [&[u64]; 3] =
     [&[4 << 20, (1 << 20) + 48 * 1024], &[6 << 20], &[2 << 20, 1 << 20]];
 
+/// Here everything travels encrypted; elsewhere in the campaign it does not.
+pub(crate) fn environment() -> Surroundings {
+    let hub = vec![("HUB__NBD__PLAIN".to_owned(), "never".to_owned())];
+    Surroundings { hub, ..Surroundings::default() }
+}
+
 /// The row of the scoreboard.
 pub(crate) const KIND: &str = "SIGKILL at random, under load";
 
@@ -28,6 +36,11 @@ const MANY: usize = 14;
 /// One round: every VM gets something to do, a process is killed, everything starts again and is judged.
 pub(crate) async fn round(campaign: &Campaign, world: &mut World, step: u64) -> Result<()> {
     let mut choices = Choices::of_step(campaign.seed(), "kills", step);
+    if choices.one_in(6) {
+        let compression = if choices.one_in(2) { "zstd" } else { "none" };
+        let path = format!("/repositories/{}", world.repository);
+        world.lab.api.patch(&path, &json!({"compression": compression})).await?.ok()?;
+    }
     let mut orders = Vec::new();
     for place in 0..world.machines.len() {
         if world.point_count(&world.machine(place)?.context) > MANY {

@@ -35,6 +35,8 @@ use hub_block::failpoint::Point;
 use hub_testkit::database::DatabaseKind;
 
 use campaign::Campaign;
+use parts::Lane;
+use scoreboard::Scoreboard;
 
 /// The seed of the short form unless one is given: the same sequence each time.
 const SHORT_SEED: u64 = 20_250_101;
@@ -44,7 +46,7 @@ const SHORT_SEED: u64 = 20_250_101;
 /// The exit code says whether anything was lost, or a named failpoint was never reached.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long it goes on; systematic parts take as much of it as they need, random kills the rest.
+    /// How long it goes on; random kills go on to the end beside everything else.
     #[arg(long, default_value_t = 20)]
     minutes: u64,
     /// What every random decision is a function of; chosen and printed unless given.
@@ -67,16 +69,8 @@ struct Arguments {
     evidence: Option<PathBuf>,
 }
 
-/// One thread, because the processes live as long as the thread that starts them.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let told = tokio::select! {
-        told = run(&arguments) => told,
-        // Dropping the campaign ends its processes and removes its directory.
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match told {
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -87,30 +81,30 @@ async fn main() -> ExitCode {
 }
 
 /// Runs the campaign and shows the scoreboard; answers whether nothing was lost.
-async fn run(arguments: &Arguments) -> Result<bool> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let seed = match arguments.seed {
         Some(seed) => seed,
         None if arguments.short => SHORT_SEED,
         None => fresh_seed()?,
     };
-    let evidence = match &arguments.evidence {
-        Some(place) => place.clone(),
-        None => std::env::temp_dir().join(format!("torture-{seed}")),
-    };
-    let database = match arguments.database.as_str() {
-        "sqlite" => DatabaseKind::Sqlite,
-        "mariadb" => DatabaseKind::MariaDb,
-        "postgres" => DatabaseKind::Postgres,
-        other => anyhow::bail!("`{other}` is no database of the catalogue"),
-    };
     println!("seed {seed}");
-    let length = Duration::from_secs(arguments.minutes * 60);
-    let mut campaign = Campaign::new(seed, arguments.short, length, evidence, database);
-    let whole = parts::run(&mut campaign, &arguments.only).await?;
+    let lanes = if arguments.short {
+        // A test among others: one thing after the other.
+        Lane::ALL.map(|lane| travel(arguments, seed, lane))
+    } else {
+        beside_each_other(arguments, seed)
+    };
+    let (mut board, mut failed) = (Scoreboard::default(), Vec::new());
+    for lane in lanes {
+        match lane {
+            Ok(counted) => board.absorb(counted),
+            Err(error) => failed.push(error),
+        }
+    }
     let all = Point::ALL.iter().map(|point| point.name());
-    let unreached = if whole { campaign.board.never_reached(all) } else { Vec::new() };
-    println!("\n{}\n", campaign.board.table());
-    for loss in campaign.board.losses() {
+    let unreached = if arguments.only.is_empty() { board.never_reached(all) } else { Vec::new() };
+    println!("\n{}\n", board.table());
+    for loss in board.losses() {
         println!(
             "LOST {}: {}\n  {}\n  {}",
             loss.kind,
@@ -122,12 +116,50 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     for point in &unreached {
         println!("NEVER REACHED {point}");
     }
-    println!("{} random kills; again with --seed {seed}", campaign.board.injected(kills::KIND));
+    println!("{} random kills; again with --seed {seed}", board.injected(kills::KIND));
     if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", campaign.board.json(seed));
+        let text = format!("{:#}\n", board.json(seed));
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    Ok(campaign.board.losses().is_empty() && unreached.is_empty())
+    match failed.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(board.losses().is_empty() && unreached.is_empty()),
+    }
+}
+
+/// Every lane on a thread of its own, because most of their time is waiting.
+fn beside_each_other(arguments: &Arguments, seed: u64) -> [Result<Scoreboard>; 3] {
+    std::thread::scope(|scope| {
+        let lanes = Lane::ALL.map(|lane| scope.spawn(move || travel(arguments, seed, lane)));
+        lanes.map(|lane| lane.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a lane panicked"))))
+    })
+}
+
+/// Runs one lane on this thread, which its processes do not outlive; answers what it has counted.
+fn travel(arguments: &Arguments, seed: u64, lane: Lane) -> Result<Scoreboard> {
+    let evidence = match &arguments.evidence {
+        Some(place) => place.clone(),
+        None => std::env::temp_dir().join(format!("torture-{seed}")),
+    };
+    let database = match arguments.database.as_str() {
+        "sqlite" => DatabaseKind::Sqlite,
+        "mariadb" => DatabaseKind::MariaDb,
+        "postgres" => DatabaseKind::Postgres,
+        other => anyhow::bail!("`{other}` is no database of the catalogue"),
+    };
+    let length = Duration::from_secs(arguments.minutes * 60);
+    let evidence = evidence.join(lane.name());
+    let mut campaign = Campaign::new(seed, arguments.short, length, evidence, database);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = lane.run(&mut campaign, &arguments.only) => done,
+            // Dropping the campaign ends its processes and removes its directory.
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    });
+    done.with_context(|| format!("the lane `{}`", lane.name()))?;
+    Ok(campaign.board)
 }
 
 /// A seed that nobody chose; short enough to be typed.

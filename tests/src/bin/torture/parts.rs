@@ -1,4 +1,4 @@
-//! The parts of a campaign, one after the other.
+//! The parts of a campaign, and which of them follow each other.
 
 use anyhow::Result;
 
@@ -18,43 +18,71 @@ const SHORT_KILLS: u64 = 12;
 /// Cuts of a short campaign, and of a long one.
 const CUTS: (u64, u64) = (4, 60);
 
-/// Runs every part whose name holds `only`; answers whether that was all of them.
-pub(crate) async fn run(campaign: &mut Campaign, only: &str) -> Result<bool> {
+/// Parts that follow each other; lanes of a long campaign run beside each other, each with processes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// First starts, failpoints, damage, chains, connections: each takes as long as it needs.
+    Systematic,
+    /// Failing disks, as far as they get.
+    Errors,
+    /// Random kills, to the end.
+    Kills,
+}
+
+impl Lane {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Systematic, Self::Errors, Self::Kills];
+
+    /// Its name in paths.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Systematic => "systematic",
+            Self::Errors => "errors",
+            Self::Kills => "kills",
+        }
+    }
+
+    /// Runs every part of it whose name holds `only`.
+    pub(crate) async fn run(self, campaign: &mut Campaign, only: &str) -> Result<()> {
+        match self {
+            Self::Systematic => systematic(campaign, only).await,
+            Self::Errors if "errors".contains(only) => failing_disks(campaign).await,
+            Self::Kills if "kills".contains(only) => random_kills(campaign).await,
+            Self::Errors | Self::Kills => Ok(()),
+        }
+    }
+}
+
+async fn systematic(campaign: &mut Campaign, only: &str) -> Result<()> {
     let wanted = |name: &str| name.contains(only);
     if wanted("first-start") {
         first_starts(campaign).await?;
     }
-    let mut world = campaign.small_world().await?;
-    if wanted("points") || wanted("errors") {
-        let reached = points::record(campaign, &mut world).await?;
-        world = campaign.small_world().await?;
-        if wanted("points") {
-            deaths(campaign, &mut world, &reached).await?;
+    if wanted("points") {
+        deaths(campaign).await?;
+    }
+    if wanted("rot") || wanted("chains") || wanted("cuts") {
+        let mut world = campaign.small_world().await?;
+        if wanted("rot") {
+            rotting(campaign, &mut world).await?;
         }
-        if wanted("errors") {
-            failing_disks(campaign, &mut world, &reached).await?;
+        if wanted("chains") {
+            surgeries(campaign, &mut world).await?;
+        }
+        if wanted("cuts") {
+            connections(campaign, &mut world).await?;
         }
     }
-    if wanted("rot") {
-        rotting(campaign, &mut world).await?;
-    }
-    if wanted("chains") {
-        surgeries(campaign, &mut world).await?;
-    }
-    if wanted("cuts") {
-        connections(campaign, &mut world).await?;
-    }
-    drop(world);
-    if wanted("kills") {
-        random_kills(campaign).await?;
-    }
-    Ok(only.is_empty())
+    Ok(())
 }
 
 async fn first_starts(campaign: &mut Campaign) -> Result<()> {
     let all = first_start::record(campaign).await?;
     let mut world = campaign.small_world().await?;
     for (step, death) in all.iter().enumerate() {
+        if campaign.is_past(10) || campaign.is_lost() {
+            break;
+        }
         campaign.say("first start", step, all.len());
         let (victim, point, hit) = *death;
         let outcome = first_start::die_at(campaign, *death).await;
@@ -64,10 +92,19 @@ async fn first_starts(campaign: &mut Campaign) -> Result<()> {
     Ok(())
 }
 
-async fn deaths(campaign: &mut Campaign, world: &mut World, reached: &Reached) -> Result<()> {
-    let all = points::deaths(campaign, reached);
+/// A world and where its processes come to while it works.
+async fn recorded(campaign: &mut Campaign) -> Result<(World, Reached)> {
+    let mut world = campaign.small_world().await?;
+    let reached = points::record(campaign, &mut world).await?;
+    Ok((campaign.small_world().await?, reached))
+}
+
+async fn deaths(campaign: &mut Campaign) -> Result<()> {
+    let (mut world, reached) = recorded(campaign).await?;
+    let world = &mut world;
+    let all = points::deaths(campaign, &reached);
     for (step, death) in (0..).zip(&all) {
-        if campaign.is_past(45) || campaign.is_lost() {
+        if campaign.is_past(60) || campaign.is_lost() {
             break;
         }
         campaign.say("failpoints", step, all.len());
@@ -79,14 +116,12 @@ async fn deaths(campaign: &mut Campaign, world: &mut World, reached: &Reached) -
     Ok(())
 }
 
-async fn failing_disks(
-    campaign: &mut Campaign,
-    world: &mut World,
-    reached: &Reached,
-) -> Result<()> {
-    let all = errors::sweeps(campaign, reached);
+async fn failing_disks(campaign: &mut Campaign) -> Result<()> {
+    let (mut world, reached) = recorded(campaign).await?;
+    let world = &mut world;
+    let all = errors::sweeps(campaign, &reached);
     for (step, sweep) in (0..).zip(&all) {
-        if campaign.is_past(65) || campaign.is_lost() {
+        if campaign.is_past(100) || campaign.is_lost() {
             break;
         }
         campaign.say("failing disks", step, all.len());
@@ -115,7 +150,7 @@ async fn rotting(campaign: &mut Campaign, world: &mut World) -> Result<()> {
     let mut chains = world.chains().await?;
     let regions = rot::regions(campaign, &chains)?;
     for (step, region) in (0..).zip(&regions) {
-        if campaign.is_past(75) || campaign.is_lost() {
+        if campaign.is_past(80) || campaign.is_lost() {
             break;
         }
         campaign.say("flipped bits", step, regions.len());
@@ -131,7 +166,7 @@ async fn rotting(campaign: &mut Campaign, world: &mut World) -> Result<()> {
     }
     let lengths = rot::lengths(campaign, &chains)?;
     for (step, (chain, file, end)) in lengths.iter().enumerate() {
-        if campaign.is_past(80) || campaign.is_lost() {
+        if campaign.is_past(85) || campaign.is_lost() {
             break;
         }
         campaign.say("truncated files", step, lengths.len());
@@ -165,6 +200,9 @@ async fn rotting(campaign: &mut Campaign, world: &mut World) -> Result<()> {
 async fn surgeries(campaign: &mut Campaign, world: &mut World) -> Result<()> {
     let all = campaign.sampled("chains", Surgery::ALL.to_vec());
     for (step, surgery) in all.iter().enumerate() {
+        if campaign.is_past(95) || campaign.is_lost() {
+            break;
+        }
         campaign.say("chains", step, all.len());
         with_a_chain(campaign, world).await?;
         let chains = world.chains().await?;
@@ -180,7 +218,7 @@ async fn surgeries(campaign: &mut Campaign, world: &mut World) -> Result<()> {
 async fn connections(campaign: &mut Campaign, world: &mut World) -> Result<()> {
     let count = if campaign.is_short() { CUTS.0 } else { CUTS.1 };
     for step in 0..count {
-        if campaign.is_past(85) || campaign.is_lost() {
+        if campaign.is_past(100) || campaign.is_lost() {
             break;
         }
         campaign.say("connections", usize::try_from(step)?, usize::try_from(count)?);
@@ -191,7 +229,7 @@ async fn connections(campaign: &mut Campaign, world: &mut World) -> Result<()> {
 }
 
 async fn random_kills(campaign: &mut Campaign) -> Result<()> {
-    let mut world = campaign.world(&kills::MACHINES).await?;
+    let mut world = campaign.world_with(&kills::MACHINES, kills::environment()).await?;
     let mut step = 0;
     while !campaign.is_lost() {
         let over = if campaign.is_short() { step >= SHORT_KILLS } else { campaign.is_past(100) };

@@ -59,6 +59,22 @@ impl Scoreboard {
         self.losses.push(loss);
     }
 
+    /// Adds what another lane has counted.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (kind, counted) in other.rows {
+            let row = self.row(kind);
+            row.injected += counted.injected;
+            row.survived += counted.survived;
+            row.lost += counted.lost;
+        }
+        self.losses.extend(other.losses);
+        for (point, (times, deaths)) in other.points {
+            let known = self.points.entry(point).or_default();
+            known.0 += times;
+            known.1 += deaths;
+        }
+    }
+
     /// Counts how often a point was reached.
     pub(crate) fn reached(&mut self, point: &'static str, times: u64) {
         self.points.entry(point).or_default().0 += times;
@@ -155,6 +171,22 @@ mod tests {
         assert_eq!(json.pointer("/kinds/0/lost"), Some(&json!(1)));
         assert_eq!(json.pointer("/losses/0/evidence"), Some(&json!("/e")));
         assert!(board.table().contains("kill"));
+    }
+
+    #[test]
+    fn lanes_are_added_up() {
+        let (mut one, mut other) = (Scoreboard::default(), Scoreboard::default());
+        one.survived("kill");
+        one.reached("a", 1);
+        other.survived("kill");
+        other.died_at("a");
+        let (what, why) = ("step 2".to_owned(), "a block is stale".to_owned());
+        other.lost(Loss { kind: "cut", what, why, evidence: "/e".into() });
+        one.absorb(other);
+        assert_eq!((one.injected("kill"), one.injected("cut"), one.losses().len()), (2, 1, 1));
+        let json = one.json(7);
+        let point = json.pointer("/points/0").unwrap();
+        assert_eq!(*point, json!({"point": "a", "reached": 1, "deaths": 1}));
     }
 
     #[test]

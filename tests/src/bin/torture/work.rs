@@ -94,12 +94,15 @@ impl World {
         let kind = if work == Work::Full { "full" } else { "incremental" };
         let replication = if work == Work::ReplicateAnew { "initial" } else { "incremental" };
         let format = if work == Work::ReplicateRaw { "raw" } else { "qcow2" };
+        // A deletion that has begun is ended first: nothing below it can go before.
+        let begun = self.deleting.iter().find(|(_, of)| **of == machine.context);
+        let begun = begun.map(|(id, _)| id.clone()).filter(|_| work == Work::Delete);
         Ok(Order {
             work,
             api: self.lab.api.clone(),
             backup: machine.backup(kind, &self.repository),
             replication: machine.replication(replication, format),
-            tip: self.tips(&machine.context).pop(),
+            tip: begun.or_else(|| self.tips(&machine.context).pop()),
             asked: Arc::default(),
         })
     }

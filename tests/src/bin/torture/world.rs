@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use hub_testkit::database::DatabaseKind;
 use hub_tests::api::Fields as _;
-use hub_tests::lab::Lab;
+use hub_tests::lab::{Lab, Surroundings};
 
 use crate::choices::Choices;
 use crate::content::Content;
@@ -35,12 +35,16 @@ impl Victim {
 pub(crate) struct World {
     /// The processes.
     pub(crate) lab: Lab,
+    /// What they found around them at their start.
+    pub(crate) around: Surroundings,
     /// The VMs.
     pub(crate) machines: Vec<Machine>,
     /// Every restore point that was ever seen and is not known to be gone, by its id.
     pub(crate) points: BTreeMap<String, Point>,
     /// Points that somebody was asked to delete, done or not.
     pub(crate) leaving: BTreeSet<String>,
+    /// Points whose deletion has begun and not ended, with their VMs.
+    pub(crate) deleting: BTreeMap<String, String>,
     /// What each replica holds if its manifest has this digest.
     pub(crate) replicas: BTreeMap<PathBuf, (blake3::Hash, Content)>,
     /// The repository's id.
@@ -52,17 +56,24 @@ pub(crate) struct World {
 
 impl World {
     /// A hub, a VMA and some VMs with disks of these sizes.
-    pub(crate) async fn new(kind: DatabaseKind, machines: &[&[u64]]) -> Result<Option<Self>> {
-        let Some(lab) = Lab::start(kind).await? else { return Ok(None) };
+    pub(crate) async fn new(
+        kind: DatabaseKind,
+        machines: &[&[u64]],
+        around: Surroundings,
+    ) -> Result<Option<Self>> {
+        let lab = Box::pin(Lab::start_in(kind, around.clone())).await?;
+        let Some(lab) = lab else { return Ok(None) };
         lab.register().await?;
         let repository = lab.api.all("/repositories").await?.pop().context("there is one")?;
         let mut world = Self {
             repository: repository.text("/id")?,
             root: repository.text("/path")?.into(),
             lab,
+            around,
             machines: Vec::new(),
             points: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            deleting: BTreeMap::new(),
             replicas: BTreeMap::new(),
             made: 0,
         };
