@@ -70,6 +70,15 @@ impl SecretKey {
         Ok(Self { bytes, is_new: false })
     }
 
+    /// Reads the key of a hub that has been started before.
+    pub(crate) fn read(data_dir: &Path) -> Result<Self> {
+        let key = Self::read_or_make(data_dir)?;
+        if key.is_new {
+            bail!("no hub has been started on {}, which has no {KEY_FILE}", data_dir.display());
+        }
+        Ok(key)
+    }
+
     /// Writes a new key, durably, before anything is sealed with it.
     pub(crate) fn keep(&self, data_dir: &Path) -> Result<()> {
         let path = data_dir.join(KEY_FILE);

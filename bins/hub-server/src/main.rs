@@ -10,6 +10,7 @@ mod first_start;
 mod issuing;
 mod listeners;
 mod log;
+mod new_token;
 mod settings;
 mod signals;
 
@@ -45,6 +46,10 @@ fn main() -> Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;
+    if let Some(name) = &flags.new_token {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(new_token::make(&settings, name, flags.revoke_others));
+    }
     let lock = data_dir::prepare(&settings.server.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(&settings, &flags, lock))

@@ -52,6 +52,16 @@ pub(crate) struct Flags {
     /// Also write the first API token to this file, readable by its owner only.
     #[arg(long, value_name = "FILE")]
     pub(crate) initial_token_file: Option<PathBuf>,
+    /// Make another API token with this name, print it, and exit; for a token that was lost.
+    ///
+    /// The hub may be running. Run it with the same settings and as the same user.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) new_token: Option<String>,
+    /// With --new-token: from now on no other token is valid; for a token that others may have seen.
+    ///
+    /// A running hub goes on accepting one that was used a moment ago, for 15 seconds at most.
+    #[arg(long, requires = "new_token")]
+    pub(crate) revoke_others: bool,
     /// Print the effective settings, without secrets, and exit.
     #[arg(long)]
     pub(crate) check_config: bool,

@@ -231,3 +231,44 @@ fn settings_and_document_are_printed_without_a_start() {
     let unknown = once(&["--nonsense"]).unwrap();
     assert!(!unknown.status.success());
 }
+
+/// The only token was lost, while the hub runs and while it does not.
+#[test]
+fn a_lost_token_is_replaced_beside_the_hub_and_without_it() {
+    const SHOWN: &str = "API token (shown once): ";
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let place = data_dir.to_str().unwrap();
+    let make = |arguments: &[&str]| once(&[&["--data-dir", place], arguments].concat()).unwrap();
+    let shown = |done: &Output| {
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        said.lines().find_map(|it| it.strip_prefix(SHOWN).map(str::to_owned))
+    };
+    let refused = |done: &Output, why: &str| {
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.contains(why), "{said}");
+        assert_eq!(shown(done), None);
+    };
+    refused(&make(&["--new-token", "early"]), "no hub has been started");
+    assert!(!data_dir.exists(), "a question for a token makes no hub");
+    refused(&make(&["--revoke-others"]), "--new-token");
+
+    let hub = Hub::start(&data_dir, &[]).unwrap();
+    let first = hub.line(SHOWN).unwrap().to_owned();
+    let status = |hub: &Hub, token: &str| hub.call("GET", "/api/v1/backups", token, "").unwrap().0;
+    let second = shown(&make(&["--new-token", "second"])).unwrap();
+    assert_eq!((status(&hub, &first), status(&hub, &second)), (200, 200));
+    refused(&make(&["--new-token", "second"]), "choose another name");
+    refused(&make(&["--new-token", " "]), "not blank");
+    assert!(hub.stop().unwrap());
+
+    let alone = make(&["--new-token", "second", "--revoke-others"]);
+    assert!(String::from_utf8_lossy(&alone.stdout).contains("revoked: 2"));
+    let third = shown(&alone).unwrap();
+    let kept = fs::read(data_dir.join("catalogue.sqlite")).unwrap();
+    assert!(!kept.windows(third.len()).any(|it| it == third.as_bytes()), "a digest is kept");
+    let again = Hub::start(&data_dir, &[]).unwrap();
+    assert_eq!(again.line(SHOWN), None, "it is no first start");
+    let all = [&first, &second, &third].map(|token| status(&again, token));
+    assert_eq!(all, [401, 401, 200]);
+}

@@ -141,6 +141,11 @@ impl AccessWrites for Session<Unit> {
             .map(drop)
             .map_err(taken)
     }
+
+    async fn delete_api_tokens(&mut self) -> Result<u64, StoreError> {
+        let deleted = api_token::Entity::delete_many().exec(self.db()).await;
+        Ok(deleted.map_err(store_error)?.rows_affected)
+    }
 }
 
 /// A duplicate of something with a name is not a matter of who was first.

@@ -67,4 +67,7 @@ pub trait AccessWrites: Send {
 
     /// Stores a new API token.
     async fn insert_api_token(&mut self, token: &ApiToken) -> Result<(), StoreError>;
+
+    /// Removes every API token; answers how many there were.
+    async fn delete_api_tokens(&mut self) -> Result<u64, StoreError>;
 }

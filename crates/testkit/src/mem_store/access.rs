@@ -161,11 +161,21 @@ impl AccessWrites for Session {
     async fn insert_api_token(&mut self, token: &ApiToken) -> Result<(), StoreError> {
         let new = token.clone();
         self.write(move |rows| {
-            if rows.api_tokens.values().any(|old| old.digest == new.digest) {
-                return Err(StoreError::Conflict);
+            let mut others = rows.api_tokens.values();
+            if others.any(|old| old.digest == new.digest || old.name == new.name) {
+                return Err(TAKEN);
             }
             rows.api_tokens.insert(new.id, new.clone());
             Ok(())
         })
+    }
+
+    async fn delete_api_tokens(&mut self) -> Result<u64, StoreError> {
+        let removed = count(self.rows().api_tokens.len());
+        self.write(|rows| {
+            rows.api_tokens.clear();
+            Ok(())
+        })?;
+        Ok(removed)
     }
 }

@@ -145,6 +145,37 @@ pub async fn tokens_are_found_by_digest(store: &dyn Store) -> Outcome {
     ensure!(view.api_token_count().await? == 2);
     ensure!(view.api_token(&[2; 32]).await? == Some(token(2)));
     ensure!(view.api_token(&[3; 32]).await?.is_none());
+    drop(view);
+    let mut work = store.begin().await?;
+    let again = ApiToken { name: token(2).name, ..token(3) };
+    ensure_refused!(work.insert_api_token(&again).await, StoreError::Refused(_));
+    Ok(())
+}
+
+/// All tokens go at once, or none.
+pub async fn tokens_are_replaced_in_one_piece(store: &dyn Store) -> Outcome {
+    let token = |number: u8| ApiToken {
+        id: ApiTokenId::from_uuid(Uuid::from_u128(number.into())),
+        name: format!("token-{}", number % 2),
+        digest: [number; 32],
+        created_at: at(1),
+    };
+    let mut work = store.begin().await?;
+    work.insert_api_token(&token(1)).await?;
+    work.insert_api_token(&token(2)).await?;
+    work.commit().await?;
+    let mut work = store.begin().await?;
+    ensure!(work.delete_api_tokens().await? == 2);
+    drop(work);
+    ensure!(store.view().await?.api_token_count().await? == 2);
+    let mut work = store.begin().await?;
+    ensure!(work.delete_api_tokens().await? == 2);
+    // Its name is free again.
+    work.insert_api_token(&token(3)).await?;
+    work.commit().await?;
+    let mut view = store.view().await?;
+    ensure!(view.api_token_count().await? == 1);
+    ensure!(view.api_token(&[3; 32]).await?.is_some());
     Ok(())
 }
 

@@ -45,6 +45,7 @@ macro_rules! store_contract {
             access::repository_settings_are_kept,
             access::names_are_taken_once,
             access::tokens_are_found_by_digest,
+            access::tokens_are_replaced_in_one_piece,
             access::what_is_absent_is_missing,
             units::dropped_work_leaves_nothing_behind,
             units::a_view_sees_only_what_is_committed,
