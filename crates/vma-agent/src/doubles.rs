@@ -58,7 +58,7 @@ impl Source for MemorySource {
     }
 
     async fn inventory(&self, _: &DiscoverRequest) -> Result<Inventory, SourceError> {
-        let vcenter = Vcenter { host: "memory".to_owned(), datacenter: String::new() };
+        let vcenter = Vcenter { host: "memory".to_owned(), ..Vcenter::default() };
         Ok(Inventory { vcenter, vms: Vec::new(), warnings: Vec::new() })
     }
 

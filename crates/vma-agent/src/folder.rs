@@ -120,7 +120,7 @@ impl Source for FolderSource {
                 Err(warning) => warnings.push(warning),
             }
         }
-        let vcenter = Vcenter { host: self.options.name.clone(), datacenter: String::new() };
+        let vcenter = Vcenter { host: self.options.name.clone(), ..Vcenter::default() };
         Ok(Inventory { vcenter, vms, warnings })
     }
 

@@ -171,6 +171,26 @@ pub struct CopyReport {
     /// Why the job failed, when the cause is not one disk's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
+    /// What became of the job's snapshot, where the source takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotReport>,
+}
+
+/// The one snapshot of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// `none` (not taken, or not yet), `present`, `removed`, or `owed` (it was taken, could not be removed, and has to
+    /// be). In a terminal report only `none` and `removed` mean that nothing is left at the source.
+    pub state: String,
+    /// Reference of the managed object, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Whether the guest's file systems were quiesced for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesced: Option<bool>,
+    /// Why it is not quiesced though that was asked for, or why it could not be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Progress and proof of one disk; numbers never go back.

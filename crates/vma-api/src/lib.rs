@@ -4,16 +4,17 @@ mod copy;
 mod identity;
 mod inventory;
 mod problem;
+mod source;
+mod vm;
 
 pub use copy::{
     CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, CopyState, DiskReport, Fault,
-    NbdTarget, NbdTls, ParentManifest,
+    NbdTarget, NbdTls, ParentManifest, SnapshotReport,
 };
 pub use identity::{
     Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, PROOF_CONTEXT,
 };
-pub use inventory::{
-    Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Vm, VmDisk, VmNetwork,
-    Warning,
-};
+pub use inventory::{Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Warning};
 pub use problem::Problem;
+pub use source::{CleanupOutcome, CleanupReport, CleanupRequest, CredentialsTest, SourceAbout};
+pub use vm::{ChangeTracking, Vm, VmDisk, VmNetwork, VmSnapshot};

@@ -69,6 +69,34 @@ fn what_came_later_may_be_absent() {
 }
 
 #[test]
+fn what_a_hypervisor_adds_parses_and_words_of_tomorrow_hide_no_vm() {
+    let rich = r#"{"vcenter":{"host":"h","instance_uuid":"vc-1"},"vms":[{"id":"1","name":"a","moref":"vm-57",
+      "instance_uuid":"5015-1","template":false,"consolidation_needed":true,"encrypted":false,"fault_tolerance":"a new word",
+      "change_tracking":{"supported":true},"snapshots":[{"id":"snapshot-1","name":"s"},{"id":"snapshot-2","parent":"snapshot-1"}],
+      "disks":[{"id":"disk-2000","capacity_bytes":512,"device_key":2000,"controller":"quantum","bus_number":1,
+        "backing_uuid":"6000C29","mode":"a new mode","sharing":"none","used_bytes":1,"rdm":"none","has_change_id":true}]}]}"#;
+    let inventory: Inventory = serde_json::from_str(rich).unwrap();
+    let vm = &inventory.vms[0];
+    assert_eq!(inventory.vcenter.instance_uuid.as_deref(), Some("vc-1"));
+    assert_eq!(vm.change_tracking.unwrap().enabled, None);
+    assert_eq!(vm.snapshots.as_ref().unwrap()[1].parent.as_deref(), Some("snapshot-1"));
+    assert_eq!(vm.disks[0].mode.as_deref(), Some("a new mode"));
+    let again = serde_json::to_string(&inventory).unwrap();
+    assert_eq!(serde_json::from_str::<Inventory>(&again).unwrap(), inventory);
+}
+
+#[test]
+fn what_is_not_said_is_not_denied() {
+    let bare = r#"{"vcenter":{"host":"h"},"vms":[{"id":"1","name":"a","disks":[{"id":"disk-0","capacity_bytes":512}]}]}"#;
+    let inventory: Inventory = serde_json::from_str(bare).unwrap();
+    assert_eq!((inventory.vms[0].snapshots.as_ref(), inventory.vms[0].template), (None, None));
+    let said = serde_json::to_string(&inventory).unwrap();
+    for word in ["snapshots", "template", "backing_uuid", "instance_uuid"] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn methods_are_tagged_by_their_kind() {
     let method = CopyMethod::ChangedSince { change_id: "x".to_owned() };
     let json = serde_json::to_string(&method).unwrap();

@@ -174,7 +174,13 @@ mod tests {
         };
         change(&mut disk);
         let state = disk.state;
-        wire::CopyReport { job_id: "job".to_owned(), state, disks: vec![disk], error: None }
+        wire::CopyReport {
+            job_id: "job".to_owned(),
+            state,
+            disks: vec![disk],
+            error: None,
+            snapshot: None,
+        }
     }
 
     #[test]

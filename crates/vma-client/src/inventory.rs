@@ -77,9 +77,15 @@ fn drop_odd_optionals(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, field| {
-                let is_count = matches!(name.as_str(), "num_cpu" | "memory_mb" | "unit_number");
-                let fits = field.as_u64().is_some_and(|count| count <= u64::from(u32::MAX));
-                !field.is_null() && (!is_count || fits)
+                let fits = match name.as_str() {
+                    "num_cpu" | "memory_mb" | "unit_number" | "bus_number" => {
+                        field.as_u64().is_some_and(|count| count <= u64::from(u32::MAX))
+                    }
+                    "device_key" => field.as_i64().is_some_and(|it| i32::try_from(it).is_ok()),
+                    "used_bytes" => field.is_u64(),
+                    _ => true,
+                };
+                fits && !field.is_null()
             });
             fields.values_mut().for_each(drop_odd_optionals);
         }

@@ -27,6 +27,7 @@ pub(super) fn vm(source: &str, stores: &[Datastore], vm: &FolderVm) -> Result<Vm
         vmx_version: vmx.hardware_version.clone(),
         disks,
         networks: networks(vm),
+        ..Vm::default()
     })
 }
 
@@ -50,6 +51,7 @@ fn vm_disk(
         provisioning_type: Some(provisioning(&chain).to_owned()),
         unit_number: Some(disk.slot.unit()),
         bus: Some(disk.slot.controller()),
+        ..VmDisk::default()
     })
 }
 

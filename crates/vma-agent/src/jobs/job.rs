@@ -198,7 +198,7 @@ impl Job {
         };
         let disks: Vec<_> = self.disks.iter().map(JobDisk::report).collect();
         let state = folded(ended, disks.iter().map(|it| it.state));
-        CopyReport { job_id: self.id.clone(), state, disks, error }
+        CopyReport { job_id: self.id.clone(), state, disks, error, snapshot: None }
     }
 
     /// Changes a disk that has not ended; what comes later is ignored.

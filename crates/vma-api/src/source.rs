@@ -1,0 +1,72 @@
+//! What the hub asks of the source behind a VMA beside discovery and copies: who it is, and to clean up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Credentials, Fault};
+
+/// The answer of `POST /api/v1/credentials/test`, whose body is [`Credentials`]: the VMA has logged in with them, and
+/// out again. A login that is refused, or an endpoint that cannot be reached, is a problem instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialsTest {
+    /// Whether the source wants credentials at all; a datastore folder does not, and looks at none.
+    pub wanted: bool,
+    /// Who let them in; absent where none are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<SourceAbout>,
+}
+
+/// Who a vCenter or an ESXi host says it is (`ServiceContent.about`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceAbout {
+    /// Full name of the product (`VMware vCenter Server 8.0.2 build-22617221`).
+    pub product: String,
+    /// Version (`8.0.2`).
+    #[serde(default)]
+    pub version: String,
+    /// Build (`22617221`).
+    #[serde(default)]
+    pub build: String,
+    /// `VirtualCenter` or `HostAgent`.
+    #[serde(default)]
+    pub api_type: String,
+    /// Its own id, the one of [`Vcenter::instance_uuid`](crate::Vcenter::instance_uuid); an ESXi host has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_uuid: Option<String>,
+}
+
+/// The body of `POST /api/v1/snapshots/cleanup`: remove what a job that is over has left on a VM.
+///
+/// Idempotent. Only snapshots that carry the job's name are ever removed; a job that still runs at this VMA is
+/// [`CleanupOutcome::Failed`] and keeps its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupRequest {
+    /// The hub's id of the job that took the snapshot.
+    pub job_id: String,
+    /// Of which VM ([`Vm::id`](crate::Vm::id)).
+    pub vm_id: String,
+    /// How to log in, for a source that wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+}
+
+/// The answer to a [`CleanupRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupReport {
+    /// How it ended.
+    pub outcome: CleanupOutcome,
+    /// Why it failed, and what to do; given with [`CleanupOutcome::Failed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Fault>,
+}
+
+/// How a clean-up ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupOutcome {
+    /// A snapshot of the job was there and is gone.
+    Removed,
+    /// There is none of the job, or the VM itself is gone: nothing is owed.
+    None,
+    /// It may still be there; the hub asks again.
+    Failed,
+}
