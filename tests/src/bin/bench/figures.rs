@@ -9,39 +9,60 @@ use serde_json::{Value, json};
 
 /// One measured line.
 pub(crate) struct Figure {
-    /// On which database.
-    pub(crate) database: &'static str,
+    /// On which database, or of which disks.
+    case: String,
     /// What was measured.
-    pub(crate) what: &'static str,
+    what: String,
     /// The result, with its unit.
-    pub(crate) value: String,
+    value: String,
+    /// The result as a number, where it is held against a goal.
+    number: Option<f64>,
     /// What it is held against, where there is a goal.
-    pub(crate) goal: String,
+    goal: String,
     /// Whether the goal is met; none where there is no goal.
-    pub(crate) met: Option<bool>,
+    met: Option<bool>,
+    /// What stands in the way of a goal that is missed.
+    limit: &'static str,
 }
 
 impl Figure {
     /// A line without a goal.
-    pub(crate) fn plain(database: &'static str, what: &'static str, value: String) -> Self {
-        Self { database, what, value, goal: String::new(), met: None }
+    pub(crate) fn plain(case: &str, what: &str, value: String) -> Self {
+        let (case, what) = (case.to_owned(), what.to_owned());
+        Self { case, what, value, number: None, goal: String::new(), met: None, limit: "" }
     }
 
     /// A line with a goal that is an upper bound.
-    pub(crate) fn at_most(
-        database: &'static str,
-        what: &'static str,
-        value: f64,
-        goal: f64,
-        unit: &str,
+    pub(crate) fn at_most(case: &str, what: &str, value: f64, goal: f64, unit: &str) -> Self {
+        Self::against(case, what, (value, unit), ('≤', goal), value <= goal)
+    }
+
+    /// A line with a goal that is a lower bound.
+    pub(crate) fn at_least(case: &str, what: &str, value: f64, goal: f64, unit: &str) -> Self {
+        Self::against(case, what, (value, unit), ('≥', goal), value >= goal)
+    }
+
+    fn against(
+        case: &str,
+        what: &str,
+        (value, unit): (f64, &str),
+        (sign, goal): (char, f64),
+        met: bool,
     ) -> Self {
+        let spelled = format!("{value:.2} {unit}").trim().to_owned();
         Self {
-            database,
-            what,
-            value: format!("{value:.2} {unit}").trim().to_owned(),
-            goal: format!("≤ {goal} {unit}").trim().to_owned(),
-            met: Some(value <= goal),
+            number: Some(value),
+            goal: format!("{sign} {goal} {unit}").trim().to_owned(),
+            met: Some(met),
+            ..Self::plain(case, what, spelled)
         }
+    }
+
+    /// Says what stands in the way, should the goal be missed.
+    #[must_use]
+    pub(crate) fn limited_by(mut self, limit: &'static str) -> Self {
+        self.limit = limit;
+        self
     }
 
     fn verdict(&self) -> &'static str {
@@ -67,22 +88,30 @@ pub(crate) fn percentile(durations: &mut [Duration], share: f64) -> f64 {
     durations.get(index.min(last)).map_or(0.0, |it| it.as_secs_f64() * 1000.0)
 }
 
+/// The median in seconds.
+pub(crate) fn median(mut took: Vec<Duration>) -> f64 {
+    percentile(&mut took, 0.5) / 1000.0
+}
+
 /// Prints the table, and writes the JSON where asked to.
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub(crate) fn show(title: &str, figures: &[Figure], json: Option<&Path>) -> Result<()> {
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
-    table.set_header(["database", "what", "measured", "goal", ""]);
+    table.set_header(["case", "what", "measured", "goal", ""]);
     for figure in figures {
-        let cells = [figure.database, figure.what, &figure.value, &figure.goal, figure.verdict()];
+        let cells = [&*figure.case, &figure.what, &figure.value, &figure.goal, figure.verdict()];
         table.add_row(cells);
     }
     println!("{title}\n{table}");
+    for missed in figures.iter().filter(|it| it.met == Some(false) && !it.limit.is_empty()) {
+        println!("{}, {}: {}", missed.case, missed.what, missed.limit);
+    }
     if let Some(path) = json {
         let rows: Vec<Value> = figures
             .iter()
             .map(|it| {
-                json!({"database": it.database, "what": it.what, "value": it.value,
+                json!({"case": it.case, "what": it.what, "value": it.value, "number": it.number,
                     "goal": it.goal, "met": it.met})
             })
             .collect();

@@ -3,10 +3,14 @@
 mod catalogue;
 mod copy;
 mod cpu;
+mod distance;
+mod export;
 mod figures;
 mod inventory;
+mod memory;
 mod ours;
 mod peer;
+mod proof;
 mod qemu_nbd;
 mod workshop;
 
@@ -28,6 +32,14 @@ enum Case {
     Catalogue(CatalogueArguments),
     /// Copies disks through VMA and hub, beside the tools of qemu and libnbd on the same source.
     Copy(copy::CopyArguments),
+    /// Copies a disk over a line of 1 Gbit/s with 20 ms to the other end and back.
+    Distance(distance::DistanceArguments),
+    /// Waits for the first byte of an export of a long chain.
+    Export(export::ExportArguments),
+    /// Copies disks of all sizes, the largest of 8 TiB, and looks at the memory that it takes.
+    Memory(memory::MemoryArguments),
+    /// Verifies and restores, beside reading and digesting the same files.
+    Proof(proof::ProofArguments),
 }
 
 /// How large, and where the figures go.
@@ -46,5 +58,9 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().case {
         Case::Catalogue(arguments) => catalogue::run(&arguments).await,
         Case::Copy(arguments) => copy::run(&arguments).await,
+        Case::Distance(arguments) => distance::run(&arguments).await,
+        Case::Export(arguments) => export::run(&arguments).await,
+        Case::Memory(arguments) => memory::run(&arguments).await,
+        Case::Proof(arguments) => proof::run(&arguments).await,
     }
 }

@@ -128,6 +128,18 @@ impl Ours {
         }
     }
 
+    /// Compares the images of a run with their manifests, and nothing that they stand on.
+    pub(crate) async fn verify(&self, copied: &Copied) -> Result<Duration> {
+        let mut took = Duration::ZERO;
+        for point in &copied.points {
+            let path = format!("/backups/{}/verify", point.id);
+            let (job, time) = self.timed(&path, &json!({"scope": "point"})).await?;
+            ensure!(job.flag("/good")?, "a point is bad: {job:#}");
+            took += time;
+        }
+        Ok(took)
+    }
+
     fn cpu(&self) -> Result<Duration> {
         Ok(cpu::of_process(self.vma.program.id())? + cpu::of_process(self.hub.program.id())?)
     }

@@ -1,7 +1,6 @@
 //! The table of the copies: medians, ratios, and the goals beside them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{LineStyle, Table, TableStyle};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use super::peers::Peer;
 use super::plan::Goals;
 use super::rivals::Took;
-use crate::figures::percentile;
+use crate::figures::median as seconds;
 use crate::ours::Copied;
 
 /// Everything measured in one case.
@@ -227,10 +226,6 @@ fn cpu_of(took: &[Took]) -> f64 {
     seconds(took.iter().map(|it| it.cpu).collect())
 }
 
-fn seconds(mut took: Vec<Duration>) -> f64 {
-    percentile(&mut took, 0.5) / 1000.0
-}
-
 fn mib(bytes: u64) -> f64 {
     share(bytes, 1 << 20)
 }
@@ -242,6 +237,8 @@ fn share(part: u64, whole: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
