@@ -3,6 +3,7 @@
 mod buffer;
 pub mod contract;
 mod device;
+mod direct_file;
 mod error;
 mod extent;
 pub mod failpoint;
@@ -14,6 +15,7 @@ pub mod trail;
 
 pub use buffer::{ALIGNMENT, BufferPool, PooledBuffer};
 pub use device::{BlockDevice, BlockingDevice, check_range};
+pub use direct_file::DirectFile;
 pub use error::BlockError;
 pub use extent::{Extent, ExtentKind, merge_extents};
 pub use faulty::{FaultPlan, FaultyDevice};

@@ -1,4 +1,7 @@
 //! A plain file as a device: what a raw image and a flat VMDK extent are.
+//!
+//! Whole pages are written past the page cache where the file system lets us, everything else through it. Two writes
+//! that meet in a page and do not overlap are both of a part of it, so no page is written in both ways at once.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,8 +17,8 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use crate::failpoint::{self, Point};
 use crate::trail;
 use crate::{
-    BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
-    check_range, create_file, merge_extents,
+    BlockDevice, BlockError, BlockingDevice, BufferPool, DirectFile, Extent, ExtentKind,
+    PooledBuffer, check_range, create_file, merge_extents,
 };
 
 /// Reads up to this size share one pool of buffers.
@@ -24,11 +27,18 @@ const POOLED_READ: usize = 1 << 20;
 /// A file whose bytes are the device's bytes.
 #[derive(Debug)]
 pub struct RawFile {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     size: u64,
     read_only: bool,
     pool: BufferPool,
     sync_failed: Arc<AtomicBool>,
+}
+
+/// The file and, where it is written to and allows it, its direct way.
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    direct: Option<DirectFile>,
 }
 
 impl RawFile {
@@ -36,14 +46,14 @@ impl RawFile {
     pub fn open_read_only(path: &Path) -> Result<Self, BlockError> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self::over(file, size, true))
+        Ok(Self::over(file, size, None))
     }
 
     /// Opens an existing file for reading and writing.
     pub fn open(path: &Path) -> Result<Self, BlockError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self::over(file, size, false))
+        Ok(Self::over(file, size, Some(path)))
     }
 
     /// Creates a file of `size` zero bytes that must not exist yet; it takes no space until written.
@@ -53,13 +63,16 @@ impl RawFile {
         create_file(path, |file| {
             file.set_len(size)?;
             trail::resized(&file, size);
-            Ok(Self::over(file, size, false))
+            Ok(Self::over(file, size, Some(path)))
         })
     }
 
-    fn over(file: File, size: u64, read_only: bool) -> Self {
-        let (file, sync_failed) = (Arc::new(file), Arc::default());
-        Self { file, size, read_only, pool: BufferPool::new(POOLED_READ, 16), sync_failed }
+    /// A file that is written to has to be told where it lies.
+    fn over(file: File, size: u64, writable_at: Option<&Path>) -> Self {
+        let pool = BufferPool::new(POOLED_READ, 16);
+        let direct = writable_at.and_then(|path| DirectFile::open(path, &file, pool.clone()));
+        let file = Arc::new(OpenFile { file, direct });
+        Self { file, size, read_only: writable_at.is_none(), pool, sync_failed: Arc::default() }
     }
 
     /// After one failed sync nothing more is believed: the kernel may have dropped the pages that it could
@@ -82,7 +95,7 @@ impl RawFile {
 
     async fn on_file<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&File) -> Result<T, BlockError> + Send + 'static,
+        work: impl FnOnce(&OpenFile) -> Result<T, BlockError> + Send + 'static,
     ) -> Result<T, BlockError> {
         let file = self.file.clone();
         tokio::task::spawn_blocking(move || work(&file))
@@ -104,12 +117,12 @@ impl BlockDevice for RawFile {
     async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes, BlockError> {
         check_range(offset, u64::from(len), self.size)?;
         let buffer = self.pool.take(len as usize);
-        self.on_file(move |file| filled(file, offset, buffer)).await
+        self.on_file(move |it| filled(&it.file, offset, buffer)).await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), BlockError> {
         self.writable(offset, data.len() as u64)?;
-        self.on_file(move |file| written(file, offset, &data)).await
+        self.on_file(move |it| it.write(offset, &data)).await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<(), BlockError> {
@@ -117,20 +130,20 @@ impl BlockDevice for RawFile {
         if len == 0 {
             return Ok(());
         }
-        self.on_file(move |file| zero_range(file, offset, len)).await
+        self.on_file(move |it| zero_range(&it.file, offset, len)).await
     }
 
     async fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>, BlockError> {
         check_range(offset, len, self.size)?;
-        self.on_file(move |file| file_extents(file, offset, len)).await
+        self.on_file(move |it| file_extents(&it.file, offset, len)).await
     }
 
     async fn flush(&self) -> Result<(), BlockError> {
         self.require_sound()?;
         let failed = self.sync_failed.clone();
-        self.on_file(move |file| {
-            let sync = || failpoint::reach(Point::RawSync).and_then(|()| file.sync_data());
-            trail::sync(file, sync).map_err(|error| {
+        self.on_file(move |it| {
+            let sync = || failpoint::reach(Point::RawSync).and_then(|()| it.file.sync_data());
+            trail::sync(&it.file, sync).map_err(|error| {
                 failed.store(true, Ordering::Release);
                 error.into()
             })
@@ -146,12 +159,12 @@ impl BlockDevice for RawFile {
 impl BlockingDevice for RawFile {
     fn read_now(&self, offset: u64, len: u32) -> Option<Result<Bytes, BlockError>> {
         let inside = check_range(offset, u64::from(len), self.size);
-        Some(inside.and_then(|()| filled(&self.file, offset, self.pool.take(len as usize))))
+        Some(inside.and_then(|()| filled(&self.file.file, offset, self.pool.take(len as usize))))
     }
 
     fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
         let writable = self.writable(offset, data.len() as u64);
-        Some(writable.and_then(|()| written(&self.file, offset, data)))
+        Some(writable.and_then(|()| self.file.write(offset, data)))
     }
 }
 
@@ -160,11 +173,16 @@ fn filled(file: &File, offset: u64, mut buffer: PooledBuffer) -> Result<Bytes, B
     Ok(buffer.freeze())
 }
 
-fn written(file: &File, offset: u64, data: &[u8]) -> Result<(), BlockError> {
-    failpoint::reach(Point::RawWrite)?;
-    file.write_all_at(data, offset)?;
-    trail::wrote(file, offset, data);
-    Ok(())
+impl OpenFile {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+        failpoint::reach(Point::RawWrite)?;
+        let direct = self.direct.as_ref().map(|it| it.write_all_at(data, offset)).transpose()?;
+        if direct != Some(true) {
+            self.file.write_all_at(data, offset)?;
+        }
+        trail::wrote(&self.file, offset, data);
+        Ok(())
+    }
 }
 
 /// Punches a hole, or writes zeroes where the file system cannot.
@@ -257,6 +275,25 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// Whole pages and parts of them go two ways; each is seen by reads at once.
+    #[tokio::test]
+    async fn writes_of_any_place_and_length_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = 64 * 4096 + 700_u64;
+        let file = RawFile::create_new(&folder.path().join("disk.raw"), size).unwrap();
+        let mut truth = vec![0; usize::try_from(size).unwrap()];
+        let places = [(0, 8192), (4096, 100), (5000, 4096), (8192, 65_536), (0, 4096), (100, 4)];
+        let tail = (64 * 4096 - 4096, 4096 + 700);
+        for (number, (at, len)) in (1_u8..).zip(places.into_iter().chain([tail])) {
+            file.write_at(at as u64, Bytes::from(vec![number; len])).await.unwrap();
+            truth[at..at + len].fill(number);
+            let found = file.read_at(0, u32::try_from(size).unwrap()).await.unwrap();
+            assert!(found == truth, "after write {number}");
+        }
+        file.flush().await.unwrap();
+        assert!(std::fs::read(folder.path().join("disk.raw")).unwrap() == truth);
+    }
+
     #[tokio::test]
     async fn holes_are_called_zero() {
         let folder = tempfile::tempdir().unwrap();
@@ -272,7 +309,7 @@ mod tests {
     async fn p1_nothing_is_believed_after_a_sync_that_failed() {
         // The null device takes every write and cannot be synced.
         let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-        let file = RawFile::over(null, 4096, false);
+        let file = RawFile::over(null, 4096, Some(Path::new("/dev/null")));
         file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
         file.flush().await.unwrap_err();
         let said = |error: BlockError| std::error::Error::source(&error).unwrap().to_string();

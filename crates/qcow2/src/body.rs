@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hub_block::{
-    BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind, PooledBuffer,
-    check_range, merge_extents,
+    ALIGNMENT, BlockDevice, BlockError, BlockingDevice, BufferPool, Extent, ExtentKind,
+    PooledBuffer, check_range, merge_extents,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -20,7 +20,6 @@ pub(crate) use self::write::Content;
 use crate::cluster_codec::Unpacker;
 use crate::cluster_lock::{ClusterGuard, ClusterLocks};
 use crate::cluster_map::ClusterMap;
-use crate::direct_file::UNIT;
 use crate::format::{CompressionType, Geometry, index};
 use crate::packer::{Packer, Zstd};
 use crate::run::{Run, RunKind, resolve, table_spans};
@@ -80,7 +79,7 @@ impl ImageBody {
         let geometry = map.geometry();
         let pool = BufferPool::new(POOLED_READ, 16);
         // Smaller clusters share pages, which no two ways of writing may meet in.
-        if geometry.cluster_len() >= UNIT {
+        if geometry.cluster_len() >= ALIGNMENT {
             file.write_directly(pool.clone());
         }
         Self {

@@ -5,7 +5,6 @@ mod check;
 mod cluster_codec;
 mod cluster_lock;
 mod cluster_map;
-mod direct_file;
 mod error;
 mod format;
 mod frame;

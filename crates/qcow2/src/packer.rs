@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use hub_block::{BlockError, BufferPool, PooledBuffer};
+use hub_block::{ALIGNMENT, BlockError, BufferPool, PooledBuffer};
 use parking_lot::Mutex;
 use zstd::bulk::Compressor;
 
-use crate::direct_file::UNIT;
 use crate::format::{Geometry, SECTOR, index};
 use crate::mapping::Mapping;
 use crate::store_file::StoreFile;
@@ -237,7 +236,7 @@ impl Packing {
     /// Ends the open segment at the next page, and tells place and length of what is left of it.
     fn close(&mut self) -> Option<Closed> {
         let Open { host, mut buffer, len: used } = self.open.take()?;
-        let len = used.next_multiple_of(UNIT).min(buffer.len());
+        let len = used.next_multiple_of(ALIGNMENT).min(buffer.len());
         // Who had the buffer before left something there.
         buffer[used..len].fill(0);
         let left = buffer.len() - len;

@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hub_block::failpoint::{self, Point};
-use hub_block::{BlockError, BufferPool, trail};
+use hub_block::{BlockError, BufferPool, DirectFile, trail};
 use parking_lot::Mutex;
 use rustix::fs::{Advice, FallocateFlags};
-
-use crate::direct_file::DirectFile;
 
 /// The first step in which space is reserved; later steps double.
 const FIRST_RESERVE: u64 = 4 << 20;
@@ -74,7 +72,9 @@ impl StoreFile {
 
     /// From now on writes whole pages directly, if the file system allows it.
     ///
-    /// Only for files that are written as [`DirectFile`] says.
+    /// Only for files in which no page holds parts of two host clusters, and whose writers hold the lock of the guest
+    /// cluster that a host cluster belongs to, or are the only ones who know it: then no page is ever written in both
+    /// ways at once.
     pub(crate) fn write_directly(&mut self, pool: BufferPool) {
         self.direct = DirectFile::open(&self.path, &self.file, pool);
     }

@@ -1,10 +1,8 @@
 //! Writing past the page cache: half the time and a tenth of the processor's work of buffered writing.
 //!
-//! A file has this second way in beside the buffered one, and both may be used on it, because no page is
-//! ever written in both ways at once: direct writes are whole pages of host clusters, no page holds parts
-//! of two host clusters, and who writes to a host cluster holds the lock of the guest cluster that it
-//! belongs to, or is the only one who knows it. The kernel does the rest: a direct write first waits for
-//! the pages of its range that are still dirty, and throws out those that a reader fetched meanwhile.
+//! A file has this second way in beside the buffered one, and both may be used on it as long as no page is
+//! written in both ways at once. The kernel does the rest: a direct write first waits for the pages of its
+//! range that are still dirty, and throws out those that a reader fetched meanwhile.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -12,17 +10,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hub_block::BufferPool;
 use rustix::fs::{Advice, Mode, OFlags};
 
+use crate::{ALIGNMENT, BufferPool};
+
 /// Addresses, offsets and lengths of direct writes are multiples of this, which is also the size of a page.
-pub(crate) const UNIT: usize = 4096;
+const UNIT: usize = ALIGNMENT;
 /// Bytes from unaligned memory are copied in pieces of this size.
 const BOUNCE: usize = 1 << 20;
 
-/// The direct way into a file.
+/// The direct way into a file, past the page cache.
+///
+/// Its owner sees to it that no page is written directly and through the page cache at the same time.
 #[derive(Debug)]
-pub(crate) struct DirectFile {
+pub struct DirectFile {
     file: File,
     pool: BufferPool,
     refused: AtomicBool,
@@ -31,8 +32,9 @@ pub(crate) struct DirectFile {
 impl DirectFile {
     /// Opens the direct way into a file, unless the file system refuses it; that is found out by trying.
     ///
-    /// A file that is still empty is written to, and cut again.
-    pub(crate) fn open(path: &Path, file: &File, pool: BufferPool) -> Option<Self> {
+    /// A file that is still empty is written to, and cut again. Memory that is not aligned is copied to buffers of the
+    /// pool. Blocks the thread.
+    pub fn open(path: &Path, file: &File, pool: BufferPool) -> Option<Self> {
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let direct = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
         let (known, opened) = (file.metadata().ok()?, direct.metadata().ok()?);
@@ -53,7 +55,8 @@ impl DirectFile {
     }
 
     /// Writes, if it is possible for a write of this place and length; false if it has to go the other way.
-    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
+    /// Blocks the thread.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
         let whole = bytes.len().is_multiple_of(UNIT) && offset.is_multiple_of(UNIT as u64);
         if !whole || bytes.is_empty() || self.refused.load(Ordering::Relaxed) {
             return Ok(false);
