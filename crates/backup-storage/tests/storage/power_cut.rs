@@ -20,13 +20,47 @@ pub(crate) struct PowerCut {
     pub(crate) steps: Vec<(u64, Step)>,
 }
 
-/// How a disk loses what was not synced.
-struct Loss {
-    /// So many of 64 things are kept.
-    kept: usize,
+/// What a disk keeps of the changes that no sync covers.
+pub(crate) enum Loss<'a> {
+    /// Anything, as the numbers fall.
+    Random(Draw<'a>),
+    /// Everything but what one place lacks a sync for.
+    One {
+        /// Where something is lost.
+        place: Place,
+        /// The only change there that is kept, if one is; the length of the file then, too.
+        kept: Option<u64>,
+    },
+}
+
+/// What a sync makes durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// Content and length of a file.
+    File(FileId),
+    /// The names in a directory.
+    Directory(PathBuf),
+}
+
+/// What a change is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Names,
+    Length,
+    Bytes,
+}
+
+/// How likely things are kept, in parts of 64.
+pub(crate) struct Draw<'a> {
+    seed: &'a mut Seed,
+    names: usize,
+    content: usize,
     /// Writes tear at multiples of this.
     unit: usize,
 }
+
+/// Longer than any file here: each write is kept whole or lost whole.
+const WHOLE: usize = 1 << 40;
 
 /// What a disk has after the cut.
 #[derive(Default)]
@@ -36,14 +70,35 @@ struct Left {
     directories: BTreeSet<PathBuf>,
 }
 
-impl Loss {
-    fn draw(seed: &mut Seed) -> Self {
-        let kept = [0, 0, 8, 32, 32, 56, 64][seed.below(7)];
-        Self { kept, unit: [512, 4096][seed.below(2)] }
+impl<'a> Loss<'a> {
+    /// One by the next numbers of a seed.
+    pub(crate) fn draw(seed: &'a mut Seed) -> Self {
+        let content = [0, 0, 8, 32, 32, 56, 64][seed.below(7)];
+        // A journal of names alone is what most file systems have: all names, and some of the bytes.
+        let names = [content, 64][seed.below(2)];
+        let unit = [512, 4096, WHOLE][seed.below(3)];
+        Self::Random(Draw { seed, names, content, unit })
     }
 
-    fn keeps(&self, seed: &mut Seed) -> bool {
-        seed.below(64) < self.kept
+    /// Where writes tear.
+    const fn unit(&self) -> usize {
+        match self {
+            Self::Random(draw) => draw.unit,
+            Self::One { .. } => WHOLE,
+        }
+    }
+
+    /// Whether a change, or a piece of it, is on the disk though no sync covers it.
+    fn keeps(&mut self, number: u64, at: &Place, of: Of) -> bool {
+        match self {
+            Self::Random(draw) => {
+                let of_64 = if of == Of::Names { draw.names } else { draw.content };
+                draw.seed.below(64) < of_64
+            }
+            Self::One { place, .. } if at != place => true,
+            Self::One { kept: Some(kept), .. } => *kept == number || of == Of::Length,
+            Self::One { kept: None, .. } => false,
+        }
     }
 }
 
@@ -56,41 +111,65 @@ impl PowerCut {
         })
     }
 
-    /// Builds one of the directories that a cut after so many steps may leave.
-    pub(crate) fn rebuild(&self, count: usize, seed: &mut Seed, into: &Path) -> Result<()> {
-        let steps = &self.steps[..count];
-        let loss = Loss::draw(seed);
-        let (mut files, mut directories) = (HashMap::new(), HashMap::new());
-        for (number, step) in steps {
-            match step {
-                Step::Synced { file } => drop(files.insert(*file, *number)),
-                Step::DirectorySynced { path } => drop(directories.insert(path.clone(), *number)),
-                _ => (),
+    /// The losses of one place each after so many steps: all that it lacks a sync for, and all but the last change.
+    pub(crate) fn losses_of_one_place(&self, count: usize) -> Result<Vec<Loss<'static>>> {
+        let synced = self.synced(count);
+        let mut last = HashMap::new();
+        for (number, step) in &self.steps[..count] {
+            let Some(place) = place_of(step)? else { continue };
+            if synced.get(&place).is_none_or(|synced| number > synced) {
+                last.insert(place, *number);
             }
         }
+        let both = |(place, last): (Place, u64)| {
+            [None, Some(last)].map(|kept| Loss::One { place: place.clone(), kept })
+        };
+        Ok(last.into_iter().flat_map(both).collect())
+    }
+
+    /// When each place was last synced in the first steps.
+    fn synced(&self, count: usize) -> HashMap<Place, u64> {
+        let syncs = self.steps[..count].iter().filter_map(|(number, step)| match step {
+            Step::Synced { file } => Some((Place::File(*file), *number)),
+            Step::DirectorySynced { path } => Some((Place::Directory(path.clone()), *number)),
+            _ => None,
+        });
+        syncs.collect()
+    }
+
+    /// Builds one of the directories that a cut after so many steps may leave.
+    pub(crate) fn rebuild(&self, count: usize, loss: &mut Loss<'_>, into: &Path) -> Result<()> {
+        let synced = self.synced(count);
         let mut left = Left::default();
         let mut names_now = BTreeMap::new();
-        for (number, step) in steps {
-            let before = |synced: Option<&u64>| synced.is_some_and(|synced| number < synced);
-            match step {
-                Step::Created { path, .. }
-                | Step::Renamed { to: path, .. }
-                | Step::Removed { path }
-                | Step::DirectoryMade { path } => {
-                    let durable = before(directories.get(path.parent().context("a parent")?));
-                    let kept = durable || loss.keeps(seed);
-                    left.name(&mut names_now, step, kept);
-                }
-                Step::Wrote { file, .. }
-                | Step::Resized { file, .. }
-                | Step::Cleared { file, .. } => {
-                    left.content(step, before(files.get(file)), &loss, seed)?;
-                }
-                Step::Synced { .. } | Step::DirectorySynced { .. } | Step::Marked { .. } => (),
+        for (number, step) in &self.steps[..count] {
+            let Some(place) = place_of(step)? else { continue };
+            let durable = synced.get(&place).is_some_and(|synced| number < synced);
+            let unit = loss.unit();
+            let mut keeps = |of| durable || loss.keeps(*number, &place, of);
+            match place {
+                Place::Directory(_) => left.name(&mut names_now, step, keeps(Of::Names)),
+                Place::File(_) => left.content(step, unit, &mut keeps)?,
             }
         }
         left.put(&self.root, into)
     }
+}
+
+/// Where a step changes something; nowhere if it is a sync or a mark.
+fn place_of(step: &Step) -> Result<Option<Place>> {
+    Ok(match step {
+        Step::Created { path, .. }
+        | Step::Renamed { to: path, .. }
+        | Step::Removed { path }
+        | Step::DirectoryMade { path } => {
+            Some(Place::Directory(path.parent().context("a parent")?.to_owned()))
+        }
+        Step::Wrote { file, .. } | Step::Resized { file, .. } | Step::Cleared { file, .. } => {
+            Some(Place::File(*file))
+        }
+        Step::Synced { .. } | Step::DirectorySynced { .. } | Step::Marked { .. } => None,
+    })
 }
 
 impl Left {
@@ -123,31 +202,36 @@ impl Left {
         }
     }
 
-    /// Changes the content of a file: as a whole if a sync covers it, else as the disk likes.
-    fn content(&mut self, step: &Step, durable: bool, loss: &Loss, seed: &mut Seed) -> Result<()> {
+    /// Changes the content of a file, piece by piece as far as it is kept.
+    fn content(
+        &mut self,
+        step: &Step,
+        unit: usize,
+        keeps: &mut dyn FnMut(Of) -> bool,
+    ) -> Result<()> {
         match step {
             Step::Wrote { file, offset, bytes } => {
                 let content = self.files.entry(*file).or_default();
                 let start = usize::try_from(*offset)?;
                 // The length may be known although the bytes are lost.
-                if durable || loss.keeps(seed) {
+                if keeps(Of::Length) {
                     content.resize(content.len().max(start + bytes.len()), 0);
                 }
                 let mut at = 0;
                 while at < bytes.len() {
-                    let next = ((start + at) / loss.unit + 1) * loss.unit - start;
+                    let next = ((start + at) / unit + 1) * unit - start;
                     let next = next.min(bytes.len());
-                    if durable || loss.keeps(seed) {
+                    if keeps(Of::Bytes) {
                         content.resize(content.len().max(start + next), 0);
                         content[start + at..start + next].copy_from_slice(&bytes[at..next]);
                     }
                     at = next;
                 }
             }
-            Step::Resized { file, len } if durable || loss.keeps(seed) => {
+            Step::Resized { file, len } if keeps(Of::Length) => {
                 self.files.entry(*file).or_default().resize(usize::try_from(*len)?, 0);
             }
-            Step::Cleared { file, offset, len } if durable || loss.keeps(seed) => {
+            Step::Cleared { file, offset, len } if keeps(Of::Bytes) => {
                 let content = self.files.entry(*file).or_default();
                 let end = content.len().min(usize::try_from(offset + len)?);
                 content[usize::try_from(*offset)?.min(end)..end].fill(0);

@@ -9,7 +9,7 @@ use hub_ports::{BackupStorage, NoProgress, PrepareImage};
 use tokio_util::sync::CancellationToken;
 
 use super::super::fixture::{Hub, image_path, judge, pattern, push, seal};
-use super::super::power_cut::PowerCut;
+use super::super::power_cut::{Loss, PowerCut};
 use super::super::resuming::{send, told_of};
 use super::super::seed::{Seed, rounds};
 
@@ -42,7 +42,7 @@ async fn p2_a_copy_that_goes_on_after_a_power_cut_is_no_mix() -> Result<()> {
     for count in 1..=cut.steps.len() {
         for _ in 0..rounds(2) {
             let next = Hub::start().await?;
-            cut.rebuild(count, &mut seed, next.folder.path())?;
+            cut.rebuild(count, &mut Loss::draw(&mut seed), next.folder.path())?;
             let order = PrepareImage { resume: true, ..next.order(1, SIZE, None)? };
             let told = format!("seed {}, step {count}", seed.first());
             let target = next.storage.prepare_image(&order).await.context(told.clone())?;
