@@ -11,6 +11,7 @@ mod issuing;
 mod listeners;
 mod log;
 mod new_token;
+mod open_files;
 mod settings;
 mod signals;
 
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     #[cfg(debug_assertions)]
     flags.failpoints.arm()?;
     data_dir::close_to_others();
+    open_files::raise_limit()?;
     log::start(&settings.log)?;
     rustls::crypto::ring::default_provider()
         .install_default()

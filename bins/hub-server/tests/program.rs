@@ -24,7 +24,12 @@ struct Hub {
 
 impl Hub {
     fn start(data_dir: &Path, more: &[&str]) -> Result<Self> {
-        let mut child = Command::new(PROGRAM)
+        Self::start_by(&mut Command::new(PROGRAM), data_dir, more)
+    }
+
+    /// The same by way of another program, which is handed the hub's arguments.
+    fn start_by(command: &mut Command, data_dir: &Path, more: &[&str]) -> Result<Self> {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--nbd-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(more)
@@ -83,6 +88,14 @@ impl Drop for Hub {
     }
 }
 
+/// Soft and hard limit of open files.
+fn limits_of(hub: &Hub) -> Result<[String; 2]> {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", hub.child.id()))?;
+    let line = limits.lines().find_map(|it| it.strip_prefix("Max open files"));
+    let mut words = line.context("no limit of files")?.split_whitespace().map(str::to_owned);
+    Ok([words.next().context("no soft limit")?, words.next().context("no hard limit")?])
+}
+
 fn once(arguments: &[&str]) -> Result<Output> {
     Ok(Command::new(PROGRAM).args(arguments).output()?)
 }
@@ -116,6 +129,16 @@ fn it_starts_twice_on_one_directory_and_shows_its_token_once() {
     let (status, list) = again.call("GET", "/api/v1/repositories", &token, "").unwrap();
     assert_eq!((status, list["items"].as_array().map(Vec::len)), (200, Some(1)));
     assert!(again.stop().unwrap());
+}
+
+/// Systems start programs with a low limit, and let them raise it themselves.
+#[test]
+fn it_may_have_as_many_files_open_as_the_system_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 100; ulimit -Hn 777; exec \"$0\" \"$@\"", PROGRAM]);
+    let hub = Hub::start_by(&mut shell, folder.path(), &[]).unwrap();
+    assert_eq!(limits_of(&hub).unwrap(), ["777", "777"]);
 }
 
 /// Images are a company's disks, and not every directory for them is the hub's own (trap C12).

@@ -2,6 +2,7 @@
 
 #[cfg(debug_assertions)]
 mod failpoints;
+mod open_files;
 mod settings;
 mod token;
 
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
         say(if forgotten { "the hub is forgotten" } else { "there is no hub to forget" });
         return Ok(());
     }
+    open_files::raise_limit()?;
     start_log(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))

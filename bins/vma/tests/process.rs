@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vma");
+
 /// A running VMA; killed when the test ends.
 struct Vma {
     child: Child,
@@ -18,9 +20,14 @@ struct Vma {
 
 impl Vma {
     fn start(folder: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_by(&mut Command::new(PROGRAM), folder, more)
+    }
+
+    /// The same by way of another program, which is handed the VMA's arguments.
+    fn start_by(command: &mut Command, folder: &Path, more: &[&str]) -> Result<Self> {
         let store = folder.join("datastore1");
         std::fs::create_dir_all(&store)?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vma"))
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--name", "lab", "--state-dir"])
             .arg(folder.join("state"))
             .arg("--datastore")
@@ -108,9 +115,7 @@ fn it_makes_a_token_once_answers_and_stops_when_told() {
 
 #[test]
 fn it_prints_its_settings_without_secrets_and_refuses_bad_ones() {
-    let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_vma")).args(arguments).output().unwrap()
-    };
+    let run = |arguments: &[&str]| Command::new(PROGRAM).args(arguments).output().unwrap();
     let good = run(&["--check-config", "--datastore", "/srv/ds1", "--listen", "127.0.0.1:7"]);
     let text = String::from_utf8(good.stdout).unwrap();
     assert!(good.status.success() && text.contains("127.0.0.1:7") && text.contains("/srv/ds1"));
@@ -154,4 +159,86 @@ fn it_reads_by_itself_and_gives_its_files_back() {
     assert_eq!(children.trim(), "", "it starts no process");
     vma.ask("POST", "/api/v1/jobs/one/cancel", &token, "").unwrap();
     until("cancelling closes the disk", || Ok(reading()? == 0)).unwrap();
+}
+
+/// Fifteen disks of 64 extents each.
+const DISKS: u32 = 15;
+const EXTENTS: u32 = 64;
+const UUID: &str = "564d0102-0304-0506-0708-090a0b0c0d0e";
+
+/// Makes a VM whose disks have more files than many systems let a program open at first.
+fn lay_out_many_extents(home: &Path) -> Result<()> {
+    std::fs::create_dir_all(home)?;
+    let mut vmx = format!("uuid.bios = \"{UUID}\"\n");
+    for unit in units() {
+        vmx += &format!("scsi0:{unit}.fileName = \"d{unit}.vmdk\"\n");
+        let mut text = "# Disk DescriptorFile\nversion=1\nCID=00000001\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n# Extents\n".to_owned();
+        for extent in 1..=EXTENTS {
+            let name = format!("d{unit}-f{extent:03}.vmdk");
+            text += &format!("RW 128 FLAT \"{name}\" 0\n");
+            std::fs::File::create(home.join(name))?.set_len(65_536)?;
+        }
+        std::fs::write(home.join(format!("d{unit}.vmdk")), text)?;
+    }
+    Ok(std::fs::write(home.join("vm.vmx"), vmx)?)
+}
+
+/// Unit 7 is the controller's own.
+fn units() -> impl Iterator<Item = u32> {
+    (0..=DISKS).filter(|it| *it != 7)
+}
+
+/// Starts a copy of all of them to a port.
+fn copy_many_extents(vma: &Vma, port: u16) -> Result<()> {
+    let disk = |unit: u32| {
+        let (key, capacity) = (2000 + unit, EXTENTS * 65_536);
+        format!(
+            r#"{{"key":"disk-{key}","capacity_bytes":{capacity},"block_size":65536,"method":{{"kind":"full"}},"target":{{"host":"127.0.0.1","port":{port},"export":"x{unit}"}}}}"#
+        )
+    };
+    let disks: Vec<_> = units().map(disk).collect();
+    let body = format!(r#"{{"job_id":"many","vm_id":"{UUID}","disks":[{}]}}"#, disks.join(","));
+    let token = vma.token.as_deref().context("no token")?;
+    let answer = vma.ask("POST", "/api/v1/backup/start", token, &body)?;
+    ensure!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    Ok(())
+}
+
+/// A VMA that was started with these limits of open files.
+fn limited(folder: &Path, soft: u32, hard: u32) -> Result<Vma> {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
+    Vma::start_by(shell.args(["-c", &script, PROGRAM]), folder, &[])
+}
+
+#[test]
+fn the_files_of_many_disks_are_open_at_once_where_the_system_allows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    lay_out_many_extents(&folder.path().join("datastore1/vm")).unwrap();
+    let vma = limited(folder.path(), 100, 1200).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    copy_many_extents(&vma, silent.local_addr().unwrap().port()).unwrap();
+    let pid = vma.child.id();
+    let extents = || -> Result<usize> {
+        let handles = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
+        let targets = handles.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+        Ok(targets.filter(|it| it.to_string_lossy().contains("-f0")).count())
+    };
+    until("all extents are open", || Ok(extents()? == (DISKS * EXTENTS) as usize)).unwrap();
+}
+
+#[test]
+fn one_file_too_many_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    lay_out_many_extents(&folder.path().join("datastore1/vm")).unwrap();
+    let vma = limited(folder.path(), 100, 500).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = copy_many_extents(&vma, silent.local_addr().unwrap().port()).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("source/too-many-files"), "{refused}");
+    assert!(refused.contains("raise the limit of open files"), "{refused}");
+    // What was opened for it is closed again.
+    let files = || Ok(std::fs::read_dir(format!("/proc/{}/fd", vma.child.id()))?.count());
+    until("the files are closed", || files().map(|it: usize| it < 100)).unwrap();
 }

@@ -81,6 +81,16 @@ pub enum SourceError {
         /// The disk.
         key: String,
     },
+    /// The process has as many files open as it may.
+    #[error(
+        "disk `{key}` cannot be read: {reason}; raise the limit of open files of the VMA's service, or copy fewer disks at a time"
+    )]
+    TooManyFiles {
+        /// The disk.
+        key: String,
+        /// Which file was one too many.
+        reason: String,
+    },
     /// A datastore cannot be reached.
     #[error("datastore `{path}` cannot be read: {reason}; mount it or correct the configuration")]
     Unavailable {
@@ -115,6 +125,9 @@ impl SourceError {
         if matches!(error, VmdkError::Changed(_)) {
             return Self::ChangedWhileReading { key: key.to_owned() };
         }
+        if matches!(error, VmdkError::TooManyFiles(_)) {
+            return Self::TooManyFiles { key: key.to_owned(), reason: error.to_string() };
+        }
         let cause = error.source().map(|it| format!(": {it}")).unwrap_or_default();
         Self::BadDisk {
             key: key.to_owned(),
@@ -136,6 +149,7 @@ impl SourceError {
             Self::BadDisk { unsupported: true, .. } => "source/disk-unsupported",
             Self::BadDisk { .. } => "source/disk-unreadable",
             Self::ChangedWhileReading { .. } => "source/changed-while-reading",
+            Self::TooManyFiles { .. } => "source/too-many-files",
             Self::Unavailable { .. } => "source/unavailable",
             Self::Internal(_) => "internal",
         }
@@ -152,7 +166,7 @@ impl SourceError {
             | Self::CapacityMismatch { .. }
             | Self::BadDisk { .. }
             | Self::ChangedWhileReading { .. } => FaultClass::Conflict,
-            Self::Unavailable { .. } => FaultClass::Unavailable,
+            Self::TooManyFiles { .. } | Self::Unavailable { .. } => FaultClass::Unavailable,
             Self::Internal(_) => FaultClass::Internal,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::HeaderError;
 
 /// A VMDK that is not read, and why.
@@ -87,6 +89,9 @@ pub enum VmdkError {
     /// More layers than the hypervisor makes.
     #[error("its snapshot chain has more than 32 layers, or names itself")]
     TooDeep,
+    /// Whoever runs the VMA lets it open no more files.
+    #[error("`{0}` is one file more than the VMA may have open")]
+    TooManyFiles(String),
     /// The file system refused.
     #[error("`{file}` could not be read")]
     Io {
@@ -101,8 +106,11 @@ pub enum VmdkError {
 impl VmdkError {
     /// Wraps a refusal of the file system.
     pub(super) fn io(file: &str, source: io::Error) -> Self {
+        let refused = source.raw_os_error();
         if source.kind() == io::ErrorKind::NotFound {
             Self::NotFound(file.to_owned())
+        } else if [Errno::MFILE, Errno::NFILE].iter().any(|it| refused == Some(it.raw_os_error())) {
+            Self::TooManyFiles(file.to_owned())
         } else {
             Self::Io { file: file.to_owned(), source }
         }
