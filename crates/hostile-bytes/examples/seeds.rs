@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use hub_block::{BlockDevice, MemoryDevice};
 use hub_data_mover::{BlockSize, Digest, ManifestIdentity, ManifestWriter};
@@ -30,9 +31,15 @@ async fn main() -> Result<()> {
     seed("nbd_server", "session", &asked)?;
     seed("nbd_client", "session", &answered)?;
     let place = tempfile::tempdir()?;
-    seed("qcow2_image", "full", &image(place.path(), "full", None).await?)?;
-    let backing = Backing { name: "full".to_owned(), virtual_size: 1 << 16 };
-    seed("qcow2_image", "overlay", &image(place.path(), "overlay", Some(backing)).await?)?;
+    let plain = CreateOptions { cluster_bits: 9, ..CreateOptions::new(1 << 16) };
+    let backing = Some(Backing { name: "full".to_owned(), virtual_size: 1 << 16 });
+    let overlay = CreateOptions { backing, ..plain.clone() };
+    for (name, options) in [("full", plain), ("overlay", overlay)] {
+        seed("qcow2_image", name, &image(&place.path().join(name), options).await?)?;
+    }
+    for name in ["zlib", "zstd"] {
+        seed("qcow2_image", name, &compressed(place.path(), name)?)?;
+    }
     seed("manifest", "sealed", &manifest(place.path())?)?;
     seed("vmdk_descriptor", "flat", FLAT.as_bytes())?;
     seed("vmdk_descriptor", "delta", DELTA.as_bytes())?;
@@ -100,14 +107,22 @@ async fn tee(
     }
 }
 
-async fn image(place: &Path, name: &str, backing: Option<Backing>) -> Result<Vec<u8>> {
-    let path = place.join(name);
-    let options = CreateOptions { cluster_bits: 9, backing, ..CreateOptions::new(1 << 16) };
-    let image = ImageWriter::create_new(&path, options, None)?;
+async fn image(path: &Path, options: CreateOptions) -> Result<Vec<u8>> {
+    let image = ImageWriter::create_new(path, options, None)?;
     image.write_at(1024, Bytes::from(vec![3; 1024])).await?;
     image.write_zeroes(8192, 4096).await?;
     image.finish().await?;
     Ok(std::fs::read(path)?)
+}
+
+/// The same content in compressed clusters by qemu: the product's own are of a size that no seed should have.
+fn compressed(place: &Path, kind: &str) -> Result<Vec<u8>> {
+    let (from, to) = (place.join("full"), place.join(kind));
+    let options = format!("cluster_size=512,compression_type={kind}");
+    let mut qemu = Command::new("qemu-img");
+    qemu.args(["convert", "-c", "-O", "qcow2", "-o", &options]).args([&from, &to]);
+    ensure!(qemu.status()?.success(), "qemu-img compresses an image");
+    Ok(std::fs::read(to)?)
 }
 
 fn manifest(place: &Path) -> Result<Vec<u8>> {

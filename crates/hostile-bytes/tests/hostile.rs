@@ -1,7 +1,8 @@
 //! Whatever bytes come: no panic, no unbounded memory, no hang. The fuzz targets in the form of property tests.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use hub_hostile_bytes::{TARGETS, Target};
@@ -123,11 +124,28 @@ fn changed(mut input: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     input
 }
 
-/// Runs one input, and fails when it takes more memory than a few KiB of input can explain.
+/// Panics so far: a server goes on when one of its sessions has panicked, so nobody else would see it.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    static COUNTED: Once = Once::new();
+    COUNTED.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            told(panic);
+        }));
+    });
+}
+
+/// Runs one input, and fails when it panics anywhere, or takes more memory than a few KiB of input can explain.
 fn run(target: &Target, input: &[u8]) -> std::result::Result<(), TestCaseError> {
+    count_panics();
+    let panics = PANICS.load(Ordering::Relaxed);
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage_as_mb();
     (target.run)(input).map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+    prop_assert!(PANICS.load(Ordering::Relaxed) == panics, "{} panicked in a task", target.name);
     let taken = MEMORY.peak_usage_as_mb() - before;
     prop_assert!(taken < MOST, "{} took {taken} MiB for {} bytes", target.name, input.len());
     Ok(())
@@ -184,6 +202,19 @@ fn a_vmdk_may_hold_anything() {
 #[test]
 fn a_vmx_may_hold_anything() {
     stands("vmx").unwrap();
+}
+
+/// A panic of a task is seen, though the task's owner goes on.
+#[test]
+fn a_panic_in_a_task_is_no_secret() {
+    fn panicking(_: &[u8]) -> Result<()> {
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+        Ok(())
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let target = Target { name: "panicking", run: panicking };
+    let seen = run(&target, b"").unwrap_err().to_string();
+    assert!(seen.contains("panicked in a task"), "{seen}");
 }
 
 #[test]
