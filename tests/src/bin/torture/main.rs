@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hub_block::failpoint::Point;
 use hub_testkit::database::DatabaseKind;
 
@@ -58,9 +58,9 @@ struct Arguments {
     /// Only the parts whose name holds this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// The catalogue's database: sqlite, mariadb or postgres.
-    #[arg(long, default_value = "sqlite")]
-    database: String,
+    /// The catalogue's database.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    database: Database,
     /// A file for the scoreboard as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -80,6 +80,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// A database that a catalogue can be in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Database {
+    Sqlite,
+    Mariadb,
+    Postgres,
+}
+
+impl From<Database> for DatabaseKind {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::Sqlite => Self::Sqlite,
+            Database::Mariadb => Self::MariaDb,
+            Database::Postgres => Self::Postgres,
+        }
+    }
+}
+
 /// Runs the campaign and shows the scoreboard; answers whether nothing was lost.
 fn run(arguments: &Arguments) -> Result<bool> {
     let seed = match arguments.seed {
@@ -95,14 +113,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
         beside_each_other(arguments, seed)
     };
     let (mut board, mut failed) = (Scoreboard::default(), Vec::new());
-    for lane in lanes {
-        match lane {
-            Ok(counted) => board.absorb(counted),
-            Err(error) => failed.push(error),
-        }
+    for (counted, done) in lanes {
+        board.absorb(counted);
+        failed.extend(done.err());
     }
     let all = Point::ALL.iter().map(|point| point.name());
-    let unreached = if arguments.only.is_empty() { board.never_reached(all) } else { Vec::new() };
+    let whole = arguments.only.is_empty() && failed.is_empty();
+    let unreached = if whole { board.never_reached(all) } else { Vec::new() };
     println!("\n{}\n", board.table());
     for loss in board.losses() {
         println!(
@@ -128,38 +145,40 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Every lane on a thread of its own, because most of their time is waiting.
-fn beside_each_other(arguments: &Arguments, seed: u64) -> [Result<Scoreboard>; 3] {
+fn beside_each_other(arguments: &Arguments, seed: u64) -> [(Scoreboard, Result<()>); 4] {
     std::thread::scope(|scope| {
         let lanes = Lane::ALL.map(|lane| scope.spawn(move || travel(arguments, seed, lane)));
-        lanes.map(|lane| lane.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a lane panicked"))))
+        lanes.map(|lane| {
+            let panicked = || (Scoreboard::default(), Err(anyhow::anyhow!("a lane panicked")));
+            lane.join().unwrap_or_else(|_| panicked())
+        })
     })
 }
 
-/// Runs one lane on this thread, which its processes do not outlive; answers what it has counted.
-fn travel(arguments: &Arguments, seed: u64, lane: Lane) -> Result<Scoreboard> {
+/// Runs one lane on this thread, which its processes do not outlive; answers what it has counted, and whether it came
+/// to its end.
+fn travel(arguments: &Arguments, seed: u64, lane: Lane) -> (Scoreboard, Result<()>) {
     let evidence = match &arguments.evidence {
         Some(place) => place.clone(),
         None => std::env::temp_dir().join(format!("torture-{seed}")),
     };
-    let database = match arguments.database.as_str() {
-        "sqlite" => DatabaseKind::Sqlite,
-        "mariadb" => DatabaseKind::MariaDb,
-        "postgres" => DatabaseKind::Postgres,
-        other => anyhow::bail!("`{other}` is no database of the catalogue"),
-    };
     let length = Duration::from_secs(arguments.minutes * 60);
     let evidence = evidence.join(lane.name());
-    let mut campaign = Campaign::new(seed, arguments.short, length, evidence, database);
+    let database = arguments.database;
+    let mut campaign = Campaign::new(seed, arguments.short, length, evidence, database.into());
+    let done = walk(&mut campaign, lane, &arguments.only);
+    (campaign.board, done.with_context(|| format!("the lane `{}`", lane.name())))
+}
+
+fn walk(campaign: &mut Campaign, lane: Lane, only: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            done = lane.run(&mut campaign, &arguments.only) => done,
-            // Dropping the campaign ends its processes and removes its directory.
+            done = lane.run(campaign, only) => done,
+            // Dropping its world ends the processes and removes their directory.
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
-    });
-    done.with_context(|| format!("the lane `{}`", lane.name()))?;
-    Ok(campaign.board)
+    })
 }
 
 /// A seed that nobody chose; short enough to be typed.

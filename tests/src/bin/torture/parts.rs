@@ -25,20 +25,25 @@ pub(crate) enum Lane {
     Systematic,
     /// Failing disks, as far as they get.
     Errors,
-    /// Random kills, to the end.
-    Kills,
+    /// Random kills, to the end: every step of two whose number leaves this rest.
+    Kills(u64),
 }
+
+/// Lanes of random kills.
+const KILLING: u64 = 2;
 
 impl Lane {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Systematic, Self::Errors, Self::Kills];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Systematic, Self::Errors, Self::Kills(0), Self::Kills(1)];
 
     /// Its name in paths.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Systematic => "systematic",
             Self::Errors => "errors",
-            Self::Kills => "kills",
+            Self::Kills(0) => "kills",
+            Self::Kills(_) => "more-kills",
         }
     }
 
@@ -47,8 +52,8 @@ impl Lane {
         match self {
             Self::Systematic => systematic(campaign, only).await,
             Self::Errors if "errors".contains(only) => failing_disks(campaign).await,
-            Self::Kills if "kills".contains(only) => random_kills(campaign).await,
-            Self::Errors | Self::Kills => Ok(()),
+            Self::Kills(rest) if "kills".contains(only) => random_kills(campaign, rest).await,
+            Self::Errors | Self::Kills(_) => Ok(()),
         }
     }
 }
@@ -228,20 +233,20 @@ async fn connections(campaign: &mut Campaign, world: &mut World) -> Result<()> {
     Ok(())
 }
 
-async fn random_kills(campaign: &mut Campaign) -> Result<()> {
+async fn random_kills(campaign: &mut Campaign, rest: u64) -> Result<()> {
     let mut world = campaign.world_with(&kills::MACHINES, kills::environment()).await?;
-    let mut step = 0;
+    let mut step = rest;
     while !campaign.is_lost() {
         let over = if campaign.is_short() { step >= SHORT_KILLS } else { campaign.is_past(100) };
         if over {
             break;
         }
-        if step % 10 == 0 {
+        if (step / KILLING).is_multiple_of(10) {
             campaign.say("random kills", usize::try_from(step)?, 0);
         }
         let outcome = kills::round(campaign, &mut world, step).await;
         campaign.count(kills::KIND, format!("step {step}"), outcome, &mut world).await?;
-        step += 1;
+        step += KILLING;
     }
     Ok(())
 }

@@ -64,6 +64,8 @@ pub(crate) fn regions(campaign: &Campaign, chains: &[Chain]) -> Result<Vec<Regio
 }
 
 /// Names, offsets and lengths by the qcow2 specification; fields that every reader uses.
+///
+/// Images of this part are not compressed.
 fn regions_of_image(bytes: &[u8]) -> Option<Vec<(&'static str, usize, usize)>> {
     let mut all = vec![
         ("magic", 0, 4),
@@ -85,7 +87,7 @@ fn regions_of_image(bytes: &[u8]) -> Option<Vec<(&'static str, usize, usize)>> {
         all.push(("length of the backing name", 16, 4));
         all.push(("backing name", backing, usize::try_from(word(bytes, 16)?).ok()?));
     }
-    let (l1, refcounts) = (number(bytes, 40)?, number(bytes, 48)?);
+    let (size, l1, refcounts) = (number(bytes, 24)?, number(bytes, 40)?, number(bytes, 48)?);
     all.push(("L1 entry", l1, 8));
     let l2 = entry_offset(bytes, l1)?;
     // An image without data has no table of the second level.
@@ -94,8 +96,13 @@ fn regions_of_image(bytes: &[u8]) -> Option<Vec<(&'static str, usize, usize)>> {
         let at = l2 + entry * 8;
         let host = entry_offset(bytes, at)?;
         if host > 0 {
+            // The last cluster may be longer than what is left of the disk.
+            let data = size.saturating_sub(entry * CLUSTER).min(CLUSTER);
             all.push(("L2 entry", at, 8));
-            all.push(("data", host, CLUSTER));
+            all.push(("data", host, data));
+            if data < CLUSTER {
+                all.push(("padding behind the disk", host + data, CLUSTER - data));
+            }
         }
     }
     all.push(("refcount table entry", refcounts, 8));
