@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use parking_lot::Mutex;
 
 /// Every buffer of a pool begins on a boundary of so many bytes, and so do its slices at multiples of it.
@@ -14,7 +15,8 @@ pub const ALIGNMENT: usize = 4096;
 /// A pool of equal buffers; a buffer returns to it when its last owner drops it.
 ///
 /// The pool never blocks: when it is empty it makes another buffer, so the caller bounds the memory by
-/// bounding its requests in flight.
+/// bounding its requests in flight. A buffer that is not kept goes back to the system at once; an allocator would hold
+/// it for the thread that dropped it, and copies run on dozens of threads.
 #[derive(Clone, Debug)]
 pub struct BufferPool {
     shared: Arc<Shared>,
@@ -24,7 +26,7 @@ pub struct BufferPool {
 struct Shared {
     buffer_len: usize,
     keep: usize,
-    idle: Mutex<Vec<Vec<u8>>>,
+    idle: Mutex<Vec<Memory>>,
 }
 
 impl BufferPool {
@@ -37,18 +39,60 @@ impl BufferPool {
     pub fn take(&self, len: usize) -> PooledBuffer {
         let fits = len <= self.shared.buffer_len;
         let reused = if fits { self.shared.idle.lock().pop() } else { None };
-        let memory = reused.unwrap_or_else(|| {
-            vec![0; len.max(if fits { self.shared.buffer_len } else { 0 }) + ALIGNMENT]
-        });
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let memory = reused
+            .unwrap_or_else(|| Memory::of(len.max(if fits { self.shared.buffer_len } else { 0 })));
+        let start = memory.bytes().as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
         PooledBuffer { memory, start, len, home: fits.then(|| self.shared.clone()) }
+    }
+
+    /// Gives back the memory of all idle buffers, for an owner that may not need them for long.
+    pub fn release_idle(&self) {
+        let idle = std::mem::take(&mut *self.shared.idle.lock());
+        drop(idle);
+    }
+}
+
+/// Where the bytes of a buffer are.
+#[derive(Debug)]
+enum Memory {
+    /// Pages of the system's, for this buffer alone.
+    Mapped(MmapMut),
+    /// What the allocator has, should the system have no pages: it knows how that ends.
+    Allocated(Vec<u8>),
+}
+
+impl Memory {
+    /// Room for `len` bytes that begin on a boundary.
+    fn of(len: usize) -> Self {
+        let pages = MmapMut::map_anon(len.max(1));
+        pages.map_or_else(|_| Self::Allocated(vec![0; len + ALIGNMENT]), Self::Mapped)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(pages) => pages,
+            Self::Allocated(bytes) => bytes,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Mapped(pages) => pages,
+            Self::Allocated(bytes) => bytes,
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Allocated(Vec::new())
     }
 }
 
 /// A buffer on loan from a [`BufferPool`].
 #[derive(Debug)]
 pub struct PooledBuffer {
-    memory: Vec<u8>,
+    memory: Memory,
     start: usize,
     len: usize,
     home: Option<Arc<Shared>>,
@@ -71,13 +115,13 @@ impl Deref for PooledBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.len]
+        &self.memory.bytes()[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
+        &mut self.memory.bytes_mut()[self.start..self.start + self.len]
     }
 }
 
@@ -105,6 +149,30 @@ mod tests {
         let address = first.as_ptr();
         drop(first.freeze());
         assert_eq!(pool.take(8192).as_ptr(), address);
+    }
+
+    #[test]
+    fn idle_buffers_go_when_told_and_others_still_come_home() {
+        let pool = BufferPool::new(8192, 4);
+        let (held, idle) = (pool.take(1), pool.take(1));
+        drop(idle);
+        pool.release_idle();
+        assert!(pool.shared.idle.lock().is_empty());
+        drop(held);
+        assert_eq!(pool.shared.idle.lock().len(), 1);
+    }
+
+    #[test]
+    fn memory_of_either_kind_is_aligned_and_whole() {
+        let allocated = Memory::Allocated(vec![0; 8192 + ALIGNMENT]);
+        for memory in [Memory::of(8192), allocated] {
+            let shared = BufferPool::new(8192, 1).shared;
+            shared.idle.lock().push(memory);
+            let mut buffer = BufferPool { shared }.take(8192);
+            assert_eq!(buffer.as_ptr().addr() % ALIGNMENT, 0);
+            buffer.fill(7);
+            assert_eq!(buffer.freeze(), vec![7; 8192]);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::store_file::blocking;
 pub const MAX_DEPTH: usize = 256;
 
 /// Bytes of L2 tables that are kept.
-const TABLE_BUDGET: u64 = 32 << 20;
+const TABLE_BUDGET: u64 = 16 << 20;
 /// Bytes of unpacked clusters that are kept.
 const UNPACKED_BUDGET: u64 = 8 << 20;
 /// Reads up to this size share one pool of buffers.

@@ -21,9 +21,9 @@ use crate::socket::prepare;
 use crate::tls::ServerSecurity;
 
 /// Payloads up to this size share one pool of buffers.
-const POOLED_PAYLOAD: usize = 2 << 20;
+const POOLED_PAYLOAD: usize = 1 << 20;
 /// Buffers kept for the next payload.
-const POOLED_BUFFERS: usize = 32;
+const POOLED_BUFFERS: usize = 16;
 /// How long accepting rests after the system refused a connection, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that has said nothing for this long is asked whether it is there.
@@ -89,6 +89,9 @@ impl Server {
                 Some(ended) = sessions.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "nbd session died");
+                    }
+                    if sessions.is_empty() {
+                        shared.pool.release_idle();
                     }
                 }
                 accepted = self.listener.accept() => match accepted {
