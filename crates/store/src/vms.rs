@@ -41,6 +41,14 @@ impl<S: Source> VmReads for Session<S> {
         reads::disks_of(self.db(), vms).await
     }
 
+    async fn disks_of_page(
+        &mut self,
+        first: VmContextId,
+        last: VmContextId,
+    ) -> Result<Vec<VmDisk>, StoreError> {
+        reads::disks_of_page(self.db(), first, last).await
+    }
+
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError> {
         reads::totals(self.db()).await
     }

@@ -5,7 +5,7 @@ use hub_domain::ids::VmContextId;
 use hub_domain::vm::VmContext;
 use hub_ports::StoreError;
 use hub_ports::store::InventoryTotals;
-use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoCondition};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
@@ -70,19 +70,38 @@ pub async fn disks_of(
     db: &impl ConnectionTrait,
     vms: &[VmContextId],
 ) -> Result<Vec<VmDisk>, StoreError> {
-    let mut found: Vec<VmDisk> = Vec::new();
+    let mut found = Vec::new();
     for vms in vms.chunks(CHUNK) {
-        let rows = disk::Entity::find()
-            .filter(disk::Column::VmContextId.is_in(vms.iter().map(ToString::to_string)))
-            .all(db)
-            .await
-            .map_err(store_error)?;
-        for row in rows {
-            found.push(row.try_into()?);
-        }
+        let theirs = disk::Column::VmContextId.is_in(vms.iter().map(ToString::to_string));
+        found.extend(disks_where(db, theirs).await?);
     }
-    found.sort_unstable_by_key(|disk| (disk.vm, disk.ordinal));
+    found.sort_unstable_by_key(place);
     Ok(found)
+}
+
+/// All disks of the VMs from `first` to `last` in the order of [`vms_page`], both included, by VM and ordinal.
+pub async fn disks_of_page(
+    db: &impl ConnectionTrait,
+    first: VmContextId,
+    last: VmContextId,
+) -> Result<Vec<VmDisk>, StoreError> {
+    let theirs = disk::Column::VmContextId.between(first.to_string(), last.to_string());
+    let mut found = disks_where(db, theirs).await?;
+    found.sort_unstable_by_key(place);
+    Ok(found)
+}
+
+/// By VM, and by ordinal within it; sorting here is cheaper than having the database do it.
+fn place(disk: &VmDisk) -> (VmContextId, u32) {
+    (disk.vm, disk.ordinal)
+}
+
+async fn disks_where(
+    db: &impl ConnectionTrait,
+    condition: impl IntoCondition,
+) -> Result<Vec<VmDisk>, StoreError> {
+    let rows = disk::Entity::find().filter(condition).all(db).await.map_err(store_error)?;
+    rows.into_iter().map(VmDisk::try_from).collect()
 }
 
 /// Sums over all VMs and their present disks.

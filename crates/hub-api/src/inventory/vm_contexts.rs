@@ -100,7 +100,7 @@ pub(crate) async fn disks(state: State, vm: web::Path<String>) -> Answer<DiskLis
         let mut view = hub.store.view().await?;
         let vm = find_vm(view.as_mut(), &VmAddress::parse(&vm)).await?;
         let disks = view.disks_of(&[vm.id]).await?;
-        Ok(DiskList { items: disks.iter().map(DiskView::of).collect() })
+        Ok(DiskList { items: disks.into_iter().map(DiskView::of).collect() })
     });
     found.await.map(web::Json)
 }

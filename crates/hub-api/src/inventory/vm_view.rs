@@ -70,21 +70,21 @@ pub(crate) struct DiskView {
 }
 
 impl DiskView {
-    pub(crate) fn of(disk: &VmDisk) -> Self {
-        let facts = &disk.facts;
+    pub(crate) fn of(disk: VmDisk) -> Self {
+        let facts = disk.facts;
         Self {
             id: disk.id.as_raw(),
             vm_context_id: disk.vm.as_uuid(),
             job_id: disk.job.map(|job| job.as_uuid()),
             disk_id: facts.key.as_str().to_owned(),
             ordinal: disk.ordinal,
-            label: facts.label.clone(),
-            vmdk_path: facts.vmdk_path.clone(),
-            datastore: facts.datastore.clone(),
             size_gb: bytes(facts.size_gb()),
+            label: facts.label,
+            vmdk_path: facts.vmdk_path,
+            datastore: facts.datastore,
             capacity_bytes: bytes(facts.capacity.bytes()),
-            provisioning_type: facts.provisioning_type.clone(),
-            bus: facts.bus.clone(),
+            provisioning_type: facts.provisioning_type,
+            bus: facts.bus,
             unit_number: facts.unit_number,
             presence: disk.presence.into(),
             created_at: disk.created_at,
@@ -117,15 +117,17 @@ impl VmView {
     }
 }
 
-/// VMs with their disks, in two statements however many there are.
+/// VMs that follow each other by id, with their disks, in one statement however many there are.
 pub(crate) async fn with_disks(
     catalogue: &mut dyn Catalogue,
     vms: Vec<VmContext>,
 ) -> Result<Vec<VmView>, StoreError> {
-    let ids: Vec<VmContextId> = vms.iter().map(|vm| vm.id).collect();
-    let disks = if ids.is_empty() { Vec::new() } else { catalogue.disks_of(&ids).await? };
+    let disks = match (vms.first(), vms.last()) {
+        (Some(first), Some(last)) => catalogue.disks_of_page(first.id, last.id).await?,
+        _ => Vec::new(),
+    };
     let mut by_vm: BTreeMap<VmContextId, Vec<DiskView>> = BTreeMap::new();
-    for disk in &disks {
+    for disk in disks {
         by_vm.entry(disk.vm).or_default().push(DiskView::of(disk));
     }
     Ok(vms

@@ -45,6 +45,16 @@ pub trait VmReads: Send {
     /// All disks of these VMs, retired ones included, by VM and ordinal; any number of ids.
     async fn disks_of(&mut self, vms: &[VmContextId]) -> Result<Vec<VmDisk>, StoreError>;
 
+    /// All disks of the VMs of one [page](Self::vms_page), retired ones included, by VM and ordinal: those of every VM
+    /// from the first to the last, both included.
+    ///
+    /// One stretch of an index; a database plans and seeks a list of ids one by one.
+    async fn disks_of_page(
+        &mut self,
+        first: VmContextId,
+        last: VmContextId,
+    ) -> Result<Vec<VmDisk>, StoreError>;
+
     /// Sums over everything.
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError>;
 }

@@ -51,6 +51,22 @@ impl VmReads for Session {
         Ok(disks)
     }
 
+    async fn disks_of_page(
+        &mut self,
+        first: VmContextId,
+        last: VmContextId,
+    ) -> Result<Vec<VmDisk>, StoreError> {
+        let mut disks: Vec<VmDisk> = self
+            .rows()
+            .disks
+            .values()
+            .filter(|disk| (first..=last).contains(&disk.vm))
+            .cloned()
+            .collect();
+        disks.sort_by_key(|disk| (disk.vm, disk.ordinal));
+        Ok(disks)
+    }
+
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError> {
         let rows = self.rows();
         let present = || rows.disks.values().filter(|disk| disk.presence == Presence::Present);

@@ -36,5 +36,9 @@ pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
     ensure!(totals.vms == 1_200 && totals.disks == 2_400);
     let page = view.vms_page(Some(ids[599]), 500).await?;
     ensure!(page == vms[600..1_100]);
+    let theirs = view.disks_of_page(ids[600], ids[1_099]).await?;
+    ensure!(theirs == stored[1_200..2_200], "the disks of a page are those of its VMs");
+    let one = view.disks_of_page(ids[7], ids[7]).await?;
+    ensure!(one == stored[14..16], "both ends of a page belong to it");
     Ok(())
 }

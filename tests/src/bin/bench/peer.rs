@@ -83,7 +83,8 @@ impl Rows {
         let took = started.elapsed();
         // A client quotes the statement that failed, which here is the whole inventory.
         let said = String::from_utf8_lossy(&done.stderr);
-        let error = said.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+        let error =
+            said.lines().rfind(|line| line.to_lowercase().contains("error")).unwrap_or_default();
         ensure!(done.status.success(), "{program} ended with {}: {error}", done.status);
         Ok(took)
     }
