@@ -23,8 +23,8 @@ impl Tool {
     }
 }
 
-/// Images, network block devices and file systems: needed whatever the database.
-pub(crate) const COMMON: [Tool; 10] = [
+/// Images, network block devices, file systems and the vSphere peer: needed whatever the database.
+pub(crate) const COMMON: [Tool; 12] = [
     Tool { program: "qemu-img", package: "qemu-utils" },
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "qemu-io", package: "qemu-utils" },
@@ -35,7 +35,13 @@ pub(crate) const COMMON: [Tool; 10] = [
     Tool { program: "b3sum", package: "b3sum" },
     Tool { program: "mkfs.ext4", package: "e2fsprogs" },
     Tool { program: "mount", package: "mount" },
+    Tool { program: "go", package: "golang-go" },
+    // A library has no program; one of its files stands for it.
+    Tool { program: GOVMOMI, package: "golang-github-vmware-govmomi-dev" },
 ];
+
+/// The simulator that the vSphere peer is built from.
+const GOVMOMI: &str = "/usr/share/gocode/src/github.com/vmware/govmomi/simulator/simulator.go";
 
 /// What a private MariaDB needs.
 pub(crate) const MARIADB: [Tool; 3] = [
@@ -129,7 +135,17 @@ mod tests {
     #[test]
     fn a_package_is_asked_for_once() {
         let packages = missing(&COMMON, |program| program == "mount");
-        assert_eq!(packages, ["b3sum", "e2fsprogs", "fio", "libnbd-bin", "nbdkit", "qemu-utils"]);
+        let expected = [
+            "b3sum",
+            "e2fsprogs",
+            "fio",
+            "golang-github-vmware-govmomi-dev",
+            "golang-go",
+            "libnbd-bin",
+            "nbdkit",
+            "qemu-utils",
+        ];
+        assert_eq!(packages, expected);
         assert!(missing(&COMMON, |_| true).is_empty());
     }
 }

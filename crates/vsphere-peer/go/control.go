@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// command is one line of standard input; which of its fields count depends on what is to be done.
+type command struct {
+	Do      string               `json:"do"`
+	Shape   vmShape              `json:"shape"`
+	Trouble trouble              `json:"trouble"`
+	VM      string               `json:"vm"`
+	Name    string               `json:"name"`
+	Key     int32                `json:"key"`
+	Pages   []simulator.PeerPage `json:"pages"`
+	Number  int                  `json:"number"`
+}
+
+// obey answers every command with one line: {"ok":…} or {"error":…}.
+func obey(from io.Reader, to io.Writer, f *front) error {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(make([]byte, 1<<16), 1<<24)
+	answers := json.NewEncoder(to)
+	for lines.Scan() {
+		var it command
+		var done interface{}
+		err := json.Unmarshal(lines.Bytes(), &it)
+		if err == nil {
+			done, err = f.do(it)
+		}
+		answer := map[string]interface{}{"ok": done}
+		if err != nil {
+			answer = map[string]interface{}{"error": err.Error()}
+		}
+		if err := answers.Encode(answer); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+func (f *front) do(it command) (interface{}, error) {
+	switch it.Do {
+	case "shape":
+		return shape(it.Shape)
+	case "trouble":
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		wanted := it.Trouble
+		f.troubles = append(f.troubles, &wanted)
+		return nil, nil
+	case "calm":
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		f.troubles = nil
+		return nil, nil
+	case "areas":
+		simulator.PeerScript(it.VM, it.Key, it.Pages)
+		return nil, nil
+	case "page_size":
+		simulator.PeerPageSize(it.Number)
+		return nil, nil
+	case "restart_tracking":
+		simulator.PeerRestartTracking(it.Name)
+		return nil, nil
+	case "expire":
+		simulator.PeerExpireSessions(f.service)
+		return nil, nil
+	case "calls":
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		calls := map[string]int{}
+		for method, count := range f.calls {
+			calls[method] = count
+		}
+		return calls, nil
+	case "snapshots":
+		return simulator.PeerSnapshots(), nil
+	case "vms":
+		return vms(), nil
+	case "snapshot", "remove_snapshots", "destroy":
+		return nil, f.ordered(it)
+	default:
+		return nil, fmt.Errorf("there is no command %q", it.Do)
+	}
+}
+
+func vms() interface{} {
+	all := []map[string]string{}
+	for _, e := range simulator.Map.All("VirtualMachine") {
+		vm := e.(*simulator.VirtualMachine)
+		all = append(all, map[string]string{"name": vm.Name, "id": vm.Self.Value})
+	}
+	return all
+}
+
+// ordered does what another administrator might.
+func (f *front) ordered(it command) error {
+	found := simulator.PeerVM(it.VM)
+	if found == nil {
+		return fmt.Errorf("there is no VM %q", it.VM)
+	}
+	ctx := context.Background()
+	vm := object.NewVirtualMachine(simulator.PeerClient(f.service), found.Self)
+	var task *object.Task
+	var err error
+	switch it.Do {
+	case "snapshot":
+		task, err = vm.CreateSnapshot(ctx, it.Name, "", false, false)
+	case "remove_snapshots":
+		task, err = vm.RemoveAllSnapshot(ctx, types.NewBool(true))
+	default:
+		if found.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
+			if task, err = vm.PowerOff(ctx); err == nil {
+				err = task.Wait(ctx)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		task, err = vm.Destroy(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return task.Wait(ctx)
+}

@@ -1,0 +1,16 @@
+//! Builds the peer's program and says where it lies, so that a test command can do it before the tests' time counts.
+
+use std::process::ExitCode;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program is for")]
+fn main() -> ExitCode {
+    match hub_vsphere_peer::ensure_built() {
+        Ok(Some(program)) => println!("{}", program.display()),
+        Ok(None) => {}
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

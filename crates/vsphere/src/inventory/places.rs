@@ -1,0 +1,162 @@
+//! Names of what is around VMs: folders, datacenters, networks, hosts.
+
+use std::collections::HashMap;
+
+use super::{Adapter, Vm};
+use crate::client::Client;
+use crate::error::VsphereError;
+use crate::moref::MoRef;
+
+/// Folders nest less than this; a longer way up is a circle.
+const MAX_DEPTH: usize = 64;
+
+/// The kinds that have names of interest.
+const KINDS: [&str; 7] = [
+    "Folder",
+    "Datacenter",
+    "VirtualApp",
+    "HostSystem",
+    "Network",
+    "DistributedVirtualPortgroup",
+    "OpaqueNetwork",
+];
+
+/// What is around VMs, by reference.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    by_moref: HashMap<MoRef, Place>,
+    networks: HashMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    name: String,
+    parent: Option<MoRef>,
+}
+
+impl Places {
+    /// The name of a folder, a datacenter, a host or a network.
+    pub fn name(&self, moref: &MoRef) -> Option<&str> {
+        self.by_moref.get(moref).map(|it| it.name.as_str())
+    }
+
+    /// Inventory path of a VM (`/DC0/vm/linux/web`).
+    pub fn path(&self, vm: &Vm) -> String {
+        let mut parts = vec![vm.name.as_str()];
+        parts.extend(self.above(vm.parent.as_ref()).map(|(_, it)| it.name.as_str()));
+        parts.reverse();
+        format!("/{}", parts.join("/"))
+    }
+
+    /// The datacenter of a VM: its name, for people.
+    pub fn datacenter<'a>(&'a self, vm: &'a Vm) -> Option<&'a str> {
+        let mut above = self.above(vm.parent.as_ref());
+        above.find(|(moref, _)| moref.kind == "Datacenter").map(|(_, it)| it.name.as_str())
+    }
+
+    /// The datacenter of a VM: its path without a slash before it, as datastore files are asked for.
+    pub fn datacenter_path(&self, vm: &Vm) -> Option<String> {
+        let above = self.above(vm.parent.as_ref());
+        let from: Vec<_> = above.skip_while(|(moref, _)| moref.kind != "Datacenter").collect();
+        if from.is_empty() {
+            return None;
+        }
+        let names: Vec<_> = from.iter().rev().map(|(_, it)| it.name.as_str()).collect();
+        Some(names.join("/"))
+    }
+
+    /// The real name of the network that an adapter is plugged into.
+    pub fn network<'a>(&'a self, adapter: &'a Adapter) -> Option<&'a str> {
+        let by_key = adapter.network_key.as_ref().and_then(|key| self.networks.get(key));
+        by_key.map(String::as_str).or(adapter.network.as_deref())
+    }
+
+    /// Upwards from a place, the nameless root left out.
+    fn above<'a>(
+        &'a self,
+        from: Option<&'a MoRef>,
+    ) -> impl Iterator<Item = (&'a MoRef, &'a Place)> {
+        let known = |moref: &'a MoRef| self.by_moref.get(moref).map(|it| (moref, it));
+        let up = std::iter::successors(from.and_then(known), move |(_, it)| {
+            it.parent.as_ref().and_then(known)
+        });
+        up.take(MAX_DEPTH)
+    }
+}
+
+impl Client {
+    /// Asks for what is around VMs.
+    pub async fn places(&self) -> Result<Places, VsphereError> {
+        let all = self.references(&["Folder", "Datacenter", "VirtualApp", "HostSystem", "Network"]);
+        let all = all.await?;
+        let mut places = Places::default();
+        for kind in KINDS {
+            let of_kind: Vec<_> = all.iter().filter(|it| it.kind == kind).cloned().collect();
+            for batch in of_kind.chunks(self.options().page.max(1)) {
+                self.add_places(&mut places, kind, batch).await?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// Asks only for what is above one VM.
+    pub async fn places_above(&self, vm: &Vm) -> Result<Places, VsphereError> {
+        let mut places = Places::default();
+        let mut next = vm.parent.clone();
+        for _ in 0..MAX_DEPTH {
+            let next_up = next.take().filter(|it| *it != self.content().root_folder);
+            let Some(moref) = next_up else { break };
+            let Some(kind) = KINDS.into_iter().find(|kind| *kind == moref.kind) else { break };
+            self.add_places(&mut places, kind, std::slice::from_ref(&moref)).await?;
+            next = places.by_moref.get(&moref).and_then(|it| it.parent.clone());
+        }
+        Ok(places)
+    }
+
+    async fn add_places(
+        &self,
+        places: &mut Places,
+        kind: &'static str,
+        batch: &[MoRef],
+    ) -> Result<(), VsphereError> {
+        let paths: &[&str] = match kind {
+            "DistributedVirtualPortgroup" => &["name", "key"],
+            "OpaqueNetwork" => &["name", "summary.opaqueNetworkId"],
+            "VirtualApp" => &["name", "parent", "parentFolder"],
+            "Folder" | "Datacenter" | "HostSystem" => &["name", "parent"],
+            _ => &["name"],
+        };
+        let described = self.properties(kind, batch, paths, |it| {
+            let folder = it.reference("parentFolder").or_else(|| it.reference("parent"));
+            let key = it.text("key").or_else(|| it.text("summary.opaqueNetworkId"));
+            Ok((it.moref.clone(), it.text("name"), folder, key))
+        });
+        for (moref, name, parent, key) in described.await? {
+            let Some(name) = name.map(|it| unescaped(&it)) else { continue };
+            if let Some(key) = key {
+                places.networks.insert(key, name.clone());
+            }
+            places.by_moref.insert(moref, Place { name, parent });
+        }
+        Ok(())
+    }
+}
+
+/// Names of inventory objects come with `%`, `/` and `\` as `%25`, `%2f` and `%5c`.
+pub(super) fn unescaped(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let (code, plain) = match after.get(..2) {
+            Some("25") => (2, "%"),
+            Some("2f" | "2F") => (2, "/"),
+            Some("5c" | "5C") => (2, "\\"),
+            _ => (0, "%"),
+        };
+        out.push_str(plain);
+        rest = after.get(code..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}

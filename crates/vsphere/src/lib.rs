@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod about;
+mod areas;
+mod client;
+mod datastore_file;
+mod element;
+mod endpoint;
+mod error;
+mod fault;
+mod inventory;
+mod moref;
+mod property;
+mod snapshot;
+mod soap;
+mod task;
+mod transport;
+mod trust;
+
+pub use about::About;
+pub use areas::{AreaPage, AreaPlanner, BadAreas};
+pub use client::{Client, ClientOptions};
+pub use datastore_file::DatastoreFile;
+pub use endpoint::{BadEndpoint, Endpoint, Login};
+pub use error::VsphereError;
+pub use fault::MethodFault;
+pub use inventory::{
+    Adapter, Backing, BackingKind, Controller, Disk, Places, SnapshotNode, Unreadable, Vm, VmList,
+    VmPage,
+};
+pub use moref::MoRef;
+pub use task::QuiesceFailed;
+pub use trust::{BadTrust, Trust};

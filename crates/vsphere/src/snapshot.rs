@@ -1,0 +1,169 @@
+//! Snapshots and change tracking.
+
+use roxmltree::Node;
+
+use crate::areas::{AreaPage, AreaPlanner, BadAreas};
+use crate::client::Client;
+use crate::element::Element;
+use crate::error::VsphereError;
+use crate::inventory::{Disk, disks_of};
+use crate::moref::MoRef;
+use crate::soap::{NoResult, Request};
+use crate::task::{QuiesceFailed, begun};
+
+/// Answers about one disk; more than that is not worth asking for, and the disk is read as a whole.
+const MAX_PAGES: usize = 10_000;
+
+impl Client {
+    /// Takes a snapshot without memory, and answers its reference.
+    ///
+    /// Sent once: when the answer is lost, a snapshot of that name may exist all the same.
+    pub async fn create_snapshot(
+        &self,
+        vm: &MoRef,
+        name: &str,
+        description: &str,
+        quiesce: bool,
+    ) -> Result<MoRef, VsphereError> {
+        let method = "CreateSnapshot_Task";
+        let request = Request::once(method, vm)
+            .text("name", name)
+            .text("description", description)
+            .text("memory", "false")
+            .text("quiesce", if quiesce { "true" } else { "false" });
+        let task = self.call(&request, begun).await?;
+        let snapshot = self.await_task(&task, method).await?;
+        let detail = "the task names no snapshot".to_owned();
+        snapshot.ok_or(VsphereError::Garbled { method, detail })
+    }
+
+    /// Takes a quiesced snapshot, or one of the running guest where the guest does not come to rest.
+    pub async fn create_quiesced_snapshot(
+        &self,
+        vm: &MoRef,
+        name: &str,
+        description: &str,
+    ) -> Result<(MoRef, Option<QuiesceFailed>), VsphereError> {
+        match self.create_snapshot(vm, name, description, true).await {
+            Err(VsphereError::Fault { fault, .. }) if fault.is_quiesce() => {
+                let why = QuiesceFailed(fault.to_string());
+                let taken = self.create_snapshot(vm, name, description, false).await?;
+                Ok((taken, Some(why)))
+            }
+            taken => taken.map(|it| (it, None)),
+        }
+    }
+
+    /// Removes one snapshot, keeps what stands on it, and waits until the disks are consolidated.
+    ///
+    /// A snapshot that does not exist is removed already.
+    pub async fn remove_snapshot(&self, snapshot: &MoRef) -> Result<(), VsphereError> {
+        let method = "RemoveSnapshot_Task";
+        let request = Request::once(method, snapshot)
+            .text("removeChildren", "false")
+            .text("consolidate", "true");
+        let removed = match self.call(&request, begun).await {
+            Ok(task) => self.await_task(&task, method).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(VsphereError::NotFound(_)) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// Whether a snapshot of a VM is being taken at this moment, by whomever.
+    pub async fn is_taking_snapshot(&self, vm: &MoRef) -> Result<bool, VsphereError> {
+        let tasks = self.properties_of(vm, &["recentTask"], |it| {
+            let tasks = it.value("recentTask");
+            Ok(tasks.map(|it| it.children().filter_map(Element::moref).collect::<Vec<_>>()))
+        });
+        let tasks = tasks.await?.flatten().unwrap_or_default();
+        let busy = self.properties("Task", &tasks, &["info.descriptionId", "info.state"], |it| {
+            let kind = it.text("info.descriptionId").unwrap_or_default();
+            let ended = matches!(it.text("info.state").as_deref(), Some("success" | "error"));
+            Ok(kind.ends_with(".createSnapshot") && !ended)
+        });
+        Ok(busy.await?.into_iter().any(|it| it))
+    }
+
+    /// Switches change tracking on; it takes effect at the next snapshot, power-on or migration.
+    pub async fn enable_change_tracking(&self, vm: &MoRef) -> Result<(), VsphereError> {
+        let method = "ReconfigVM_Task";
+        let request = Request::once(method, vm)
+            .xml("<spec><changeTrackingEnabled>true</changeTrackingEnabled></spec>");
+        let task = self.call(&request, begun).await?;
+        self.await_task(&task, method).await.map(drop)
+    }
+
+    /// The disks of a snapshot, with the change ids that count for it; none where it is gone.
+    pub async fn snapshot_disks(
+        &self,
+        snapshot: &MoRef,
+    ) -> Result<Option<Vec<Disk>>, VsphereError> {
+        let decode = |it: &crate::property::Object<'_, '_>| {
+            disks_of(it.value("config.hardware.device")).map_err(NoResult::Garbled)
+        };
+        self.properties_of(snapshot, &["config.hardware.device"], decode).await
+    }
+
+    /// What changed on a disk between `change_id` and a snapshot: in order, without overlaps.
+    ///
+    /// Every answer is checked; one that makes no sense is an error, and the caller reads the whole disk.
+    pub async fn changed_areas(
+        &self,
+        vm: &MoRef,
+        snapshot: &MoRef,
+        disk: &Disk,
+        change_id: &str,
+    ) -> Result<Result<Vec<std::ops::Range<u64>>, BadAreas>, VsphereError> {
+        let mut planner = AreaPlanner::new(disk.capacity_bytes);
+        for _ in 0..MAX_PAGES {
+            let Some(start) = planner.next_start() else { return Ok(planner.finish()) };
+            let request = Request::read("QueryChangedDiskAreas", vm)
+                .moref("snapshot", snapshot)
+                .text("deviceKey", &disk.key.to_string())
+                .text("startOffset", &start.to_string())
+                .text("changeId", change_id);
+            let page = self.call(&request, decode_page).await?;
+            if let Err(bad) = planner.take(&page) {
+                return Ok(Err(bad));
+            }
+        }
+        Ok(Err(BadAreas::TooMany))
+    }
+}
+
+/// Decodes a `DiskChangeInfo`; what it says is judged by the planner.
+fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> {
+    let info = response.child("returnval");
+    let info = info.ok_or_else(|| NoResult::garbled("it says nothing about changes"))?;
+    let number = |node: Node<'_, '_>, name: &str| {
+        node.number_of::<i64>(name).ok_or_else(|| NoResult::Garbled(format!("{name} is no number")))
+    };
+    let area = |it: Node<'_, '_>| Ok((number(it, "start")?, number(it, "length")?));
+    Ok(AreaPage {
+        start: number(info, "startOffset")?,
+        length: number(info, "length")?,
+        areas: info.children_named("changedArea").map(area).collect::<Result<_, NoResult>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soap;
+
+    #[test]
+    fn an_answer_about_changes_is_decoded_as_it_came() {
+        let xml = "<e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\"><e:Body><QueryChangedDiskAreasResponse xmlns=\"urn:vim25\"><returnval><startOffset>0</startOffset><length>524288</length><changedArea><start>65536</start><length>131072</length></changedArea><changedArea><start>-1</start><length>9</length></changedArea></returnval></QueryChangedDiskAreasResponse></e:Body></e:Envelope>";
+        let document = soap::parse(xml).unwrap();
+        let page =
+            decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).unwrap();
+        let areas = vec![(65536, 131_072), (-1, 9)];
+        assert_eq!(page, AreaPage { start: 0, length: 524_288, areas });
+        let bad = xml.replace("524288", "many");
+        let document = soap::parse(&bad).unwrap();
+        assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());
+    }
+}

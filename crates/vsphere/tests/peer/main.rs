@@ -1,0 +1,7 @@
+//! The client against a peer that others wrote: sessions, trust, inventory, snapshots, changed areas, files.
+
+mod files;
+mod inventory;
+mod lab;
+mod sessions;
+mod snapshots;
