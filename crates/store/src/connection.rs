@@ -64,6 +64,10 @@ pub(crate) async fn open(options: &StoreOptions) -> Result<Pools, DbErr> {
 /// Readers beside the one writer of SQLite.
 const READERS: u32 = 4;
 
+/// A connection to a server that was in use this short a time ago is taken to be alive: a question before each
+/// statement is a second journey to the server, and what breaks in this moment could break behind the answer as well.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Longest wait for a connection, or for a row or file that another unit holds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -106,6 +110,7 @@ fn server(options: &StoreOptions) -> ConnectOptions {
         .connect_timeout(PATIENCE)
         .acquire_timeout(PATIENCE)
         .idle_timeout(Some(Duration::from_secs(600)))
+        .test_before_acquire_if_idle_for(FRESH)
         .sqlx_logging(false);
     connect.map_sqlx_mysql_pool_opts(|pool| {
         pool.after_connect(|connection, _| {
