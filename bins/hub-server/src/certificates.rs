@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use hub_domain::time::Timestamp;
@@ -35,6 +36,8 @@ pub(crate) struct NbdCertificates {
     pub(crate) tls: ServerTls,
     place: PathBuf,
     names: Vec<String>,
+    /// What the port shows, as it was read or made.
+    shown: Mutex<String>,
 }
 
 impl NbdCertificates {
@@ -55,16 +58,24 @@ impl NbdCertificates {
             None => issue(&place, &authority, &names, now)?,
         };
         let tls = ServerTls::from_pem(&server, &server).with_context(|| broken(&place, SERVER))?;
-        Ok(Self { authority, fingerprint, server_name, tls, place, names })
+        let shown = Mutex::new(server);
+        Ok(Self { authority, fingerprint, server_name, tls, place, names, shown })
     }
 
-    /// Shows a new certificate when the end of the present one is near, or when its file is lost; whether it was.
+    /// Shows the certificate that is kept, which is made anew when its end is near or when it is lost; whether the port
+    /// shows another one now.
+    ///
+    /// What is kept and what is shown are compared, so that a new one that did not come as far as the port is put there
+    /// the next time.
     pub(crate) fn renew_if_due(&self, now: Timestamp) -> Result<bool> {
-        if present(&self.place, &self.authority, &self.names, now).is_some() {
-            return Ok(false);
-        }
-        let new = issue(&self.place, &self.authority, &self.names, now)?;
-        self.tls.replace(&new, &new).with_context(|| broken(&self.place, SERVER))?;
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = match present(&self.place, &self.authority, &self.names, now) {
+            Some(kept) if kept.trim_end() == shown.trim_end() => return Ok(false),
+            Some(kept) => kept,
+            None => issue(&self.place, &self.authority, &self.names, now)?,
+        };
+        self.tls.replace(&kept, &kept).with_context(|| broken(&self.place, SERVER))?;
+        *shown = kept;
         Ok(true)
     }
 }
@@ -85,10 +96,11 @@ fn make(data_dir: &Path, place: &Path, now: Timestamp) -> Result<()> {
     Ok(File::open(data_dir)?.sync_all()?)
 }
 
-/// The certificate that is kept, if it is a good one; it may be missing or torn.
+/// The certificate that is kept, if it is a good one and has its key; it may be missing or torn.
 fn present(place: &Path, authority: &str, names: &[String], now: Timestamp) -> Option<String> {
     let text = fs::read_to_string(place.join(SERVER)).ok()?;
-    issuing::is_good(authority, &text, names, now).then_some(text)
+    let is_whole = ServerTls::from_pem(&text, &text).is_ok();
+    (is_whole && issuing::is_good(authority, &text, names, now)).then_some(text)
 }
 
 /// Makes and keeps a certificate for these names.

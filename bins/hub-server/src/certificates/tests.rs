@@ -68,6 +68,27 @@ fn a_new_address_or_a_near_end_makes_the_certificate_anew_and_not_the_authority(
     assert!(!running.renew_if_due(at(2052)).unwrap());
 }
 
+/// A renewal is over when the port shows it, not when it is written down.
+#[test]
+fn what_is_kept_comes_to_the_port_even_if_another_try_has_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = open(folder.path(), &[], at(2050)).unwrap();
+    let before = server_file(folder.path());
+    // As after a try that wrote the certificate and came no further.
+    issue(&running.place, &running.authority, &running.names, at(2052)).unwrap();
+    assert_ne!(server_file(folder.path()), before);
+    assert!(running.renew_if_due(at(2052)).unwrap(), "the port shows the old one");
+    assert!(!running.renew_if_due(at(2052)).unwrap());
+    // One whose key is lost would never come as far as the port.
+    let path = folder.path().join(PLACE).join(SERVER);
+    let whole = server_file(folder.path());
+    let (certificate, _) = whole.split_once("-----BEGIN PRIVATE").unwrap();
+    fs::write(&path, certificate).unwrap();
+    assert!(running.renew_if_due(at(2052)).unwrap());
+    assert!(server_file(folder.path()).contains("-----BEGIN PRIVATE"));
+    open(folder.path(), &[], at(2052)).unwrap();
+}
+
 #[test]
 fn a_name_that_nobody_can_prove_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
