@@ -1,6 +1,6 @@
 //! Why something could not be started; what goes wrong later is told by the job.
 
-use hub_domain::ids::BackupJobId;
+use hub_domain::ids::{BackupJobId, ExportId};
 use hub_domain::job::JobStatus;
 use hub_ports::{Classify, ErrorClass, RetryConflicts, StorageError, StoreError};
 
@@ -197,6 +197,34 @@ pub enum OpenExportError {
     /// The catalogue failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A point is being read through an export, and cannot be deleted.
+#[derive(Debug, thiserror::Error)]
+#[error("backup {point} is read through {}; close it first", named(exports))]
+pub struct PointExported {
+    /// The point.
+    pub point: BackupJobId,
+    /// Which exports; none while the only one is being opened.
+    pub exports: Vec<ExportId>,
+}
+
+fn named(exports: &[ExportId]) -> String {
+    if exports.is_empty() {
+        return "an export that is being opened".to_owned();
+    }
+    let ids: Vec<_> = exports.iter().map(ExportId::to_string).collect();
+    format!("export {}", ids.join(", "))
+}
+
+impl Classify for PointExported {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Conflict
+    }
+
+    fn code(&self) -> &'static str {
+        "backup/exported"
+    }
 }
 
 impl Classify for OpenExportError {

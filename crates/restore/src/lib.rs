@@ -11,9 +11,10 @@ mod verification;
 
 pub use engine::{Options, Restore};
 pub use error::{
-    CancelError, OpenExportError, PointError, StartRestoreError, StartVerificationError,
+    CancelError, OpenExportError, PointError, PointExported, StartRestoreError,
+    StartVerificationError,
 };
-pub use exports::{Export, ExportRegistry};
+pub use exports::{Export, ExportRegistry, Withheld};
 pub use restore_job::RestoreRequest;
 
 #[cfg(test)]

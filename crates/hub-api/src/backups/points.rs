@@ -28,6 +28,8 @@ pub(crate) async fn show(state: State, of: web::Path<String>) -> Answer<BackupVi
 pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
     let removed = state.carry_out(|hub| async move {
         let point = id(&of, NOT_FOUND, "backup")?;
+        // Whoever reads it now would be left with files that are gone, and nobody begins to before it is gone.
+        let _withheld = hub.restore.withhold_point(point)?;
         Ok(hub.backup.delete(point).await?)
     });
     removed.await.map(|()| gone())

@@ -66,7 +66,7 @@ pub(crate) async fn open(state: State, new: web::Json<NewExport>) -> Response {
 #[utoipa::path(get, path = "/api/v1/exports", tag = "exports", params(PageQuery),
     responses((status = 200, body = Page<ExportView>)))]
 pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<Page<ExportView>> {
-    let open = state.ask(|hub| async move { Ok(hub.restore.list_exports().await) }).await?;
+    let open = state.ask(|hub| async move { Ok(hub.restore.list_exports()) }).await?;
     Ok(web::Json(Page::of_all(open, *query, |it| it.id.as_uuid(), |it| view(&it))))
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<P
     params(("id" = Uuid, Path)), responses((status = 200, body = ExportView)))]
 pub(crate) async fn show(state: State, of: web::Path<String>) -> Answer<ExportView> {
     let export: ExportId = id(&of, NOT_FOUND, "export")?;
-    let found = state.ask(move |hub| async move { Ok(hub.restore.export(export).await) }).await?;
+    let found = state.ask(move |hub| async move { Ok(hub.restore.export(export)) }).await?;
     let found = found.ok_or_else(|| Problem::not_found(NOT_FOUND, "open export", &of))?;
     Ok(web::Json(view(&found)))
 }

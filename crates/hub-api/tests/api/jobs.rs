@@ -180,6 +180,13 @@ async fn an_export_lives_for_its_time() {
     assert_eq!(lab.get(&path).await.unwrap().body, opened.body);
     assert_eq!(lab.get("/api/v1/exports").await.unwrap().body["items"][0], opened.body);
     assert_eq!(lab.storage.open_exports().len(), 1);
+    // Who reads it would be left with nothing.
+    let of_point = format!("/api/v1/backups/{point}");
+    let refused = lab.delete(&of_point).await.unwrap();
+    assert_eq!(refused.problem(), (409, "backup/exported"));
+    let export = opened.text_at("/export_id").unwrap();
+    assert!(refused.text_at("/detail").unwrap().contains(&export), "{}", refused.text);
+    assert_eq!(lab.get(&of_point).await.unwrap().status, 200);
     assert_eq!(lab.delete(&path).await.unwrap().status, 204);
     assert_eq!(lab.delete(&path).await.unwrap().problem(), (404, "export/not-found"));
     assert_eq!(lab.storage.open_exports().len(), 0);
