@@ -15,7 +15,9 @@ use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_domain::source::NbdTls;
 use hub_job_runner::Supervisor;
 use hub_nbd::{Exports, Server, ServerOptions};
-use hub_ports::{BackupStorage, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError, told};
+use hub_ports::{
+    BackupStorage, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, Store, StoreError, told,
+};
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
 use hub_store::{SeaStore, StoreOptions};
@@ -102,12 +104,15 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         ids: ids.clone(),
         options: Default::default(),
     };
+    // The end of an id is random, so two starts differ.
+    let rates = RateReadings::new(ids.new_id().as_u64_pair().1);
     let replication = Replication {
         store: catalogue.clone(),
         source: source.clone(),
         storage: replicas,
         clock: clock.clone(),
         ids: ids.clone(),
+        rates: rates.clone(),
         options: hub_replication::Options {
             copy_attempts: settings.jobs.copy_attempts.max(1),
             ..Default::default()
@@ -119,6 +124,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         storage: storage.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
+        rates: rates.clone(),
         options: hub_backup::Options {
             copy_attempts: settings.jobs.copy_attempts.max(1),
             ..Default::default()

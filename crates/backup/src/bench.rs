@@ -12,7 +12,7 @@ use hub_domain::selector::DiskSelector;
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmContext};
 use hub_domain::{disk::plan_disk_sync, inventory::SeenVm};
-use hub_ports::Store;
+use hub_ports::{RateReadings, Store};
 use hub_testkit::{FakeVma, FixedClock, MemBackupStorage, MemStore, SeqIds, Steps, fixtures};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,7 @@ impl Bench {
             storage: storage.clone(),
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
+            rates: RateReadings::new(1),
             options: Options::default(),
         };
         let repository = repository.id;

@@ -2,7 +2,6 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
-use hub_domain::limits::{ByteRate, CopyRates};
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
 use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
 use tokio::time::Instant;
@@ -38,13 +37,15 @@ impl Backup {
         disks: &mut [DiskWork],
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
+        // As it is now: another attempt must not bring back a limit that was changed since the run began.
+        let rates = self.rates.rates(self.store.as_ref(), &scene.node, scene.run.rate).await;
         let order = CopyOrder {
             kind: CopyKind::Backup,
             job: job.to_owned(),
             vm: scene.vm.facts.vmware_vm_id.clone(),
             credential: scene.credential.clone(),
             disks: disks.iter().filter_map(ordered).collect(),
-            rates: CopyRates { job: scene.run.rate, vma: self.vma_rate(scene).await },
+            rates,
         };
         let source = self.source.as_ref();
         let start = CopyWatch::start(source, &scene.node, &order, self.options.watch);
@@ -164,14 +165,6 @@ impl Backup {
         if let Err(error) = told {
             tracing::debug!(error = %error, "progress was not written");
         }
-    }
-
-    /// The VMA's limit as it is now: another attempt must not bring back one that was changed since the run began.
-    async fn vma_rate(&self, scene: &Scene) -> Option<ByteRate> {
-        let asked = async { self.store.view().await?.vma_node(scene.node.id).await };
-        let asked: Result<_, StoreError> = asked.await;
-        // A catalogue that is away says nothing new.
-        asked.ok().flatten().map_or(scene.node.limits.rate, |node| node.limits.rate)
     }
 
     /// Whether somebody asked the run to stop, perhaps through another hub; a catalogue that is away asks nothing.

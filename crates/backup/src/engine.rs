@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub_ports::{BackupStorage, Clock, IdGen, SourceNode, Store, WatchOptions};
+use hub_ports::{BackupStorage, Clock, IdGen, RateReadings, SourceNode, Store, WatchOptions};
 
 /// Backs up, cancels, deletes and recovers; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Backup {
     pub clock: Arc<dyn Clock>,
     /// Gives ids to runs and jobs.
     pub ids: Arc<dyn IdGen>,
+    /// Reads the limits of VMAs; all engines of a hub have the same.
+    pub rates: RateReadings,
     /// How patient it is.
     pub options: Options,
 }

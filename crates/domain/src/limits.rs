@@ -71,6 +71,17 @@ pub struct CopyRates {
     pub job: Option<ByteRate>,
     /// By all copies of its VMA together.
     pub vma: Option<ByteRate>,
+    /// Tells the later of two such orders, in whatever order they arrive.
+    pub read: RateReading,
+}
+
+/// When a VMA's limit was read in the catalogue, as a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateReading {
+    /// The start of the hub that counts; numbers of two starts are not compared.
+    pub epoch: u64,
+    /// Counted up with each reading; 0 is older than every other.
+    pub number: u64,
 }
 
 /// A limit that makes no sense.

@@ -3,6 +3,7 @@
 mod clock;
 mod error;
 mod progress;
+mod rate_readings;
 mod retry;
 mod source_node;
 mod storage;
@@ -12,6 +13,7 @@ mod watch;
 pub use clock::{Clock, IdGen};
 pub use error::{Classify, ErrorClass, StoreError, told};
 pub use progress::{NoProgress, ProgressSink};
+pub use rate_readings::RateReadings;
 pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};
 pub use source_node::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
 pub use storage::{

@@ -9,7 +9,7 @@ use hub_domain::job::JobStatus;
 use hub_domain::replication::{ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmContext};
-use hub_ports::Store;
+use hub_ports::{RateReadings, Store};
 use hub_testkit::{FakeVma, FixedClock, MemReplicaStorage, MemStore, SeqIds, Steps, fixtures};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,7 @@ impl Bench {
             storage: storage.clone(),
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
+            rates: RateReadings::new(1),
             options: Options::default(),
         };
         let cancel = CancellationToken::new();

@@ -2,7 +2,7 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
-use hub_domain::limits::{ByteRate, CopyRates};
+use hub_domain::limits::CopyRates;
 use hub_domain::replication::ReplicationJob;
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
 use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
@@ -39,7 +39,9 @@ impl Replication {
         work: &mut Work,
         cancel: &CancellationToken,
     ) -> Result<Option<Ending>, Fault> {
-        let order = order(work, self.vma_rate(work).await);
+        // As it is now: another attempt must not bring back a limit that was changed since the job began.
+        let rates = self.rates.rates(self.store.as_ref(), &work.reach.node, work.job.rate).await;
+        let order = order(work, rates);
         let node = work.reach.node.clone();
         let start = CopyWatch::start(self.source.as_ref(), &node, &order, self.options.watch);
         let Some(started) = cancel.run_until_cancelled(start).await else {
@@ -141,15 +143,6 @@ impl Replication {
         }
     }
 
-    /// The VMA's limit as it is now: another attempt must not bring back one that was changed since the job began.
-    async fn vma_rate(&self, work: &Work) -> Option<ByteRate> {
-        let known = &work.reach.node;
-        let asked = async { self.store.view().await?.vma_node(known.id).await };
-        let asked: Result<_, StoreError> = asked.await;
-        // A catalogue that is away says nothing new.
-        asked.ok().flatten().map_or(known.limits.rate, |node| node.limits.rate)
-    }
-
     /// Whether somebody asked the job to stop, perhaps through another hub; a catalogue that is away asks nothing.
     async fn is_asked_to_stop(&self, work: &Work) -> bool {
         let asked = async {
@@ -169,7 +162,7 @@ pub(crate) fn copy_name(job: &ReplicationJob) -> String {
     }
 }
 
-fn order(work: &Work, vma_rate: Option<ByteRate>) -> CopyOrder {
+fn order(work: &Work, rates: CopyRates) -> CopyOrder {
     let ordered = |(key, target): &(_, hub_domain::source::PreparedTarget)| {
         let disk = work.disks.iter().find(|disk| disk.facts.key == *key)?;
         // Only digests of what the replica holds allow to send less than everything.
@@ -183,7 +176,7 @@ fn order(work: &Work, vma_rate: Option<ByteRate>) -> CopyOrder {
         vm: work.vm.facts.vmware_vm_id.clone(),
         credential: work.reach.credential.clone(),
         disks: work.open.iter().filter_map(ordered).collect(),
-        rates: CopyRates { job: work.job.rate, vma: vma_rate },
+        rates,
     }
 }
 

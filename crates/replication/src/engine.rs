@@ -7,8 +7,8 @@ use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::vm::VmContext;
 use hub_ports::{
-    Catalogue, Clock, IdGen, ReplicaStorage, SourceNode, Store, StoreError, WatchOptions,
-    retry_patiently,
+    Catalogue, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, Store, StoreError,
+    WatchOptions, retry_patiently,
 };
 
 /// Replicates, cancels, deletes and recovers; cloning gives another handle to the same.
@@ -24,6 +24,8 @@ pub struct Replication {
     pub clock: Arc<dyn Clock>,
     /// Gives ids to jobs.
     pub ids: Arc<dyn IdGen>,
+    /// Reads the limits of VMAs; all engines of a hub have the same.
+    pub rates: RateReadings,
     /// How patient it is.
     pub options: Options,
 }

@@ -31,16 +31,28 @@ pub struct CopyRates {
     /// By this job; the same request again with another rate changes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<u64>,
-    /// By all jobs of the VMA together; the one that was told last holds for all of them. The VMA may have a lower
-    /// one of its own.
+    /// By all jobs of the VMA together; the one that was [read](Self::read) last holds for all of them. The VMA may
+    /// have a lower one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vma: Option<u64>,
+    /// Tells the later of two words about `vma`, in whatever order they arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<RateReading>,
+}
+
+/// When the hub read the limit of a VMA: the later reading holds, and an older one is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateReading {
+    /// The start of the hub that counts; a word of another start holds when it arrives.
+    pub epoch: u64,
+    /// Counted up with each reading.
+    pub number: u64,
 }
 
 impl CopyRates {
-    /// Whether nothing is limited.
+    /// Whether nothing is said about limits.
     pub const fn are_none(&self) -> bool {
-        self.job.is_none() && self.vma.is_none()
+        self.job.is_none() && self.vma.is_none() && self.read.is_none()
     }
 }
 

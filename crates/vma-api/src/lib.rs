@@ -9,7 +9,7 @@ mod vm;
 
 pub use copy::{
     CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, CopyState, DiskReport, Fault,
-    NbdTarget, NbdTls, ParentManifest, SnapshotReport,
+    NbdTarget, NbdTls, ParentManifest, RateReading, SnapshotReport,
 };
 pub use identity::{
     Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, PROOF_CONTEXT,

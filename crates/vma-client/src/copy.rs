@@ -53,6 +53,10 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
         rates: wire::CopyRates {
             job: order.rates.job.map(ByteRate::bytes_per_second),
             vma: order.rates.vma.map(ByteRate::bytes_per_second),
+            read: Some(wire::RateReading {
+                epoch: order.rates.read.epoch,
+                number: order.rates.read.number,
+            }),
         },
     }
 }

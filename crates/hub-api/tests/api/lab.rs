@@ -14,7 +14,7 @@ use hub_backup::Backup;
 use hub_discovery::Discovery;
 use hub_domain::inventory::{SeenInventory, SeenVm};
 use hub_job_runner::Supervisor;
-use hub_ports::{BackupStorage, Clock, IdGen, SourceNode, Store, WatchOptions};
+use hub_ports::{BackupStorage, Clock, IdGen, RateReadings, SourceNode, Store, WatchOptions};
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
 use hub_testkit::{
@@ -227,6 +227,7 @@ fn hub(
     let source: Arc<dyn SourceNode> = vma.clone();
     let storage: Arc<dyn BackupStorage> = images.clone();
     let watch = WatchOptions { poll_interval: POLL, ..WatchOptions::default() };
+    let rates = RateReadings::new(1);
     Hub {
         facts: HubFacts {
             version: "1.2.3".to_owned(),
@@ -248,6 +249,7 @@ fn hub(
             storage: Arc::new(MemReplicaStorage::default()),
             clock: clock.clone(),
             ids: ids.clone(),
+            rates: rates.clone(),
             options: hub_replication::Options { watch, ..Default::default() },
         },
         backup: Backup {
@@ -256,6 +258,7 @@ fn hub(
             storage: storage.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            rates: rates.clone(),
             options: hub_backup::Options { watch, ..Default::default() },
         },
         restore: Restore {

@@ -12,7 +12,7 @@ use hub_domain::limits::ByteRate;
 use hub_domain::replication::{ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
-use hub_ports::Store;
+use hub_ports::{RateReadings, Store};
 use hub_testkit::{FakeVma, FixedClock, MemReplicaStorage, MemStore, SeqIds, Steps, fixtures};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,7 @@ impl Bench {
             storage: replicas.clone(),
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
+            rates: RateReadings::new(1),
             options,
         };
         Ok(Self { engine, store, vma, replicas, steps })

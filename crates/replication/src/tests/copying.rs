@@ -306,6 +306,8 @@ async fn another_attempt_is_told_the_limit_that_holds_by_then() {
     assert_eq!(ran.unwrap().state.status(), JobStatus::Succeeded);
     let rates: Vec<_> = bench.vma.orders().iter().map(|order| order.rates.vma).collect();
     assert_eq!(rates, [None, lowered]);
+    let read: Vec<_> = bench.vma.orders().iter().map(|order| order.rates.read.number).collect();
+    assert_eq!(read, [1, 2], "an order that is overtaken does not undo the later one");
 }
 
 /// Trap D6: after a loss every disk is brought to the second instant, the complete one by digest.

@@ -98,7 +98,7 @@ fn check(request: &CopyRequest) -> Result<(), InvalidRequest> {
         let detail = format!("name between 1 and {MAX_DISKS} disks");
         return Err(invalid("copy/invalid-disk-count", detail));
     }
-    let CopyRates { job, vma } = request.rates;
+    let CopyRates { job, vma, .. } = request.rates;
     if [job, vma].into_iter().flatten().any(|rate| rate < MIN_RATE) {
         let detail = format!("a limit is at least {MIN_RATE} bytes per second");
         return Err(invalid("copy/invalid-limit", detail));
