@@ -127,6 +127,9 @@ impl Backup {
 
     /// The end of a copy by a fault that is not one disk's: another attempt, where it is worth one.
     fn ending_by(&self, disks: &[DiskWork], fault: Fault) -> Ending {
+        if fault.is_for_later() {
+            return Ending::Refused;
+        }
         let reason = disks
             .iter()
             .filter(|disk| !disk.settled)

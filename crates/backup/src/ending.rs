@@ -19,6 +19,8 @@ pub(crate) enum Ending {
     Stopped,
     /// It cannot go on.
     Fault(Fault),
+    /// The VMA takes no more at the moment, and has begun nothing: the job waits in line again.
+    Refused,
     /// A machine or a connection was lost, and another attempt is worth it.
     Lost {
         /// How it was lost.
@@ -36,6 +38,7 @@ impl Ending {
             // One that waits has begun nothing, so it may go on whatever its number.
             Self::Stopped if may_go_on || status == JobStatus::Queued => JobEvent::Requeued,
             Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
+            Self::Refused => JobEvent::Requeued,
             Self::Fault(fault) | Self::Lost { fault, .. } => JobEvent::Failed(fault.clone()),
             Self::Nothing => JobEvent::Failed(Fault::new(
                 "vma/garbled-answer",
@@ -93,7 +96,9 @@ impl Backup {
                 if job.state.status() == JobStatus::Queued {
                     return Ok(());
                 }
-                job.attempt = job.attempt.next("the hub was stopped; the copy began again");
+                if !matches!(ending, Ending::Refused) {
+                    job.attempt = job.attempt.next("the hub was stopped; the copy began again");
+                }
             }
             let Ok(state) = job.state.clone().apply(event, self.clock.now()) else {
                 return Ok(());

@@ -29,6 +29,7 @@ pub(crate) struct Scene {
 impl Backup {
     /// Runs a started run until every job of it has ended; returns how the whole ended.
     ///
+    /// A VMA that takes no more at the moment leaves them `queued`, to be run again.
     /// `cancel` stops it within seconds: jobs that were asked to stop end `cancelled`; others wait as `queued` for the
     /// next hub, or end `interrupted` when they have been begun too often.
     /// Dropping the future leaves the jobs unfinished, for [`recover`](Self::recover).
@@ -73,8 +74,8 @@ impl Backup {
         let waits = |job: &BackupJob| {
             job.state.status() == JobStatus::Queued || job.state.status().is_terminal()
         };
-        if cancel.is_cancelled() && !status.is_terminal() && jobs.iter().all(waits) {
-            tracing::info!("a backup run waits for the next start of the hub");
+        if !status.is_terminal() && jobs.iter().all(waits) {
+            tracing::info!("a backup run waits for its turn, or for the next start of the hub");
             return Ok(JobStatus::Queued);
         }
         if !status.is_terminal() {
@@ -101,8 +102,10 @@ impl Backup {
         };
         let ending = self.copy_through_losses(scene, &mut disks, cancel).await;
         let may_go_on = matches!(ending, Ok(Ending::Stopped));
+        let is_refused = matches!(ending, Ok(Ending::Refused));
         for disk in disks.iter().filter(|disk| !disk.settled) {
-            if may_go_on {
+            // Only a later attempt looks for what an earlier one has left.
+            if may_go_on || is_refused && !disk.job.attempt.is_first() {
                 self.leave(scene, &disk.job).await;
             } else {
                 self.abandon(scene, &disk.job).await;
@@ -111,7 +114,7 @@ impl Backup {
         let ending = ending?;
         for disk in disks.iter().filter(|disk| !disk.settled) {
             self.end_job(disk.job.id, &ending).await?;
-            if may_go_on && !self.waits(&disk.job).await? {
+            if (may_go_on || is_refused) && !self.waits(&disk.job).await? {
                 self.abandon(scene, &disk.job).await;
             }
         }

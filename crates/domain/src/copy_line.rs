@@ -29,6 +29,8 @@ pub struct CopyLimits {
     pub vmas: BTreeMap<VmaNodeId, CopyCount>,
     /// To a repository; one that is not here has no limit.
     pub repositories: BTreeMap<RepositoryId, CopyCount>,
+    /// From a VMA that has said itself that it takes no more than these; it may be none.
+    pub taken: BTreeMap<VmaNodeId, u32>,
 }
 
 /// Whose limit it is.
@@ -107,12 +109,14 @@ fn needed(copy: CopyNeeds) -> impl Iterator<Item = Limited> {
 }
 
 fn limit(limits: &CopyLimits, of: Limited) -> Option<u32> {
-    let limit = match of {
-        Limited::Vma(id) => limits.vmas.get(&id),
-        Limited::Repository(id) => limits.repositories.get(&id),
-        Limited::Hub => Some(&limits.hub),
-    };
-    limit.map(|limit| limit.get())
+    match of {
+        Limited::Vma(id) => {
+            let (set, taken) = (limits.vmas.get(&id), limits.taken.get(&id));
+            set.map(|limit| limit.get()).into_iter().chain(taken.copied()).min()
+        }
+        Limited::Repository(id) => limits.repositories.get(&id).map(|limit| limit.get()),
+        Limited::Hub => Some(limits.hub.get()),
+    }
 }
 
 #[cfg(test)]

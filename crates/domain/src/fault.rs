@@ -15,6 +15,12 @@ impl Fault {
         Self { code: code.into(), detail: detail.into() }
     }
 
+    /// Whether a VMA has refused a copy because it has as many at work as it takes: nothing is wrong, and it takes the
+    /// copy later.
+    pub fn is_for_later(&self) -> bool {
+        self.code == "vma/too-many-jobs"
+    }
+
     /// The hub that did the work is gone; its successor says so at its start.
     pub fn hub_restarted() -> Self {
         Self::new(

@@ -1,4 +1,5 @@
-//! Jobs that are stored as queued and that nobody has: the answer to their commit was lost, so who stored them gave up.
+//! Jobs that are stored as queued and that nobody has: the answer to their commit was lost, so who stored them gave up,
+//! or their VMA took no more when their turn had come.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::state::Hub;
 
 /// Hands every such job to the supervisor, as its request would have done; one that somebody has stays as it is.
 pub(crate) async fn claim(hub: &Hub) -> Result<(), StoreError> {
+    hub.supervisor.copies().ask_again();
     // What ends meanwhile is in the first list, and what is handed over meanwhile in the second.
     let mut known = hub.supervisor.tasks();
     let mut view = hub.store.view().await?;

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_domain::access::VmaNode;
 use hub_domain::copy_line::{CopyLimits, CopyNeeds, Limited, Turn, Wait, turns};
-use hub_domain::ids::{RepositoryId, VmContextId};
+use hub_domain::ids::{RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::limits::CopyCount;
 use hub_domain::repository::Repository;
 use hub_ports::{Catalogue, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, oneshot};
+use tokio::time::Instant;
 
 use crate::JobKey;
+
+/// A VMA that takes no more is asked again after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The line of copies; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -24,6 +29,8 @@ pub struct CopySlots {
 struct State {
     limits: CopyLimits,
     names: BTreeMap<Limited, String>,
+    /// When a VMA that took no more was asked last.
+    asked_at: BTreeMap<VmaNodeId, Instant>,
     at_work: BTreeMap<u64, CopyNeeds>,
     line: Vec<Waiter>,
     next: u64,
@@ -72,10 +79,16 @@ impl Drop for Place {
 impl CopySlots {
     /// A hub that copies so many VMs at a time.
     pub fn new(hub: CopyCount) -> Self {
-        let limits = CopyLimits { hub, vmas: BTreeMap::new(), repositories: BTreeMap::new() };
+        let limits = CopyLimits {
+            hub,
+            vmas: BTreeMap::new(),
+            repositories: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        };
         let state = State {
             limits,
             names: BTreeMap::new(),
+            asked_at: BTreeMap::new(),
             at_work: BTreeMap::new(),
             line: Vec::new(),
             next: 0,
@@ -108,6 +121,31 @@ impl CopySlots {
             Some(limit) => state.limits.repositories.insert(repository.id, limit),
             None => state.limits.repositories.remove(&repository.id),
         };
+        state.let_in();
+    }
+
+    /// Takes in that a VMA has refused a copy that is at work here, because it takes no more: those behind it wait until
+    /// one from there has ended, or until the VMA is [asked again](Self::ask_again).
+    pub fn refused(&self, needs: CopyNeeds) {
+        let Some(vma) = needs.vma else { return };
+        let mut state = self.state.lock();
+        let from_it = state.at_work.values().filter(|copy| copy.vma == Some(vma)).count();
+        let others = u32::try_from(from_it.saturating_sub(1)).unwrap_or(u32::MAX);
+        state.limits.taken.insert(vma, others);
+        state.asked_at.insert(vma, Instant::now());
+    }
+
+    /// Lets one more copy try at each VMA that has taken no more for a while: it may be set otherwise by now, or what
+    /// filled it was not this hub's. Call it again and again.
+    pub fn ask_again(&self) {
+        let mut state = self.state.lock();
+        let State { limits, asked_at, .. } = &mut *state;
+        for (vma, at) in asked_at.iter_mut().filter(|(_, at)| at.elapsed() >= ASK_AGAIN_AFTER) {
+            *at = Instant::now();
+            if let Some(taken) = limits.taken.get_mut(vma) {
+                *taken = taken.saturating_add(1);
+            }
+        }
         state.let_in();
     }
 
@@ -147,7 +185,11 @@ impl CopySlots {
         let mut waiting = BTreeMap::new();
         for (waiter, turn) in state.line.iter().zip(state.turns()) {
             if let Turn::Waits(wait) = turn {
-                let reason = reason(&wait, state.names.get(&wait.at));
+                let reason = if state.is_said_by_vma(&wait) {
+                    refusal(&wait, state.names.get(&wait.at))
+                } else {
+                    reason(&wait, state.names.get(&wait.at))
+                };
                 waiting.entry(waiter.key.clone()).or_insert(Waiting { wait, reason });
             }
         }
@@ -171,6 +213,11 @@ impl State {
         let at_work: Vec<CopyNeeds> = self.at_work.values().copied().collect();
         let line: Vec<CopyNeeds> = self.line.iter().map(|waiter| waiter.needs).collect();
         turns(&at_work, &line, &self.limits)
+    }
+
+    /// Whether it waits for what a VMA takes by its own word.
+    fn is_said_by_vma(&self, wait: &Wait) -> bool {
+        matches!(wait.at, Limited::Vma(id) if self.limits.taken.get(&id) == Some(&wait.limit))
     }
 
     /// Lets everybody begin whose turn it is.
@@ -214,6 +261,14 @@ fn reason(wait: &Wait, name: Option<&String>) -> String {
         kept => format!(", {kept} kept for earlier jobs"),
     };
     format!("{at_work} of {limit} copies {whose} are at work{kept}; {} in line", ordinal(*place))
+}
+
+fn refusal(wait: &Wait, name: Option<&String>) -> String {
+    let name = name.map(String::as_str).unwrap_or_default();
+    let (at_work, place) = (wait.at_work, ordinal(wait.place));
+    format!(
+        "VMA {name} takes no more jobs than it has, {at_work} of them from this hub; {place} in line"
+    )
 }
 
 fn ordinal(place: u32) -> String {

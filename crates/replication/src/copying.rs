@@ -19,6 +19,7 @@ impl Replication {
         let ending = match self.follow(work, cancel).await {
             Ok(Some(ending)) => ending,
             Ok(None) => Ending::Stopped,
+            Err(fault) if fault.is_for_later() => Ending::Refused,
             Err(fault) => {
                 match work.job.attempt.worth_another(&fault, self.options.copy_attempts) {
                     Some(reason) => Ending::Lost { fault, reason },

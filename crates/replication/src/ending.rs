@@ -20,6 +20,8 @@ pub(crate) enum Ending {
     Stopped,
     /// It cannot go on.
     Fault(Fault),
+    /// The VMA takes no more at the moment, and has begun nothing: the job waits in line again.
+    Refused,
     /// A machine or a connection was lost, and another attempt is worth it.
     Lost {
         /// How it was lost.
@@ -37,6 +39,7 @@ impl Ending {
             Self::Complete => JobEvent::Succeeded,
             Self::Stopped if may_go_on => JobEvent::Requeued,
             Self::Stopped => JobEvent::Interrupted(Fault::hub_stopped()),
+            Self::Refused => JobEvent::Requeued,
             Self::Fault(fault) | Self::Lost { fault, .. } => JobEvent::Failed(fault.clone()),
         }
     }
@@ -62,7 +65,7 @@ impl Replication {
             };
             let may_go_on = job.attempt.number < self.options.copy_attempts;
             let event = ending.event(job.state.status(), may_go_on);
-            if event == JobEvent::Requeued {
+            if event == JobEvent::Requeued && !matches!(ending, Ending::Refused) {
                 job.attempt = job.attempt.next("the hub was stopped; the copy began again");
             }
             self.apply_end(work.as_mut(), &mut job, known, event).await?;

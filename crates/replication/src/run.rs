@@ -42,6 +42,7 @@ impl Work {
 impl Replication {
     /// Runs a started job until it has ended; returns how.
     ///
+    /// A VMA that takes no more at the moment leaves it `queued`, to be run again.
     /// `cancel` stops it within seconds: a job that was asked to stop ends `cancelled`; another waits as `queued` for the
     /// next hub, or ends `interrupted` when it has been begun too often.
     /// Dropping the future leaves the job unfinished, for [`recover`](Self::recover).

@@ -36,6 +36,8 @@ pub struct CopyScript {
     pub gives_change_id: bool,
     /// Whether a copy can be cancelled; else it hangs on whatever it is told.
     pub obeys_cancel: bool,
+    /// How many copies it takes at a time; one more is refused.
+    pub takes: Option<usize>,
 }
 
 impl Default for CopyScript {
@@ -49,6 +51,7 @@ impl Default for CopyScript {
             falls_back: None,
             gives_change_id: true,
             obeys_cancel: true,
+            takes: None,
         }
     }
 }
@@ -201,6 +204,11 @@ impl SourceNode for FakeVma {
         let mut state = self.state.lock();
         if let Some(copy) = state.copies.get(&order.job) {
             return Ok(copy.status());
+        }
+        let at_work = state.copies.values().filter(|it| !it.status().phase.is_terminal()).count();
+        if state.script.takes.is_some_and(|takes| at_work >= takes) {
+            let detail = format!("{at_work} jobs are under way, which is as many as this VMA runs");
+            return Err(SourceError::Refused(Fault::new("vma/too-many-jobs", detail)));
         }
         let copy = Copy {
             disks: order.disks.clone(),

@@ -3,5 +3,6 @@
 mod changing;
 mod meddler;
 mod meeting;
+mod refused;
 mod restarting;
 mod stopping;

@@ -29,11 +29,25 @@ fn limits(hub: u32, vmas: &[(u8, u32)], repositories: &[(u8, u32)]) -> CopyLimit
         hub: count(hub),
         vmas: vmas.iter().map(|(id, limit)| (vma(*id), count(*limit))).collect(),
         repositories: repositories.iter().map(|(id, it)| (repository(*id), count(*it))).collect(),
+        taken: BTreeMap::new(),
     }
 }
 
 fn waits(at: Limited, limit: u32, at_work: u32, kept: u32, place: u32) -> Turn {
     Turn::Waits(Wait { at, limit, at_work, kept, place })
+}
+
+#[test]
+fn what_a_vma_takes_itself_counts_beside_what_is_set() {
+    let at = Limited::Vma(vma(1));
+    for (set, taken, limit) in [(None, 0, 0), (Some(9), 1, 1), (Some(1), 9, 1)] {
+        let set: Vec<_> = set.into_iter().map(|limit| (1, limit)).collect();
+        let mut limits = limits(3, &set, &[]);
+        limits.taken.insert(vma(1), taken);
+        let at_work = vec![needs(1, 1); usize::try_from(limit).unwrap()];
+        let turns = turns(&at_work, &[needs(1, 1), needs(2, 1)], &limits);
+        assert_eq!(turns, [waits(at, limit, limit, 0, 1), Turn::Now], "{limits:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hub_domain::copy_line::CopyNeeds;
 use hub_domain::ids::{RepositoryId, VmContextId};
+use hub_domain::job::JobStatus;
 use hub_job_runner::{JobKey, NotSpawned, Supervisor};
 use hub_ports::retry_patiently;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,10 @@ where
 }
 
 /// The same for a copy, which waits in line for its VMA, its repository and the hub.
-pub(crate) fn launch_copy<W, F, T, E>(
+///
+/// One that its VMA refuses for the moment is queued again and joins the line anew within seconds, as every stored job
+/// that nobody has.
+pub(crate) fn launch_copy<W, F, E>(
     supervisor: &Supervisor,
     kind: &'static str,
     id: impl Display,
@@ -43,12 +47,18 @@ pub(crate) fn launch_copy<W, F, T, E>(
 ) -> Result<(), Problem>
 where
     W: FnOnce(CancellationToken) -> F + Send + 'static,
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
+    F: Future<Output = Result<JobStatus, E>> + Send + 'static,
     E: std::error::Error + Send + 'static,
 {
-    let key = JobKey::new(kind, id);
-    answered(supervisor.spawn_copy(kind, key.clone(), needs, told(key, work)))
+    let (key, copies) = (JobKey::new(kind, id), supervisor.copies().clone());
+    let in_turn = move |cancel: CancellationToken| async move {
+        let ended = work(cancel.clone()).await;
+        if matches!(ended, Ok(JobStatus::Queued)) && !cancel.is_cancelled() {
+            copies.refused(needs);
+        }
+        ended
+    };
+    answered(supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
 }
 
 /// What a copy of a VM has to wait for.

@@ -1,5 +1,7 @@
 //! Limits as settings, and what waits because of them.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use hub_testkit::{Break, CopyScript, fixtures};
 use serde_json::{Value, json};
@@ -160,16 +162,21 @@ async fn started_with(kind: &str, failing: Option<usize>) -> Result<(String, Vec
 
 /// Two VMs of a VMA that bears one copy, whose copies never end; the locations of their replications.
 async fn two_of_one() -> Result<(Lab, [String; 2])> {
+    let script = CopyScript { stuck_at: Some(1), ..CopyScript::default() };
+    two_at_once(json!({"max_concurrent_copies": 1}), script).await
+}
+
+/// Two VMs of a VMA with this limit and this script; the locations of their replications.
+async fn two_at_once(limit: Value, script: CopyScript) -> Result<(Lab, [String; 2])> {
     let vms = vec![
         fixtures::pgtest1()?,
         fixtures::seen_vm("other", "vm-2", vec![fixtures::disk("disk-2000", 1 << 30)?]),
     ];
     let lab = Lab::new(vms).await?;
     let node = lab.register_vma().await?;
-    let limit = json!({"max_concurrent_copies": 1});
     ensure!(lab.patch(&format!("/api/v1/vma-nodes/{node}"), limit).await?.status == 200);
     lab.post("/api/v1/discovery/add-vms", json!({"all": true})).await?;
-    lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
+    lab.vma.script(script);
     let mut locations = Vec::new();
     for name in ["pgtest1", "other"] {
         let started = lab.post("/api/v1/replications", json!({"vm_name": name})).await?;
@@ -258,4 +265,35 @@ async fn a_rate_is_told_to_the_vma_and_a_bad_one_is_refused() {
     });
     let expected = [(Some(70_000), Some(5_000_000)), (Some(80_000), Some(5_000_000))];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+/// A VMA may run fewer jobs than the hub would let it have; what it refuses has not failed.
+#[tokio::test]
+async fn a_copy_that_its_vma_refuses_waits_in_line_again_and_says_why() {
+    let script = CopyScript { stuck_at: Some(1), takes: Some(1), ..CopyScript::default() };
+    let (lab, jobs) = two_at_once(json!({}), script).await.unwrap();
+    let in_line = async {
+        loop {
+            // A running hub does this every few seconds.
+            lab.api.claim_unclaimed().await.unwrap();
+            for (place, job) in jobs.iter().enumerate() {
+                let seen = lab.get(job).await.unwrap().body;
+                if seen["waiting"].is_object() && lab.vma.calls("vma.start_copy") == 2 {
+                    return (place, seen);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (place, waiting) =
+        tokio::time::timeout(Duration::from_secs(60), in_line).await.expect("one waits");
+    assert_eq!((&waiting["status"], &waiting["error"]), (&json!("queued"), &Value::Null));
+    let reason = "VMA vma-1 takes no more jobs than it has, 1 of them from this hub; 1st in line";
+    assert_eq!(waiting["waiting"]["reason"], reason, "{waiting}");
+    let (refused, at_work) = (&jobs[place], &jobs[1 - place]);
+    lab.post(&format!("{at_work}/cancel"), json!({})).await.unwrap();
+    lab.until(refused, |job| job["status"] == "running").await.unwrap();
+    lab.until(refused, |job| job["bytes"]["done"] != 0).await.unwrap();
+    lab.post(&format!("{refused}/cancel"), json!({})).await.unwrap();
+    lab.ended(refused).await.unwrap();
 }

@@ -221,3 +221,37 @@ fn places_are_counted_as_people_do() {
         ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "101st", "111th"]
     );
 }
+
+/// What fills a VMA may be another's, and end without a word to this hub.
+#[tokio::test(start_paused = true)]
+async fn a_vma_that_takes_no_more_is_asked_again_after_a_while() {
+    let (mut bench, mut begun) = Bench::new(9);
+    bench.limit_vma(None);
+    for id in 1..=2 {
+        bench.copy_from_vma(id);
+        assert_eq!(begun.recv().await, Some(id));
+    }
+    let copies = bench.supervisor.copies().clone();
+    copies.refused(CopyNeeds { vma: Some(bench.node.id), repository: None });
+    bench.end(2);
+    while bench.supervisor.tasks().contains(&key(2)) {
+        tokio::task::yield_now().await;
+    }
+    bench.copy_from_vma(3);
+    let full = "VMA site-a takes no more jobs than it has, 1 of them from this hub; 1st in line";
+    assert_eq!(bench.reason(3), Some(full.to_owned()));
+    tokio::time::advance(ASK_AGAIN_AFTER - Duration::from_secs(1)).await;
+    copies.ask_again();
+    assert_eq!(bench.reason(3), Some(full.to_owned()));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    copies.ask_again();
+    assert_eq!(begun.recv().await, Some(3));
+    // One that ends makes room at once.
+    copies.refused(CopyNeeds { vma: Some(bench.node.id), repository: None });
+    bench.copy_from_vma(4);
+    assert!(bench.reason(4).is_some());
+    bench.end(1);
+    bench.end(3);
+    assert_eq!(begun.recv().await, Some(4));
+    bench.stop().await;
+}
