@@ -23,6 +23,8 @@ use crate::proof;
 
 /// Connections that readers may open to one point: several tools at once.
 const READER_CONNECTIONS: usize = 16;
+/// Requests under way while a point is verified; more find no further processor, and each holds a MiB and a thread.
+const VERIFIED_AT_ONCE: usize = 8;
 
 /// An opened point: its chain and the digests that prove it.
 pub(crate) struct OpenPoint {
@@ -103,7 +105,7 @@ pub(crate) async fn verify(
     let work = hub_data_mover::verify(
         point.chain,
         &point.table,
-        CopyOptions::default(),
+        CopyOptions { in_flight: VERIFIED_AT_ONCE, ..CopyOptions::default() },
         progress.clone(),
         cancel.clone(),
     );

@@ -16,6 +16,8 @@ pub(crate) struct ClusterMap {
     /// Where tables lie in the file; memory may be newer.
     homes: BTreeMap<u64, Home>,
     loaded: BTreeMap<u64, LoadedTable>,
+    /// Memory of a forgotten table for the next one: each would come from another thread's heap and stay there.
+    spare: Option<Box<[u64]>>,
     /// Places of tables that are part of the image as its header knows it, but not of the next one.
     replaced: Vec<u64>,
     /// Tables that somebody was about to change since they were last taken.
@@ -74,6 +76,7 @@ impl ClusterMap {
             geometry,
             homes: BTreeMap::new(),
             loaded: BTreeMap::new(),
+            spare: None,
             replaced: Vec::new(),
             touched: BTreeSet::new(),
             clock: AtomicU64::new(0),
@@ -112,13 +115,24 @@ impl ClusterMap {
             if self.homes.contains_key(&table) {
                 return None;
             }
-            let entries = vec![0; index(self.geometry.table_entries())].into_boxed_slice();
+            let entries = self.empty();
             self.loaded.insert(table, LoadedTable::new(entries, now));
         }
         self.touched.insert(table);
         let found = self.loaded.get_mut(&table)?;
         found.used.store(now, Ordering::Relaxed);
         Some(found)
+    }
+
+    /// Entries of a table that has none yet.
+    fn empty(&mut self) -> Box<[u64]> {
+        match self.spare.take() {
+            Some(mut entries) => {
+                entries.fill(0);
+                entries
+            }
+            None => vec![0; index(self.geometry.table_entries())].into_boxed_slice(),
+        }
     }
 
     /// The tables that may have changed since this was last asked, in order.
@@ -186,7 +200,7 @@ impl ClusterMap {
     /// Forgets the memory of a table, unless it is newer than the file.
     pub(crate) fn forget(&mut self, table: u64) {
         if self.loaded.get(&table).is_some_and(|it| !it.changed) {
-            self.loaded.remove(&table);
+            self.spare = self.loaded.remove(&table).map(|it| it.entries);
         }
     }
 
@@ -253,6 +267,18 @@ mod tests {
         map.insert_loaded(3, 0x1000, crate::format::words(&bytes));
         map.edit(3).unwrap().set(6, 0x800);
         assert_eq!(map.copy_out(3).unwrap().1, Some(0x1000));
+    }
+
+    #[test]
+    fn a_new_table_is_empty_whatever_its_memory_held() {
+        let mut map = map();
+        map.edit(3).unwrap().set(5, 0x400);
+        map.copy_out(3).unwrap();
+        map.settle(3, 0x1000);
+        map.forget(3);
+        assert!(map.spare.is_some());
+        assert!(map.edit(4).unwrap().entries().iter().all(|entry| *entry == 0));
+        assert!(map.spare.is_none());
     }
 
     #[test]

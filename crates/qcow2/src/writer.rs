@@ -51,7 +51,7 @@ pub struct CreateOptions {
 }
 
 /// What stays in memory of the tables of one image unless its owner says otherwise.
-pub(crate) const TABLE_MEMORY: u64 = 16 << 20;
+pub(crate) const TABLE_MEMORY: u64 = 8 << 20;
 
 impl CreateOptions {
     /// A disk of so many bytes that stands alone, with clusters of 64 KiB, none of them compressed.
