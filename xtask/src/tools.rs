@@ -24,7 +24,7 @@ impl Tool {
 }
 
 /// Images, network block devices, file systems and the vSphere peer: needed whatever the database.
-pub(crate) const COMMON: [Tool; 12] = [
+pub(crate) const COMMON: [Tool; 13] = [
     Tool { program: "qemu-img", package: "qemu-utils" },
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "qemu-io", package: "qemu-utils" },
@@ -37,8 +37,12 @@ pub(crate) const COMMON: [Tool; 12] = [
     Tool { program: "mount", package: "mount" },
     Tool { program: "go", package: "golang-go" },
     // A library has no program; one of its files stands for it.
+    Tool { program: VENV, package: "python3-venv" },
     Tool { program: GOVMOMI, package: "golang-github-vmware-govmomi-dev" },
 ];
+
+/// What `python3 -m venv` needs beyond Python; Debian packages it apart.
+const VENV: &str = "/usr/share/doc/python3-venv/copyright";
 
 /// The simulator that the vSphere peer is built from.
 const GOVMOMI: &str = "/usr/share/gocode/src/github.com/vmware/govmomi/simulator/simulator.go";
@@ -143,6 +147,7 @@ mod tests {
             "golang-go",
             "libnbd-bin",
             "nbdkit",
+            "python3-venv",
             "qemu-utils",
         ];
         assert_eq!(packages, expected);

@@ -4,6 +4,7 @@
 mod failpoints;
 mod open_files;
 mod settings;
+mod source_settings;
 mod token;
 
 use std::io::IsTerminal;
@@ -17,12 +18,14 @@ use hub_nbd::RedialOptions;
 use hub_vma_agent::folder::{FolderOptions, FolderSource};
 use hub_vma_agent::http::{Api, serve};
 use hub_vma_agent::jobs::{Jobs, JobsOptions};
+use hub_vma_agent::vsphere::VsphereSource;
 use hub_vma_agent::{HubPin, source::Source};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use settings::{Flags, LogFormat, LogSettings, Settings};
+use source_settings::SourceKind;
 
 /// How long jobs may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -77,10 +80,16 @@ fn assemble(
     stop: &CancellationToken,
 ) -> Result<(Arc<Jobs>, Arc<Api>)> {
     let run_dir = settings.agent.run_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let source: Arc<dyn Source> = Arc::new(FolderSource::new(FolderOptions {
-        name: settings.agent.name.clone(),
-        datastores: settings.source.datastores.clone(),
-    })?);
+    let source: Arc<dyn Source> = match settings.source.kind {
+        SourceKind::Folder => Arc::new(FolderSource::new(FolderOptions {
+            name: settings.agent.name.clone(),
+            datastores: settings.source.datastores.clone(),
+        })?),
+        SourceKind::Vsphere => {
+            let options = settings.source.vsphere(&settings.agent.state_dir)?;
+            Arc::new(VsphereSource::new(options)?)
+        }
+    };
     let hub = HubPin::open(&settings.agent.state_dir, settings.nbd.plain)
         .context("the hub that this VMA belongs to cannot be told; see --forget-hub")?;
     let options = JobsOptions {

@@ -10,6 +10,8 @@ use config::{Config, Environment, File, FileFormat};
 use hub_vma_agent::PlainNbd;
 use serde::{Deserialize, Serialize};
 
+use crate::source_settings::SourceSettings;
+
 /// The node agent of Sendense Hub: lists VMs beside the hypervisor, opens their disks, and moves the bytes to the hub.
 ///
 /// Settings come from the file named by --config, then from the environment (VMA__SECTION__KEY, for example
@@ -114,13 +116,6 @@ pub(crate) struct AuthSettings {
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// What it reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct SourceSettings {
-    pub(crate) datastores: Vec<PathBuf>,
-}
-
 /// How much it does at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -212,10 +207,7 @@ impl Settings {
         let name = &self.agent.name;
         let plain = (1..=128).contains(&name.len()) && !name.contains(char::is_control);
         ensure!(plain, "agent.name has 1 to 128 bytes and no control characters");
-        ensure!(
-            !self.source.datastores.is_empty(),
-            "no datastore is configured; give --datastore or source.datastores"
-        );
+        self.source.check()?;
         ensure!(self.jobs.disks_at_once > 0, "jobs.disks_at_once is at least 1");
         ensure!(self.jobs.max_running > 0, "jobs.max_running is at least 1");
         let rate = self.limits.max_bytes_per_second.map(NonZeroU64::get);

@@ -11,5 +11,6 @@ pub mod jobs;
 pub mod source;
 pub mod vmdk;
 pub mod vmx;
+pub mod vsphere;
 
 pub use hub_pin::{HubPin, PinError, PlainNbd, forget as forget_hub};

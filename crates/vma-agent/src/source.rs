@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hub_block::BlockDevice;
-use hub_vma_api::{Credentials, DiscoverRequest, Inventory};
+use hub_vma_api::{
+    CleanupOutcome, CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest,
+    Inventory, SnapshotReport,
+};
 
 /// A place with VMs: a datastore folder, or a vSphere endpoint.
 ///
@@ -29,6 +32,21 @@ pub trait Source: Send + Sync {
 
     /// Opens all asked disks of a VM at one instant, for reading.
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError>;
+
+    /// Whether [`open`](Self::open) takes a snapshot at the hypervisor, which has to be removed again.
+    fn takes_snapshots(&self) -> bool {
+        false
+    }
+
+    /// Logs in and out again; a source that wants no credentials looks at none.
+    async fn test(&self, _credentials: &Credentials) -> Result<CredentialsTest, SourceError> {
+        Ok(CredentialsTest { wanted: false, about: None })
+    }
+
+    /// Removes the snapshot of a job that is over; a source that takes none has none.
+    async fn clean_up(&self, _request: &CleanupRequest) -> Result<CleanupReport, SourceError> {
+        Ok(CleanupReport { outcome: CleanupOutcome::None, error: None })
+    }
 }
 
 /// Which disks of which VM to open.
@@ -64,6 +82,11 @@ pub trait Snapshot: Send + Sync {
 
     /// Whether what was read is still what was opened; an error makes the copy worthless.
     async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError>;
+
+    /// What is told of the snapshot at the hypervisor, where one was taken.
+    fn report(&self) -> Option<SnapshotReport> {
+        None
+    }
 
     /// Gives everything back and waits until it is gone.
     async fn close(self: Box<Self>) -> Result<(), SourceError>;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// An authority and the certificate that it made.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ impl Certificate {
     pub(crate) fn make(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With one name for both, some clients take the peer's certificate for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "authority of a vSphere peer");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let own = KeyPair::generate()?;
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];

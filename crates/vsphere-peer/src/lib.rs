@@ -3,8 +3,10 @@
 mod certificate;
 mod peer;
 mod program;
+mod python;
 mod shape;
 
 pub use peer::{LiveSnapshot, PeerOptions, VspherePeer};
 pub use program::ensure_built;
+pub use python::ensure_pyvmomi;
 pub use shape::{AreaPage, DiskShape, Shaped, Trouble, VmShape};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -42,7 +43,7 @@ pub struct VspherePeer {
     certificate: Certificate,
     child: Child,
     lines: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 /// A snapshot that exists at the peer.
@@ -83,7 +84,7 @@ impl VspherePeer {
         let said: Value = serde_json::from_str(&line).context("the peer did not start")?;
         let address = said.get("address").and_then(Value::as_str).context("no address")?.to_owned();
         let lines = Mutex::new(Some((input, output)));
-        Ok(Some(Self { address, password, certificate, child, lines, _home: home }))
+        Ok(Some(Self { address, password, certificate, child, lines, home }))
     }
 
     /// Address and port.
@@ -109,6 +110,11 @@ impl VspherePeer {
     /// SHA-256 of its certificate.
     pub fn thumbprint(&self) -> [u8; 32] {
         self.certificate.thumbprint
+    }
+
+    /// A directory that lives as long as the peer.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Its process id.

@@ -97,7 +97,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// The directory that cargo builds into: above the profile of the program that asks.
-fn target_directory() -> Result<PathBuf> {
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program is not known")?;
     let profile = |it: &&Path| it.file_name().is_some_and(|it| it == "debug" || it == "release");
     let found = own.ancestors().find(profile).and_then(Path::parent);

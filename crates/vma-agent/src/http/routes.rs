@@ -6,7 +6,8 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
 use hub_vma_api::{
-    CopyReport, CopyRequest, DiscoverRequest, Health, Identity, Introduced, Introduction, Inventory,
+    CleanupReport, CleanupRequest, CopyReport, CopyRequest, Credentials, CredentialsTest,
+    DiscoverRequest, Health, Identity, Introduced, Introduction, Inventory,
 };
 use serde::Deserialize;
 
@@ -32,6 +33,8 @@ pub(super) fn add(config: &mut web::ServiceConfig) {
         .service(resource("/replicate", "POST").route(web::post().to(start)))
         .service(resource("/progress/{job_id}", "GET").route(web::get().to(progress)))
         .service(resource("/jobs/{job_id}/cancel", "POST").route(web::post().to(cancel)))
+        .service(resource("/credentials/test", "POST").route(web::post().to(test_credentials)))
+        .service(resource("/snapshots/cleanup", "POST").route(web::post().to(clean_up)))
         .default_service(web::to(unknown_path));
     config
         .service(resource("/health", "GET").route(web::get().to(health)))
@@ -143,6 +146,22 @@ async fn cancel(
 ) -> Result<HttpResponse, ApiProblem> {
     let report = api.jobs.cancel(&job_id).ok_or_else(|| ApiProblem::unknown_job(&job_id))?;
     Ok(accepted(&report))
+}
+
+/// Whether a login works, tried for real.
+async fn test_credentials(
+    api: web::Data<Api>,
+    credentials: web::Json<Credentials>,
+) -> Result<web::Json<CredentialsTest>, ApiProblem> {
+    Ok(web::Json(api.jobs.source().test(&credentials).await?))
+}
+
+/// Removes what a job that is over has left.
+async fn clean_up(
+    api: web::Data<Api>,
+    request: web::Json<CleanupRequest>,
+) -> Result<web::Json<CleanupReport>, ApiProblem> {
+    Ok(web::Json(api.jobs.source().clean_up(&request).await?))
 }
 
 fn accepted(report: &CopyReport) -> HttpResponse {

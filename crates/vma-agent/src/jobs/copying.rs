@@ -10,7 +10,7 @@ use hub_data_mover::{
     BlockSize, CopyOptions, CopyPlan, Digest, DigestTable, RateLimit, RateLimited, copy,
 };
 use hub_nbd::{ClientOptions, Endpoint, RedialingClient};
-use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest};
+use hub_vma_api::{CopyDisk, CopyMethod, Fault, NbdTarget, ParentManifest, SnapshotReport};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -30,17 +30,21 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
     let asked = request.to_open();
     let opened = tokio::select! {
         biased;
-        () = job.cancelled().cancelled() => return job.cancel_rest(),
+        () = job.cancelled().cancelled() => return cancelled_while_opening(&shared, &job),
         opened = shared.source.open(&asked) => opened,
     };
     let snapshot: Arc<Box<dyn Snapshot>> = match opened {
-        Ok(snapshot) => Arc::new(snapshot),
+        Ok(snapshot) => {
+            job.snapshot(snapshot.report());
+            Arc::new(snapshot)
+        }
         Err(error) => {
             tracing::warn!(error = %error, "the source refused");
             return job.fail(&fault::of_source(&error));
         }
     };
     if let Err(error) = failpoint::reach(Point::AgentOpened) {
+        job.snapshot_is("owed", Some(error.to_string()));
         return job.fail(&fault::of_table(&error));
     }
     let turns = Arc::new(Semaphore::new(shared.options.disks_at_once.max(1)));
@@ -62,11 +66,27 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
             tracing::error!(error = %error, "the copy of a disk ended unexpectedly");
         }
     }
-    if let Some(snapshot) = Arc::into_inner(snapshot)
-        && let Err(error) = snapshot.close().await
-    {
-        tracing::warn!(error = %error, "the source could not be closed");
+    if let Some(snapshot) = Arc::into_inner(snapshot) {
+        match snapshot.close().await {
+            Ok(()) => job.snapshot_is("removed", None),
+            Err(error) => {
+                tracing::warn!(error = %error, "the source could not be closed");
+                job.snapshot_is("owed", Some(error.to_string()));
+            }
+        }
     }
+}
+
+/// A snapshot that was being taken may be there yet; the source removes it, and the hub had better look.
+fn cancelled_while_opening(shared: &Shared, job: &Job) {
+    if shared.source.takes_snapshots() {
+        let reason = "the job was cancelled while its snapshot was taken; it is removed as soon as it is there";
+        let state = "owed".to_owned();
+        let report =
+            SnapshotReport { state, reason: Some(reason.to_owned()), ..Default::default() };
+        job.snapshot(Some(report));
+    }
+    job.cancel_rest();
 }
 
 /// The copy of one disk.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hub_data_mover::{Progress, RateLimit};
 use hub_nbd::RedialCounts;
-use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault};
+use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault, SnapshotReport};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ struct JobEnd {
     /// Set once, when nothing of the job is left.
     at: Option<Instant>,
     error: Option<Fault>,
+    snapshot: Option<SnapshotReport>,
 }
 
 /// One disk of a job.
@@ -168,6 +169,24 @@ impl Job {
         }
     }
 
+    /// What is known of the job's snapshot.
+    pub(super) fn snapshot(&self, report: Option<SnapshotReport>) {
+        if let Some(report) = report {
+            self.end.lock().snapshot = Some(report);
+        }
+    }
+
+    /// The snapshot has another state now, perhaps with a reason.
+    pub(super) fn snapshot_is(&self, state: &str, reason: Option<String>) {
+        let mut end = self.end.lock();
+        if let Some(report) = &mut end.snapshot {
+            state.clone_into(&mut report.state);
+            if reason.is_some() {
+                report.reason = reason;
+            }
+        }
+    }
+
     pub(super) fn cancel_rest(&self) {
         for disk in 0..self.disks.len() {
             self.disk_ended(disk, DiskEnd::Cancelled);
@@ -192,13 +211,13 @@ impl Job {
 
     /// The job at this moment.
     pub(super) fn report(&self) -> CopyReport {
-        let (ended, error) = {
+        let (ended, error, snapshot) = {
             let end = self.end.lock();
-            (end.at.is_some(), end.error.clone())
+            (end.at.is_some(), end.error.clone(), end.snapshot.clone())
         };
         let disks: Vec<_> = self.disks.iter().map(JobDisk::report).collect();
         let state = folded(ended, disks.iter().map(|it| it.state));
-        CopyReport { job_id: self.id.clone(), state, disks, error, snapshot: None }
+        CopyReport { job_id: self.id.clone(), state, disks, error, snapshot }
     }
 
     /// Changes a disk that has not ended; what comes later is ignored.

@@ -99,6 +99,52 @@ pub enum SourceError {
         /// What the system said.
         reason: String,
     },
+    /// Neither the request nor the configuration has an account.
+    #[error(
+        "this source wants a login, and the request brings none; name a credential, or configure an account on the VMA"
+    )]
+    CredentialsMissing,
+    /// A login for a server that this VMA does not read.
+    #[error(
+        "this VMA reads `{known}`, and the login is for `{asked}`; use the VMA of that endpoint, or correct the credential"
+    )]
+    OtherEndpoint {
+        /// The configured one.
+        known: String,
+        /// The one of the request.
+        asked: String,
+    },
+    /// The account is refused.
+    #[error("{0}")]
+    LoginRefused(String),
+    /// No answer from the vCenter or host.
+    #[error("{0}")]
+    EndpointUnreachable(String),
+    /// The vCenter or host did not prove who it is.
+    #[error("{0}")]
+    EndpointUntrusted(String),
+    /// The account lacks a privilege.
+    #[error("{0}")]
+    NotPermitted(String),
+    /// The vCenter or host refused a call.
+    #[error("{0}")]
+    CallFailed(String),
+    /// A snapshot of somebody else is there.
+    #[error(
+        "VM `{vm}` has the snapshot `{snapshot}`, which makes deltas of its disks, and those cannot be read over HTTPS; remove it, then run again"
+    )]
+    HasSnapshots {
+        /// The VM's name.
+        vm: String,
+        /// The snapshot's name.
+        snapshot: String,
+    },
+    /// The job that a snapshot belongs to still runs.
+    #[error("job `{0}` still runs here and holds its snapshot; cancel it first")]
+    SnapshotInUse(String),
+    /// What is owed cannot be written down, so nothing is taken.
+    #[error("{0}; make room in the VMA's state directory and check its rights")]
+    StateUnwritable(String),
     /// A defect of this program.
     #[error("the source failed unexpectedly: {0}")]
     Internal(String),
@@ -151,6 +197,16 @@ impl SourceError {
             Self::ChangedWhileReading { .. } => "source/changed-while-reading",
             Self::TooManyFiles { .. } => "source/too-many-files",
             Self::Unavailable { .. } => "source/unavailable",
+            Self::CredentialsMissing => "source/credentials-missing",
+            Self::OtherEndpoint { .. } => "source/other-endpoint",
+            Self::LoginRefused(_) => "source/login-refused",
+            Self::EndpointUnreachable(_) => "source/endpoint-unreachable",
+            Self::EndpointUntrusted(_) => "source/endpoint-untrusted",
+            Self::NotPermitted(_) => "source/not-permitted",
+            Self::CallFailed(_) => "source/call-failed",
+            Self::HasSnapshots { .. } => "source/vm-has-snapshots",
+            Self::SnapshotInUse(_) => "source/snapshot-in-use",
+            Self::StateUnwritable(_) => "source/state-unwritable",
             Self::Internal(_) => "internal",
         }
     }
@@ -165,8 +221,19 @@ impl SourceError {
             | Self::RunningWithoutSnapshot { .. }
             | Self::CapacityMismatch { .. }
             | Self::BadDisk { .. }
-            | Self::ChangedWhileReading { .. } => FaultClass::Conflict,
-            Self::TooManyFiles { .. } | Self::Unavailable { .. } => FaultClass::Unavailable,
+            | Self::ChangedWhileReading { .. }
+            | Self::CredentialsMissing
+            | Self::OtherEndpoint { .. }
+            | Self::LoginRefused(_)
+            | Self::EndpointUntrusted(_)
+            | Self::NotPermitted(_)
+            | Self::CallFailed(_)
+            | Self::HasSnapshots { .. }
+            | Self::SnapshotInUse(_) => FaultClass::Conflict,
+            Self::TooManyFiles { .. }
+            | Self::EndpointUnreachable(_)
+            | Self::StateUnwritable(_)
+            | Self::Unavailable { .. } => FaultClass::Unavailable,
             Self::Internal(_) => FaultClass::Internal,
         }
     }

@@ -1,7 +1,5 @@
 //! The peer itself: it starts, obeys, and leaves nothing behind.
 
-use std::path::Path;
-
 use super::*;
 use crate::{DiskShape, VmShape};
 

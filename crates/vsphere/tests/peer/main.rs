@@ -3,5 +3,6 @@
 mod files;
 mod inventory;
 mod lab;
+mod second_client;
 mod sessions;
 mod snapshots;

@@ -1,0 +1,195 @@
+//! What the VMA reads: datastore folders, or a vCenter or ESXi host.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use hub_vma_agent::vsphere::VsphereOptions;
+use hub_vsphere::{ClientOptions, Endpoint, Login, Trust};
+use serde::{Deserialize, Serialize};
+
+/// The longest password or certificate file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The kinds of sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceKind {
+    /// Directories laid out like datastores.
+    #[default]
+    Folder,
+    /// A vCenter or a standalone ESXi host.
+    Vsphere,
+}
+
+/// What it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SourceSettings {
+    pub(crate) kind: SourceKind,
+    /// Of a folder source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) datastores: Vec<PathBuf>,
+    /// Of a vSphere source: its address, and how it proves who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thumbprint: Option<String>,
+    /// An account for requests that bring none; the password is in a file and never here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Whether change tracking is switched on where it is off.
+    pub(crate) enable_change_tracking: bool,
+    /// Whether guests are brought to rest for a snapshot.
+    pub(crate) quiesce: bool,
+    /// Reads of datastore files at a time, over all jobs.
+    pub(crate) reads_at_once: usize,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            kind: SourceKind::Folder,
+            datastores: Vec::new(),
+            endpoint: None,
+            ca_file: None,
+            thumbprint: None,
+            username: None,
+            password_file: None,
+            enable_change_tracking: true,
+            quiesce: true,
+            reads_at_once: 8,
+        }
+    }
+}
+
+impl SourceSettings {
+    /// Whether the settings belong together; no file is read for it.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.kind {
+            SourceKind::Folder => {
+                ensure!(
+                    !self.datastores.is_empty(),
+                    "no datastore is configured; give --datastore or source.datastores"
+                );
+                let foreign = self.endpoint.is_some() || self.username.is_some();
+                ensure!(!foreign, "source.endpoint is for source.kind = \"vsphere\"");
+            }
+            SourceKind::Vsphere => {
+                ensure!(self.datastores.is_empty(), "a vSphere source has no source.datastores");
+                self.endpoint()?;
+                let both = self.ca_file.is_some() && self.thumbprint.is_some();
+                ensure!(!both, "give source.ca_file or source.thumbprint, not both");
+                let half = self.username.is_some() != self.password_file.is_some();
+                ensure!(!half, "source.username and source.password_file go together");
+                if let Some(thumbprint) = &self.thumbprint {
+                    Trust::thumbprint(thumbprint).context("source.thumbprint")?;
+                }
+            }
+        }
+        ensure!((1..=64).contains(&self.reads_at_once), "source.reads_at_once is 1 to 64");
+        Ok(())
+    }
+
+    /// The options of a vSphere source.
+    pub(crate) fn vsphere(&self, state_dir: &Path) -> Result<VsphereOptions> {
+        let login = match (&self.username, &self.password_file) {
+            (Some(username), Some(file)) => {
+                let password = read(file)?;
+                let password = password.strip_suffix('\n').unwrap_or(&password).to_owned().into();
+                Some(Login { username: username.clone(), password })
+            }
+            _ => None,
+        };
+        Ok(VsphereOptions {
+            endpoint: self.endpoint()?,
+            trust: self.trust()?,
+            login,
+            state_dir: state_dir.to_owned(),
+            enable_change_tracking: self.enable_change_tracking,
+            quiesce: self.quiesce,
+            reads_at_once: self.reads_at_once,
+            client: ClientOptions::default(),
+        })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint> {
+        let text = self.endpoint.as_deref();
+        let text =
+            text.context("no source.endpoint is configured; it is the vCenter or the host")?;
+        Endpoint::parse(text).context("source.endpoint")
+    }
+
+    fn trust(&self) -> Result<Trust> {
+        if let Some(thumbprint) = &self.thumbprint {
+            return Trust::thumbprint(thumbprint).context("source.thumbprint");
+        }
+        match &self.ca_file {
+            Some(file) => Ok(Trust::Authority(read(file)?)),
+            None => Ok(Trust::System),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let named = || format!("{} cannot be read", file.display());
+    let length = std::fs::metadata(file).with_context(named)?.len();
+    ensure!(length <= MAX_FILE, "{} is too long", file.display());
+    std::fs::read_to_string(file).with_context(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<SourceSettings> {
+        let settings: SourceSettings = toml::from_str(text)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn each_kind_wants_its_own_settings() {
+        assert!(settings("datastores = [\"/a\"]").is_ok());
+        let vsphere = "kind = \"vsphere\"\n";
+        assert!(settings(&format!("{vsphere}endpoint = \"vc.example.com\"")).is_ok());
+        for bad in [
+            "",
+            "kind = \"tape\"",
+            "kind = \"vsphere\"",
+            "datastores = [\"/a\"]\nendpoint = \"vc\"",
+            "kind = \"vsphere\"\nendpoint = \"http://vc\"",
+            "kind = \"vsphere\"\nendpoint = \"https://u:p@vc\"",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\ndatastores = [\"/a\"]",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nthumbprint = \"00\"",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nusername = \"u\"",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\npassword = \"p\"",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nreads_at_once = 0",
+        ] {
+            assert!(settings(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_read_from_its_file_and_shown_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2 \n").unwrap();
+        let text = format!(
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nusername = \"u\"\npassword_file = {file:?}\nthumbprint = {:?}",
+            "ab".repeat(32)
+        );
+        let settings = settings(&text).unwrap();
+        let options = settings.vsphere(folder.path()).unwrap();
+        let login = options.login.clone().unwrap();
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&login.password), "hunter2 ");
+        assert_eq!(options.trust, Trust::Thumbprint([0xab; 32]));
+        let shown = format!("{options:?} {}", toml::to_string(&settings).unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+        std::fs::remove_file(&file).unwrap();
+        assert!(settings.vsphere(folder.path()).is_err());
+    }
+}

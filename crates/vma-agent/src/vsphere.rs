@@ -1,0 +1,247 @@
+//! A vCenter or an ESXi host: VMs from its inventory, disks from one snapshot per job.
+
+mod change_mark;
+mod datastore_disk;
+mod fault;
+mod held;
+mod ledger;
+mod listing;
+mod plan;
+mod snapshot;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use ledger::LedgerError;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hub_vma_api::{
+    CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest, Inventory,
+    SourceAbout, Vcenter, Vm, Warning,
+};
+use hub_vsphere::{Client, ClientOptions, Endpoint, Login, MoRef, Trust};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::source::{OpenRequest, Snapshot, Source, SourceError};
+use fault::of_call;
+use ledger::Ledger;
+
+/// How a vSphere source is set up.
+#[derive(Clone, Debug)]
+pub struct VsphereOptions {
+    /// The vCenter or host, and the only one that a password is sent to.
+    pub endpoint: Endpoint,
+    /// How it proves who it is.
+    pub trust: Trust,
+    /// The account for requests that bring none.
+    pub login: Option<Login>,
+    /// Where snapshots are written down before they are taken.
+    pub state_dir: PathBuf,
+    /// Whether change tracking is switched on where it is off and there is no snapshot.
+    pub enable_change_tracking: bool,
+    /// Whether guests are brought to rest for a snapshot, where they can be.
+    pub quiesce: bool,
+    /// Reads of datastore files at a time, over all jobs.
+    pub reads_at_once: usize,
+    /// Deadlines.
+    pub client: ClientOptions,
+}
+
+/// A source that reads VMs of a vCenter or an ESXi host.
+pub struct VsphereSource {
+    shared: Arc<Shared>,
+}
+
+/// What jobs and clean-ups have in common.
+struct Shared {
+    options: VsphereOptions,
+    ledger: Ledger,
+    reads: Arc<Semaphore>,
+    /// What has to go on when whoever began it is gone: making and removing snapshots.
+    tasks: Mutex<JoinSet<()>>,
+    runtime: Handle,
+    /// One clean-up of leftovers at a time.
+    sweeping: tokio::sync::Mutex<()>,
+}
+
+impl VsphereSource {
+    /// A source on the current runtime; leftovers of earlier runs are removed as soon as somebody can log in.
+    pub fn new(options: VsphereOptions) -> Result<Self, LedgerError> {
+        let ledger = Ledger::open(&options.state_dir)?;
+        let reads = Arc::new(Semaphore::new(options.reads_at_once.max(1)));
+        let (tasks, runtime) = (Mutex::default(), Handle::current());
+        let sweeping = tokio::sync::Mutex::default();
+        let shared = Arc::new(Shared { options, ledger, reads, tasks, runtime, sweeping });
+        if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
+            let own = shared.clone();
+            shared.spawn(async move { own.sweep_at_start().await });
+        }
+        Ok(Self { shared })
+    }
+}
+
+impl Shared {
+    /// Runs something to its end, whoever waits for it or not.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(work, &self.runtime);
+    }
+
+    /// A session with the account of a request, or with the configured one.
+    async fn log_in(&self, given: Option<&Credentials>) -> Result<Arc<Client>, SourceError> {
+        let options = &self.options;
+        let login = match given {
+            Some(given) => {
+                self.check_endpoint(&given.vcenter)?;
+                Login { username: given.username.clone(), password: given.password.clone().into() }
+            }
+            None => options.login.clone().ok_or(SourceError::CredentialsMissing)?,
+        };
+        let (endpoint, client) = (options.endpoint.clone(), options.client);
+        let connected = Client::connect(endpoint, &options.trust, login, client).await;
+        connected.map(Arc::new).map_err(|error| of_call(&error))
+    }
+
+    /// A password is for the endpoint that this VMA knows how to recognise, and for no other.
+    fn check_endpoint(&self, asked: &str) -> Result<(), SourceError> {
+        let known = self.options.endpoint.authority();
+        let asked = Endpoint::parse(asked).map(|it| it.authority()).unwrap_or_default();
+        let without_port = known.rsplit_once(':').map_or(known.as_str(), |(host, _)| host);
+        if asked.eq_ignore_ascii_case(&known) || asked.eq_ignore_ascii_case(without_port) {
+            return Ok(());
+        }
+        Err(SourceError::OtherEndpoint { known, asked })
+    }
+
+    /// The VM of a request: by its instance UUID, or by its reference where it has none.
+    async fn find(&self, client: &Client, id: &str) -> Result<hub_vsphere::Vm, SourceError> {
+        let not_found = || SourceError::VmNotFound(id.chars().take(200).collect());
+        let mut found = client.vms_of_instance(id).await.map_err(|error| of_call(&error))?;
+        if let [first, second, ..] = found.as_slice() {
+            let (first, second) = (first.to_string(), second.to_string());
+            return Err(SourceError::VmAmbiguous { id: id.to_owned(), first, second });
+        }
+        let moref = found.pop().unwrap_or_else(|| MoRef::vm(id));
+        let vm = client.vm(&moref).await.map_err(|error| of_call(&error))?;
+        let vm = vm.ok_or_else(not_found)?;
+        let vm = vm.map_err(|it| SourceError::BadVm {
+            vm: it.name.unwrap_or(it.moref.value),
+            reason: it.reason,
+        })?;
+        if listing::id(&vm) == id { Ok(vm) } else { Err(not_found()) }
+    }
+}
+
+#[async_trait]
+impl Source for VsphereSource {
+    fn kind(&self) -> &'static str {
+        "vsphere"
+    }
+
+    async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError> {
+        let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        self.shared.sweep_beside(&client);
+        let listed = list(&client, request).await;
+        drop(client.log_out().await);
+        listed.map_err(|error| of_call(&error))
+    }
+
+    async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
+        let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        let planned = self.shared.plan(&client, request).await;
+        drop(client.log_out().await);
+        planned.map(drop)
+    }
+
+    async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
+        let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        let opened = snapshot::open(&self.shared, &client, request).await?;
+        Ok(Box::new(opened))
+    }
+
+    fn takes_snapshots(&self) -> bool {
+        true
+    }
+
+    async fn test(&self, credentials: &Credentials) -> Result<CredentialsTest, SourceError> {
+        let client = self.shared.log_in(Some(credentials)).await?;
+        let about = client.about().clone();
+        drop(client.log_out().await);
+        let about = SourceAbout {
+            product: about.product,
+            version: about.version,
+            build: about.build,
+            api_type: about.api_type,
+            instance_uuid: about.instance_uuid,
+        };
+        Ok(CredentialsTest { wanted: true, about: Some(about) })
+    }
+
+    async fn clean_up(&self, request: &CleanupRequest) -> Result<CleanupReport, SourceError> {
+        let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        let report = self.shared.clean_up(&client, request).await;
+        drop(client.log_out().await);
+        Ok(report)
+    }
+}
+
+/// The VMs that are asked for, page by page.
+async fn list(
+    client: &Client,
+    request: &DiscoverRequest,
+) -> Result<Inventory, hub_vsphere::VsphereError> {
+    let places = client.places().await?;
+    let filter = request.filter.clone().unwrap_or_default();
+    let everything = filter.names.is_empty() && filter.ids.is_empty();
+    let datacenter = request.datacenter.clone().unwrap_or_default();
+    let (mut vms, mut warnings) = (Vec::new(), Vec::new());
+    let mut pages = client.list_vms().await?;
+    while let Some(page) = pages.next_page().await? {
+        for it in &page.vms {
+            let vm = listing::vm(it, &places);
+            let inside = datacenter.is_empty() || vm.datacenter.as_deref() == Some(&datacenter);
+            let asked =
+                everything || filter.names.contains(&vm.name) || filter.ids.contains(&vm.id);
+            if inside && asked {
+                vms.push(vm);
+            }
+        }
+        warnings.extend(
+            page.unreadable.into_iter().map(|it| Warning {
+                subject: it.name.unwrap_or(it.moref.value),
+                detail: it.reason,
+            }),
+        );
+    }
+    let (vms, doubles) = without_doubles(vms);
+    warnings.extend(doubles);
+    let host = client.endpoint().authority();
+    let instance_uuid = client.about().instance_uuid.clone();
+    Ok(Inventory { vcenter: Vcenter { host, datacenter, instance_uuid }, vms, warnings })
+}
+
+/// Leaves out every VM whose id another one has too: guessing could send one VM's bytes to the other's images.
+fn without_doubles(vms: Vec<Vm>) -> (Vec<Vm>, Vec<Warning>) {
+    let mut counts: HashMap<String, usize> = HashMap::with_capacity(vms.len());
+    for vm in &vms {
+        *counts.entry(vm.id.clone()).or_default() += 1;
+    }
+    let (kept, doubles): (Vec<_>, Vec<_>) =
+        vms.into_iter().partition(|it| counts.get(&it.id) == Some(&1));
+    let warn = |it: Vm| Warning {
+        detail: format!(
+            "{}: another VM has the instance UUID {}, too, so neither is listed; one of them was copied by hand, give it another one",
+            it.path, it.id
+        ),
+        subject: it.name,
+    };
+    (kept, doubles.into_iter().map(warn).collect())
+}

@@ -1,0 +1,206 @@
+//! A snapshot of ours: written down, taken, held, removed, struck off; whatever happens in between.
+
+use std::sync::Arc;
+
+use hub_vma_api::SnapshotReport;
+use hub_vsphere::{Client, MoRef, VsphereError};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::fault::of_call;
+use super::ledger::{LedgerError, Owed};
+use crate::source::SourceError;
+
+/// A snapshot that exists; dropping this removes it in the background.
+pub(super) struct Held {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    owed: Owed,
+    snapshot: MoRef,
+    quiesced: bool,
+    not_quiesced: Option<String>,
+    released: bool,
+}
+
+impl Held {
+    /// Takes a snapshot that is owed from before it exists.
+    ///
+    /// The call goes on when nobody waits for it any more, because a snapshot that is half made cannot be removed:
+    /// it is removed when it is there.
+    pub(super) async fn take(
+        shared: &Arc<Shared>,
+        client: &Arc<Client>,
+        owed: Owed,
+    ) -> Result<Self, SourceError> {
+        shared.owe(&owed).await?;
+        let (send, taken) = oneshot::channel();
+        let (own, client) = (shared.clone(), client.clone());
+        shared.spawn(async move {
+            // A value that nobody takes is dropped, and what is dropped is removed.
+            drop(send.send(Self::make(own, client, owed).await));
+        });
+        taken
+            .await
+            .unwrap_or_else(|_| Err(SourceError::Internal("a snapshot was not made".to_owned())))
+    }
+
+    async fn make(
+        shared: Arc<Shared>,
+        client: Arc<Client>,
+        owed: Owed,
+    ) -> Result<Self, SourceError> {
+        let (vm, quiesce) = (MoRef::vm(&owed.vm), shared.options.quiesce);
+        let about = "taken for a backup, and removed with it";
+        let made = if quiesce {
+            client.create_quiesced_snapshot(&vm, &owed.name, about).await
+        } else {
+            client.create_snapshot(&vm, &owed.name, about, false).await.map(|it| (it, None))
+        };
+        let (snapshot, failed) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // The answer may be lost and the snapshot there all the same.
+                shared.settle_or_owe(&client, &owed).await;
+                return Err(of_call(&error));
+            }
+        };
+        let not_quiesced = failed.map(|it| it.0);
+        if let Some(reason) = &not_quiesced {
+            tracing::warn!(
+                vm.id = owed.vm_id,
+                reason,
+                "the guest did not come to rest for its snapshot"
+            );
+        }
+        let quiesced = quiesce && not_quiesced.is_none();
+        let owed = Owed { snapshot: Some(snapshot.value.clone()), ..owed };
+        let held = Self {
+            shared: shared.clone(),
+            client,
+            owed: owed.clone(),
+            snapshot,
+            quiesced,
+            not_quiesced,
+            released: false,
+        };
+        // Its name alone would do; a disk that is full now must not hold on to the snapshot.
+        shared.owe(&owed).await?;
+        Ok(held)
+    }
+
+    /// The snapshot's reference.
+    pub(super) fn snapshot(&self) -> &MoRef {
+        &self.snapshot
+    }
+
+    /// What is told of it while it is held.
+    pub(super) fn report(&self) -> SnapshotReport {
+        SnapshotReport {
+            state: "present".to_owned(),
+            id: Some(self.snapshot.value.clone()),
+            quiesced: Some(self.quiesced),
+            reason: self.not_quiesced.clone(),
+        }
+    }
+
+    /// Removes it and waits until it is gone.
+    pub(super) async fn remove(mut self) -> Result<(), SourceError> {
+        let settled = self.shared.settle(&self.client, &self.owed).await;
+        if settled.is_ok() {
+            self.released = true;
+        }
+        settled.map(drop)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let (shared, client, owed) = (self.shared.clone(), self.client.clone(), self.owed.clone());
+        self.shared.spawn(async move { shared.settle_or_owe(&client, &owed).await });
+    }
+}
+
+/// How a debt was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// A snapshot was there and is gone.
+    Removed,
+    /// There was none.
+    Nothing,
+}
+
+impl Shared {
+    /// Writes down what is owed, durably.
+    pub(super) async fn owe(self: &Arc<Self>, owed: &Owed) -> Result<(), SourceError> {
+        let (shared, owed) = (self.clone(), owed.clone());
+        written(tokio::task::spawn_blocking(move || shared.ledger.owe(&owed)).await)
+    }
+
+    /// Removes every snapshot of exactly the owed name from its VM, and strikes the debt off.
+    ///
+    /// Where there is none the debt is struck off, too, unless one is being taken at this moment.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        client: &Client,
+        owed: &Owed,
+    ) -> Result<Settled, SourceError> {
+        let settled = self.remove_owed(client, owed).await?;
+        let (shared, job_id) = (self.clone(), owed.job_id.clone());
+        written(tokio::task::spawn_blocking(move || shared.ledger.forget(&job_id)).await)?;
+        Ok(settled)
+    }
+
+    /// The same, in the background: what fails stays owed.
+    pub(super) async fn settle_or_owe(self: &Arc<Self>, client: &Client, owed: &Owed) {
+        if let Err(error) = self.settle(client, owed).await {
+            tracing::warn!(
+                job.id = owed.job_id,
+                vm.id = owed.vm_id,
+                snapshot = owed.name,
+                error = %error,
+                "a snapshot could not be removed and stays owed"
+            );
+            self.ledger.let_go(&owed.job_id);
+        }
+    }
+
+    async fn remove_owed(&self, client: &Client, owed: &Owed) -> Result<Settled, SourceError> {
+        let failed = |error: VsphereError| of_call(&error);
+        let mut vms = vec![MoRef::vm(&owed.vm)];
+        // A VM that was registered again has another reference, and its snapshots still.
+        vms.extend(client.vms_of_instance(&owed.vm_id).await.map_err(failed)?);
+        vms.dedup();
+        let mut settled = Settled::Nothing;
+        for moref in vms {
+            let Some(vm) = client.vm(&moref).await.map_err(failed)? else { continue };
+            let vm = vm.map_err(|it| SourceError::BadVm {
+                vm: it.name.unwrap_or(it.moref.value),
+                reason: it.reason,
+            })?;
+            let all = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
+            for snapshot in all.filter(|it| it.name == owed.name) {
+                client.remove_snapshot(&snapshot.moref).await.map_err(failed)?;
+                settled = Settled::Removed;
+            }
+            if settled == Settled::Nothing
+                && client.is_taking_snapshot(&moref).await.map_err(failed)?
+            {
+                let text = "a snapshot of the VM is being taken at this moment; it is looked for again later";
+                return Err(SourceError::CallFailed(text.to_owned()));
+            }
+        }
+        Ok(settled)
+    }
+}
+
+fn written(
+    outcome: Result<Result<(), LedgerError>, tokio::task::JoinError>,
+) -> Result<(), SourceError> {
+    match outcome {
+        Ok(written) => written.map_err(|error| SourceError::StateUnwritable(error.to_string())),
+        Err(error) => Err(SourceError::Internal(error.to_string())),
+    }
+}

@@ -1,0 +1,201 @@
+//! Snapshots that are owed: each is written down durably before it is taken, and struck off when it is gone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+/// The directory below the state directory.
+const DIRECTORY: &str = "owed-snapshots";
+
+/// The longest record, in bytes.
+const MAX_RECORD: u64 = 64 * 1024;
+
+/// What the name of every snapshot of ours begins with.
+const NAME: &str = "sendense-hub job ";
+
+/// A snapshot that exists, or may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owed {
+    /// The job that it was taken for.
+    pub(super) job_id: String,
+    /// The VM's id as the hub has it.
+    pub(super) vm_id: String,
+    /// The VM's reference.
+    pub(super) vm: String,
+    /// The snapshot's name; only snapshots of exactly this name are removed.
+    pub(super) name: String,
+    /// The snapshot's reference, once it is known.
+    pub(super) snapshot: Option<String>,
+}
+
+/// The ledger cannot be read or written; no snapshot may be taken then.
+#[derive(Debug, thiserror::Error)]
+#[error("the list of snapshots to remove in {path} cannot be kept: {source}")]
+pub struct LedgerError {
+    path: String,
+    source: io::Error,
+}
+
+/// What is owed, on disk and in memory.
+pub(super) struct Ledger {
+    directory: PathBuf,
+    state: Mutex<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    owed: Owed,
+    /// Whether somebody in this process holds it.
+    held: bool,
+}
+
+impl Ledger {
+    /// Reads what earlier runs have left.
+    pub(super) fn open(state_dir: &Path) -> Result<Self, LedgerError> {
+        let directory = state_dir.join(DIRECTORY);
+        let failed = |source| LedgerError { path: directory.display().to_string(), source };
+        fs::create_dir_all(&directory).map_err(failed)?;
+        sync_directory(state_dir).map_err(failed)?;
+        let state = read(&directory).map_err(failed)?;
+        Ok(Self { directory, state: Mutex::new(state) })
+    }
+
+    /// Writes a record down, durably, before the snapshot is taken.
+    pub(super) fn owe(&self, owed: &Owed) -> Result<(), LedgerError> {
+        self.write(owed)?;
+        let entry = Entry { owed: owed.clone(), held: true };
+        self.state.lock().insert(owed.job_id.clone(), entry);
+        Ok(())
+    }
+
+    /// Nobody holds it any more, and it is still owed.
+    pub(super) fn let_go(&self, job_id: &str) {
+        if let Some(entry) = self.state.lock().get_mut(job_id) {
+            entry.held = false;
+        }
+    }
+
+    /// Strikes a record off: the snapshot is gone.
+    pub(super) fn forget(&self, job_id: &str) -> Result<(), LedgerError> {
+        let path = self.path(job_id);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_directory(&self.directory),
+        };
+        removed.map_err(|source| LedgerError { path: path.display().to_string(), source })?;
+        self.state.lock().remove(job_id);
+        Ok(())
+    }
+
+    /// What is owed and held by nobody.
+    pub(super) fn left_over(&self) -> Vec<Owed> {
+        let state = self.state.lock();
+        state.values().filter(|it| !it.held).map(|it| it.owed.clone()).collect()
+    }
+
+    /// Whether a job of this process holds its snapshot.
+    pub(super) fn is_held(&self, job_id: &str) -> bool {
+        self.state.lock().get(job_id).is_some_and(|it| it.held)
+    }
+
+    fn path(&self, job_id: &str) -> PathBuf {
+        self.directory.join(format!("{}.json", blake3::hash(job_id.as_bytes()).to_hex()))
+    }
+
+    fn write(&self, owed: &Owed) -> Result<(), LedgerError> {
+        let path = self.path(&owed.job_id);
+        let new = path.with_extension("new");
+        let written = (|| {
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(owed)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            sync_directory(&self.directory)
+        })();
+        written.map_err(|source| LedgerError { path: path.display().to_string(), source })
+    }
+}
+
+/// The name of the snapshot of a job: its id where that fits and is plain, else a digest of it.
+pub(super) fn snapshot_name(job_id: &str) -> String {
+    let plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+    if (1..=60).contains(&job_id.len()) && job_id.chars().all(plain) {
+        return format!("{NAME}{job_id}");
+    }
+    let digest = blake3::hash(job_id.as_bytes()).to_hex();
+    format!("{NAME}{}", digest.get(..48).unwrap_or_default())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A record that cannot be read is an error: what it was about would be owed for ever, and nobody would know.
+fn read(directory: &Path) -> io::Result<BTreeMap<String, Entry>> {
+    let mut state = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|it| it != "json") {
+            continue;
+        }
+        if fs::metadata(&path)?.len() > MAX_RECORD {
+            return Err(io::Error::other("a record is too long"));
+        }
+        let owed: Owed = serde_json::from_slice(&fs::read(&path)?)?;
+        state.insert(owed.job_id.clone(), Entry { owed, held: false });
+    }
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owed(job_id: &str) -> Owed {
+        Owed {
+            job_id: job_id.to_owned(),
+            vm_id: "5015".to_owned(),
+            vm: "vm-57".to_owned(),
+            name: snapshot_name(job_id),
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn trap_u12_what_is_owed_outlives_the_process() {
+        let place = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(place.path()).unwrap();
+        ledger.owe(&owed("one/../two")).unwrap();
+        ledger.owe(&owed("three")).unwrap();
+        assert!(ledger.left_over().is_empty() && ledger.is_held("three"));
+        ledger.let_go("three");
+        assert_eq!(ledger.left_over(), [owed("three")]);
+        ledger.forget("three").unwrap();
+        ledger.forget("three").unwrap();
+        drop(ledger);
+        let again = Ledger::open(place.path()).unwrap();
+        assert_eq!(again.left_over(), [owed("one/../two")]);
+        assert!(!again.is_held("one/../two"));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_no_empty_list() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join(DIRECTORY)).unwrap();
+        fs::write(place.path().join(DIRECTORY).join("x.json"), "{").unwrap();
+        assert!(Ledger::open(place.path()).is_err());
+    }
+
+    #[test]
+    fn names_carry_the_job_and_fit() {
+        assert_eq!(snapshot_name("0199-a"), "sendense-hub job 0199-a");
+        for odd in ["", "a/b", "a%b", &"x".repeat(128)] {
+            let name = snapshot_name(odd);
+            assert!(name.starts_with(NAME) && name.len() <= 80 && !name.contains('/'), "{name}");
+        }
+        assert_ne!(snapshot_name("a/b"), snapshot_name("a/c"));
+    }
+}

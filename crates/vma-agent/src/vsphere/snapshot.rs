@@ -1,0 +1,168 @@
+//! The disks of a VM at one instant: those of one snapshot.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hub_vma_api::SnapshotReport;
+use hub_vsphere::{Client, Disk, Vm};
+
+use super::datastore_disk::DatastoreDisk;
+use super::fault::of_call;
+use super::held::Held;
+use super::ledger::{Owed, snapshot_name};
+use super::plan::{Planned, asked_disk, file};
+use super::{Shared, change_mark, listing};
+use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
+
+/// All asked disks of one VM, in one snapshot.
+pub(super) struct VsphereSnapshot {
+    held: Held,
+    client: Arc<Client>,
+    vm: Vm,
+    /// The disks as the snapshot has them, in the order asked.
+    described: Vec<Disk>,
+    disks: Vec<OpenDisk>,
+}
+
+/// Takes the snapshot of a job and opens its disks.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    client: &Arc<Client>,
+    request: &OpenRequest,
+) -> Result<VsphereSnapshot, SourceError> {
+    // Leftovers on this VM would stand below the new snapshot.
+    shared.sweep(client, |it| it.vm_id == request.vm_id).await;
+    shared.sweep_beside(client);
+    let Planned { vm, files } = shared.plan(client, request).await?;
+    let owed = Owed {
+        job_id: request.job_id.clone(),
+        vm_id: request.vm_id.clone(),
+        vm: vm.moref.value.clone(),
+        name: snapshot_name(&request.job_id),
+        snapshot: None,
+    };
+    let of_this_job = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
+    if of_this_job.into_iter().any(|it| it.name == owed.name) {
+        shared.settle(client, &owed).await?;
+    }
+    track_changes(shared, client, &vm).await?;
+    let held = Held::take(shared, client, owed).await?;
+    let opened = describe(shared, client, &vm, &held, request, &files).await;
+    match opened {
+        Ok((described, disks)) => {
+            Ok(VsphereSnapshot { held, client: client.clone(), vm, described, disks })
+        }
+        Err(error) => {
+            if let Err(left) = held.remove().await {
+                tracing::warn!(error = %left, "a snapshot that is of no use could not be removed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Switches change tracking on where that is safe: the snapshot that is taken next makes it active.
+async fn track_changes(shared: &Shared, client: &Client, vm: &Vm) -> Result<(), SourceError> {
+    let wanted = shared.options.enable_change_tracking && !vm.tracking_enabled;
+    // Switched on beside a snapshot it would report wrong areas, and nobody would notice.
+    if !wanted || vm.tracking_supported != Some(true) || !vm.snapshots.is_empty() {
+        return Ok(());
+    }
+    match client.enable_change_tracking(&vm.moref).await {
+        Ok(()) => tracing::info!(vm.id = listing::id(vm), "change tracking was switched on"),
+        // Without it the disks are read in full, which is right, and slower.
+        Err(error) => {
+            tracing::warn!(error = %error, "change tracking could not be switched on");
+        }
+    }
+    Ok(())
+}
+
+async fn describe(
+    shared: &Shared,
+    client: &Arc<Client>,
+    vm: &Vm,
+    held: &Held,
+    request: &OpenRequest,
+    files: &[hub_vsphere::DatastoreFile],
+) -> Result<(Vec<Disk>, Vec<OpenDisk>), SourceError> {
+    let found = client.snapshot_disks(held.snapshot()).await.map_err(|error| of_call(&error))?;
+    let found = found.ok_or_else(|| SourceError::ChangedWhileReading {
+        key: request.disks.first().map(|it| it.key.clone()).unwrap_or_default(),
+    })?;
+    let (mut described, mut disks) = (Vec::new(), Vec::new());
+    for (asked, planned) in request.disks.iter().zip(files) {
+        let disk = asked_disk(vm, &found, asked)?;
+        let frozen = file(disk, &planned.datacenter)?;
+        let size = client.file_size(&frozen).await.map_err(|error| of_call(&error))?;
+        if size != disk.capacity_bytes {
+            return Err(SourceError::BadDisk {
+                key: asked.key.clone(),
+                file: frozen.path,
+                reason: format!("its file has {size} bytes, and the disk {}", disk.capacity_bytes),
+                unsupported: false,
+            });
+        }
+        let reads = shared.reads.clone();
+        let device = DatastoreDisk { client: client.clone(), file: frozen, size, reads };
+        disks.push(OpenDisk {
+            key: asked.key.clone(),
+            device: Arc::new(device),
+            change_id: change_mark::mark(client, vm, disk),
+        });
+        described.push(disk.clone());
+    }
+    Ok((described, disks))
+}
+
+#[async_trait]
+impl Snapshot for VsphereSnapshot {
+    fn disks(&self) -> &[OpenDisk] {
+        &self.disks
+    }
+
+    async fn changed_since(&self, disk: usize, change_id: &str) -> Changed {
+        let Some(disk) = self.described.get(disk) else {
+            return Changed::Unknown("there is no such disk".to_owned());
+        };
+        let since = match change_mark::since(&self.client, &self.vm, disk, change_id) {
+            Ok(since) => since,
+            Err(why) => return Changed::Unknown(why.to_owned()),
+        };
+        let (vm, snapshot) = (&self.vm.moref, self.held.snapshot());
+        match self.client.changed_areas(vm, snapshot, disk, since).await {
+            Ok(Ok(areas)) => Changed::Areas(areas),
+            Ok(Err(bad)) => Changed::Unknown(bad.to_string()),
+            Err(error) => {
+                Changed::Unknown(format!("the server does not say what has changed: {error}"))
+            }
+        }
+    }
+
+    /// A snapshot that somebody removed meanwhile has left its file to the running VM.
+    async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError> {
+        let Some(known) = self.described.get(disk) else {
+            return Err(SourceError::Internal("there is no such disk".to_owned()));
+        };
+        let now = self.client.snapshot_disks(self.held.snapshot()).await;
+        let now = now.map_err(|error| of_call(&error))?.unwrap_or_default();
+        if now.iter().any(|it| it == known) {
+            return Ok(());
+        }
+        Err(SourceError::ChangedWhileReading { key: listing::disk_id(known) })
+    }
+
+    fn report(&self) -> Option<SnapshotReport> {
+        Some(self.held.report())
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), SourceError> {
+        let Self { held, client, disks, .. } = *self;
+        drop(disks);
+        let removed = held.remove().await;
+        if removed.is_ok() {
+            drop(client.log_out().await);
+        }
+        removed
+    }
+}

@@ -1,0 +1,106 @@
+//! Leftovers: snapshots that an earlier run took and could not remove.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub_vma_api::{CleanupOutcome, CleanupReport, CleanupRequest, Fault};
+use hub_vsphere::Client;
+
+use super::Shared;
+use super::held::Settled;
+use super::ledger::{Owed, snapshot_name};
+use crate::source::SourceError;
+
+/// How long it waits before it tries again, at first.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest that it waits.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+impl Shared {
+    /// Tries until nothing is left, with the configured account.
+    pub(super) async fn sweep_at_start(self: Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.log_in(None).await {
+                Ok(client) => {
+                    self.sweep(&client, |_| true).await;
+                    drop(client.log_out().await);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "snapshots of earlier runs wait to be removed");
+                }
+            }
+            if self.ledger.left_over().is_empty() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Removes leftovers beside what the session was opened for.
+    pub(super) fn sweep_beside(self: &Arc<Self>, client: &Arc<Client>) {
+        if self.ledger.left_over().is_empty() {
+            return;
+        }
+        let (own, client) = (self.clone(), client.clone());
+        self.spawn(async move {
+            own.sweep(&client, |_| true).await;
+            drop(client.log_out().await);
+        });
+    }
+
+    /// Removes the leftovers that are wanted; what cannot be removed stays owed.
+    pub(super) async fn sweep(self: &Arc<Self>, client: &Client, wanted: impl Fn(&Owed) -> bool) {
+        let _turn = self.sweeping.lock().await;
+        for owed in self.ledger.left_over().iter().filter(|it| wanted(it)) {
+            tracing::info!(
+                job.id = owed.job_id,
+                vm.id = owed.vm_id,
+                "a leftover snapshot is removed"
+            );
+            self.settle_or_owe(client, owed).await;
+        }
+    }
+
+    /// Removes what a job that is over has left, whether this VMA remembers it or not.
+    pub(super) async fn clean_up(
+        self: &Arc<Self>,
+        client: &Client,
+        request: &CleanupRequest,
+    ) -> CleanupReport {
+        match self.settle_job(client, request).await {
+            Ok(Settled::Removed) => done(CleanupOutcome::Removed),
+            Ok(Settled::Nothing) => done(CleanupOutcome::None),
+            Err(error) => {
+                let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
+                CleanupReport { outcome: CleanupOutcome::Failed, error: Some(fault) }
+            }
+        }
+    }
+
+    async fn settle_job(
+        self: &Arc<Self>,
+        client: &Client,
+        request: &CleanupRequest,
+    ) -> Result<Settled, SourceError> {
+        let CleanupRequest { job_id, vm_id, .. } = request;
+        if self.ledger.is_held(job_id) {
+            return Err(SourceError::SnapshotInUse(job_id.clone()));
+        }
+        let remembered = self.ledger.left_over().into_iter().find(|it| it.job_id == *job_id);
+        let owed = remembered.unwrap_or_else(|| Owed {
+            job_id: job_id.clone(),
+            vm_id: vm_id.clone(),
+            vm: vm_id.clone(),
+            name: snapshot_name(job_id),
+            snapshot: None,
+        });
+        self.settle(client, &owed).await
+    }
+}
+
+const fn done(outcome: CleanupOutcome) -> CleanupReport {
+    CleanupReport { outcome, error: None }
+}

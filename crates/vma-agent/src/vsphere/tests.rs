@@ -1,0 +1,6 @@
+//! A vSphere source against a peer that others wrote.
+
+mod discovery;
+mod lab;
+mod reading;
+mod snapshots;

@@ -1,0 +1,122 @@
+//! What discovery tells, and who may ask.
+
+use hub_vma_api::{Credentials, DiscoverFilter, DiscoverRequest};
+use hub_vsphere_peer::{DiskShape, PeerOptions, VmShape};
+
+use super::lab::{CAPACITY, Lab, disk, named, with_account};
+use crate::source::Source as _;
+
+fn request(credentials: Credentials) -> DiscoverRequest {
+    DiscoverRequest { credentials: Some(credentials), ..DiscoverRequest::default() }
+}
+
+#[tokio::test]
+async fn a_vm_is_told_with_everything_that_a_backup_has_to_know() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.snapshot(&lab.vm, "theirs").unwrap();
+    lab.peer.snapshot(&lab.vm, "on top").unwrap();
+    let told = lab.source.inventory(&request(lab.credentials())).await.unwrap();
+    assert!(told.warnings.is_empty(), "{:?}", told.warnings);
+    assert_eq!(told.vcenter.host, lab.peer.address());
+    assert!(told.vcenter.instance_uuid.is_some());
+    let vm = told.vms.iter().find(|it| it.id == lab.id).unwrap();
+    assert_eq!((&vm.name, vm.instance_uuid.as_ref()), (&lab.vm, Some(&lab.id)));
+    assert_eq!(vm.path, format!("/DC0/vm/{}", lab.vm));
+    assert_eq!(vm.datacenter.as_deref(), Some("DC0"));
+    assert!(vm.moref.as_deref().unwrap().starts_with("vm-"));
+    assert_eq!(
+        (vm.template, vm.encrypted, vm.consolidation_needed),
+        (Some(false), Some(false), Some(false))
+    );
+    let tracking = vm.change_tracking.unwrap();
+    assert_eq!((tracking.supported, tracking.enabled), (Some(true), Some(false)));
+    let snapshots = vm.snapshots.as_ref().unwrap();
+    assert_eq!((snapshots[0].name.as_str(), snapshots[1].name.as_str()), ("theirs", "on top"));
+    assert_eq!(snapshots[1].parent.as_ref(), Some(&snapshots[0].id));
+    let disk = &vm.disks[0];
+    assert_eq!((disk.id.as_str(), disk.capacity_bytes), ("disk-2000", CAPACITY));
+    assert_eq!((disk.device_key, disk.bus.as_deref()), (Some(2000), Some("scsi0")));
+    assert_eq!((disk.controller.as_deref(), disk.bus_number), (Some("scsi"), Some(0)));
+    assert_eq!((disk.mode.as_deref(), disk.sharing.as_deref()), (Some("persistent"), Some("none")));
+    assert_eq!((disk.rdm.as_deref(), disk.has_change_id), (Some("none"), Some(false)));
+    assert_eq!((disk.datastore.as_str(), disk.size_gb), ("LocalDS_0", 1));
+    assert_eq!(vm.networks[0].network_name, "DC0_DVPG0");
+}
+
+#[tokio::test]
+async fn a_host_without_a_vcenter_is_told_too() {
+    let options = PeerOptions { esxi: true, ..PeerOptions::default() };
+    let Some(lab) = Lab::start_with(options).await.unwrap() else { return };
+    let told = lab.source.inventory(&request(lab.credentials())).await.unwrap();
+    assert_eq!(told.vms.len(), 1);
+    assert_eq!(told.vms[0].datacenter.as_deref(), Some("ha-datacenter"));
+}
+
+#[tokio::test]
+async fn filters_narrow_and_a_copied_id_hides_both_vms_with_a_warning() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let mut asked = request(lab.credentials());
+    asked.filter = Some(DiscoverFilter { names: vec![lab.vm.clone()], ids: Vec::new() });
+    assert_eq!(lab.source.inventory(&asked).await.unwrap().vms.len(), 1);
+    asked.datacenter = Some("DC9".to_owned());
+    assert!(lab.source.inventory(&asked).await.unwrap().vms.is_empty());
+    let other = lab.peer.vms().unwrap().into_keys().find(|it| *it != lab.vm).unwrap();
+    let copied = VmShape { instance_uuid: Some(lab.id.clone()), ..named(&other) };
+    lab.peer.shape(&copied).unwrap();
+    let told = lab.source.inventory(&request(lab.credentials())).await.unwrap();
+    assert_eq!((told.vms.len(), told.warnings.len()), (0, 2), "{told:?}");
+    let error = lab.source.check(&lab.request("job")).await.unwrap_err();
+    assert_eq!(error.code(), "source/vm-ambiguous");
+}
+
+#[tokio::test]
+async fn a_login_is_tested_for_real_and_sent_to_nobody_else() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let tested = lab.source.test(&lab.credentials()).await.unwrap();
+    assert!(tested.wanted);
+    assert_eq!(tested.about.unwrap().api_type, "VirtualCenter");
+    let wrong = Credentials { password: "hunter2".to_owned(), ..lab.credentials() };
+    let error = lab.source.test(&wrong).await.unwrap_err();
+    assert_eq!(error.code(), "source/login-refused");
+    assert!(!error.to_string().contains("hunter2"));
+    let elsewhere = Credentials { vcenter: "vc.elsewhere.example".to_owned(), ..lab.credentials() };
+    let error = lab.source.test(&elsewhere).await.unwrap_err();
+    assert_eq!(error.code(), "source/other-endpoint");
+    let none = lab.source.inventory(&DiscoverRequest::default()).await.unwrap_err();
+    assert_eq!(none.code(), "source/credentials-missing");
+    let own = with_account(&lab.peer, &lab.state).unwrap();
+    assert_eq!(own.inventory(&DiscoverRequest::default()).await.unwrap().vms.len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_before_a_snapshot_is_taken() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let refused = async |shape: DiskShape, code: &str| {
+        let disks = Some(vec![shape, disk(2001, 1)]);
+        lab.peer.shape(&VmShape { disks, ..named(&lab.vm) }).unwrap();
+        let error = lab.source.check(&lab.request("job")).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        let opened = lab.source.open(&lab.request("job")).await;
+        assert_eq!(opened.err().unwrap().code(), code);
+    };
+    let base = disk(2000, 0);
+    let bad = "source/disk-unsupported";
+    refused(DiskShape { mode: "independent_persistent".into(), ..base.clone() }, bad).await;
+    refused(DiskShape { rdm: "physicalMode".into(), ..base.clone() }, bad).await;
+    refused(DiskShape { sharing: "sharingMultiWriter".into(), ..base.clone() }, bad).await;
+    refused(DiskShape { bus_sharing: "virtualSharing".into(), ..base.clone() }, bad).await;
+    refused(DiskShape { encrypted: true, ..base.clone() }, bad).await;
+    refused(DiskShape { parent: "disk-9.vmdk".into(), ..base.clone() }, bad).await;
+    refused(DiskShape { capacity: 2 * CAPACITY, ..base.clone() }, "source/capacity-mismatch").await;
+    refused(DiskShape { key: 2010, ..base.clone() }, "source/disk-not-found").await;
+    let whole = Some(vec![base, disk(2001, 1)]);
+    lab.peer.shape(&VmShape { disks: whole, ..named(&lab.vm) }).unwrap();
+    lab.peer.snapshot(&lab.vm, "theirs").unwrap();
+    let error = lab.source.check(&lab.request("job")).await.unwrap_err();
+    assert_eq!(error.code(), "source/vm-has-snapshots");
+    lab.peer.remove_snapshots(&lab.vm).unwrap();
+    lab.peer.shape(&VmShape { template: Some(true), ..named(&lab.vm) }).unwrap();
+    let error = lab.source.check(&lab.request("job")).await.unwrap_err();
+    assert_eq!(error.code(), "source/vm-unreadable");
+    assert_eq!(lab.peer.calls().unwrap().get("CreateSnapshot_Task"), None);
+}

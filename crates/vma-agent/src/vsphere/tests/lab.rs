@@ -1,0 +1,154 @@
+//! A peer with one VM of two disks, and a source that reads it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use hub_vma_api::Credentials;
+use hub_vsphere::{ClientOptions, Endpoint, Login, Trust};
+use hub_vsphere_peer::{DiskShape, PeerOptions, VmShape, VspherePeer};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::source::{AskedDisk, OpenRequest, Snapshot, Source as _};
+use crate::vsphere::{VsphereOptions, VsphereSource};
+
+/// Bytes of each disk.
+pub(super) const CAPACITY: u64 = 2 << 20;
+
+/// Bytes that change tracking tells apart.
+pub(super) const GRAIN: u64 = 65_536;
+
+pub(super) struct Lab {
+    pub(super) peer: VspherePeer,
+    pub(super) source: VsphereSource,
+    /// The VM's name.
+    pub(super) vm: String,
+    /// The VM's id on the wire.
+    pub(super) id: String,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) state: TempDir,
+}
+
+impl Lab {
+    pub(super) async fn start() -> Result<Option<Self>> {
+        Self::start_with(PeerOptions::default()).await
+    }
+
+    pub(super) async fn start_with(options: PeerOptions) -> Result<Option<Self>> {
+        let Some(peer) = VspherePeer::start(options)? else { return Ok(None) };
+        let vm = peer.vms()?.into_keys().next().context("no VM")?;
+        let state = tempfile::tempdir()?;
+        let source = source(&peer, &state)?;
+        let id = format!("5015f0e2-0000-4000-8000-{:012}", 7);
+        let shape = VmShape {
+            instance_uuid: Some(id.clone()),
+            tracking_supported: Some(true),
+            disks: Some(vec![disk(2000, 0), disk(2001, 1)]),
+            ..named(&vm)
+        };
+        let files = peer.shape(&shape)?.files;
+        Ok(Some(Self { peer, source, vm, id, files, state }))
+    }
+
+    /// Both disks of the VM, for a job.
+    pub(super) fn request(&self, job_id: &str) -> OpenRequest {
+        let asked = |key: &str| AskedDisk { key: key.to_owned(), capacity_bytes: CAPACITY };
+        OpenRequest {
+            job_id: job_id.to_owned(),
+            vm_id: self.id.clone(),
+            credentials: Some(self.credentials()),
+            disks: vec![asked("disk-2000"), asked("disk-2001")],
+        }
+    }
+
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials {
+            vcenter: self.peer.address().to_owned(),
+            username: self.peer.user().to_owned(),
+            password: self.peer.password().to_owned(),
+        }
+    }
+
+    pub(super) async fn open(&self, job_id: &str) -> Result<Box<dyn Snapshot>> {
+        Ok(self.source.open(&self.request(job_id)).await?)
+    }
+
+    /// Writes to the disk of the running VM.
+    pub(super) fn write(&self, disk: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let path = self.files.get(disk).context("no such disk")?;
+        Ok(File::options().write(true).open(path)?.write_all_at(bytes, at)?)
+    }
+
+    /// Forgets the source and makes it anew, as a restart does.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.source = source(&self.peer, &self.state)?;
+        Ok(())
+    }
+
+    /// Waits until nothing is left at the peer and nothing is owed.
+    pub(super) async fn nothing_is_left(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let live = self.peer.snapshots()?;
+            let owed = self.owed()?;
+            if live.is_empty() && owed == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "left: {live:?}, owed: {owed}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Records on disk.
+    pub(super) fn owed(&self) -> Result<usize> {
+        let all = std::fs::read_dir(self.state.path().join("owed-snapshots"))?;
+        let names = all.map(|it| Ok(it?.file_name())).collect::<Result<Vec<_>>>()?;
+        Ok(names.iter().filter(|it| it.to_string_lossy().ends_with(".json")).count())
+    }
+}
+
+pub(super) fn named(vm: &str) -> VmShape {
+    VmShape { vm: vm.to_owned(), ..VmShape::default() }
+}
+
+pub(super) fn disk(key: i32, unit: i32) -> DiskShape {
+    DiskShape {
+        key,
+        unit,
+        file: format!("disk-{unit}.vmdk"),
+        capacity: CAPACITY,
+        uuid: format!("6000C29{unit}-aaaa-bbbb-cccc-0123456789ab"),
+        ..DiskShape::default()
+    }
+}
+
+pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOptions> {
+    Ok(VsphereOptions {
+        endpoint: Endpoint::parse(peer.address())?,
+        trust: Trust::Thumbprint(peer.thumbprint()),
+        login: None,
+        state_dir: state.path().to_owned(),
+        enable_change_tracking: true,
+        quiesce: true,
+        reads_at_once: 4,
+        client: ClientOptions {
+            backoff: Duration::from_millis(5),
+            task: Duration::from_millis(500),
+            ..ClientOptions::default()
+        },
+    })
+}
+
+fn source(peer: &VspherePeer, state: &TempDir) -> Result<VsphereSource> {
+    Ok(VsphereSource::new(options(peer, state)?)?)
+}
+
+/// The same with the peer's account in its configuration.
+pub(super) fn with_account(peer: &VspherePeer, state: &TempDir) -> Result<VsphereSource> {
+    let password = peer.password().to_owned().into();
+    let login = Some(Login { username: peer.user().to_owned(), password });
+    Ok(VsphereSource::new(VsphereOptions { login, ..options(peer, state)? })?)
+}
