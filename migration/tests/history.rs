@@ -6,6 +6,8 @@ mod catalogue;
 mod command;
 #[path = "history/foreign_keys.rs"]
 mod foreign_keys;
+#[path = "history/identity.rs"]
+mod identity;
 #[path = "history/interruptions.rs"]
 mod interruptions;
 #[path = "history/ways.rs"]

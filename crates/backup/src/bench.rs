@@ -11,7 +11,7 @@ use hub_domain::limits::ByteRate;
 use hub_domain::selector::DiskSelector;
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmContext};
-use hub_domain::{disk::plan_disk_sync, inventory::SeenVm};
+use hub_domain::{disk_sync::plan_disk_sync, inventory::SeenVm};
 use hub_ports::{RateReadings, Store};
 use hub_testkit::{FakeVma, FixedClock, MemBackupStorage, MemStore, SeqIds, Steps, fixtures};
 use tokio_util::sync::CancellationToken;

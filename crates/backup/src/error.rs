@@ -1,6 +1,7 @@
 //! Why a backup cannot be started, run, cancelled or deleted.
 
 use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId};
+use hub_domain::preflight::Concern;
 use hub_domain::selector::DiskSelector;
 use hub_ports::store::{FindVmError, VmCandidate};
 use hub_ports::{Classify, ErrorClass, RetryConflicts, StorageError, StoreError};
@@ -38,6 +39,9 @@ pub enum StartBackupError {
         /// The VM.
         vm_name: String,
     },
+    /// Something of the VM or the disk does not let it be copied.
+    #[error("it cannot be backed up: {}", .0.sentence())]
+    Blocked(Concern),
     /// Another backup of the VM is at work.
     #[error("backup run {0} of this VM is still at work; wait for it or cancel it")]
     AlreadyRunning(BackupRunId),
@@ -56,6 +60,7 @@ impl RetryConflicts for StartBackupError {
             | Self::DiskNotFound { .. }
             | Self::NoVma { .. }
             | Self::NoLogin { .. }
+            | Self::Blocked(_)
             | Self::AlreadyRunning(_) => false,
         }
     }
@@ -67,9 +72,10 @@ impl Classify for StartBackupError {
             Self::FindVm(error) => error.class(),
             Self::RepositoryNotFound(_) => ErrorClass::NotFound,
             Self::NoDisks | Self::DiskNotFound { .. } => ErrorClass::Invalid,
-            Self::NoVma { .. } | Self::NoLogin { .. } | Self::AlreadyRunning(_) => {
-                ErrorClass::Conflict
-            }
+            Self::NoVma { .. }
+            | Self::NoLogin { .. }
+            | Self::Blocked(_)
+            | Self::AlreadyRunning(_) => ErrorClass::Conflict,
             Self::Store(error) => error.class(),
         }
     }
@@ -82,6 +88,7 @@ impl Classify for StartBackupError {
             Self::DiskNotFound { .. } => "backup/disk-not-found",
             Self::NoVma { .. } => "vm/no-vma",
             Self::NoLogin { .. } => "discovery/credential-needed",
+            Self::Blocked(concern) => concern.code(),
             Self::AlreadyRunning(_) => "backup/already-running",
             Self::Store(error) => error.code(),
         }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::Backup;
 use crate::ending::Ending;
 use crate::run::Scene;
+use crate::start::preflight;
 
 /// One disk of a run at work.
 pub(crate) struct DiskWork {
@@ -95,19 +96,33 @@ impl Backup {
         let same = |disk: &&VmDisk| {
             Some(disk.id) == job.disk && disk.is_present() && disk.facts.key == job.disk_key
         };
-        let Some(disk) = disks.iter().find(same) else {
-            let detail =
-                "the disk is gone from the VM since the backup was asked for; start it again";
-            let gone = JobEvent::Failed(Fault::new("backup/disk-gone", detail));
-            if let Ok(state) = job.state.clone().apply(gone, now) {
-                job.state = state;
-                work.update_backup(&mut job).await?;
+        let preflight = preflight(&scene.vm, disks);
+        let found = match disks.iter().find(same) {
+            None => Err(Fault::new(
+                "backup/disk-gone",
+                "the disk is gone from the VM since the backup was asked for; start it again",
+            )),
+            Some(disk) => {
+                match preflight.vm_blocked().or(preflight.disk_blocked(&disk.facts.key)) {
+                    Some(concern) => Err(Fault::new(concern.code(), concern.sentence())),
+                    None => Ok(disk),
+                }
             }
-            return Ok(None);
+        };
+        let disk = match found {
+            Ok(disk) => disk,
+            Err(fault) => {
+                if let Ok(state) = job.state.clone().apply(JobEvent::Failed(fault), now) {
+                    job.state = state;
+                    work.update_backup(&mut job).await?;
+                }
+                return Ok(None);
+            }
         };
         let key = job.chain_key();
         let points = work.backups_of_chain(key).await?;
-        let plan = plan_disk_backup(scene.run.backup_type, disk, &points);
+        let plan = plan_disk_backup(scene.run.backup_type, disk, &points)
+            .weighed(&preflight, &disk.facts.key);
         let order = PrepareImage {
             repository: scene.repository.clone(),
             point: job.id,

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use hub_domain::attempt::Attempt;
 use hub_domain::backup::{BackupJob, BackupRun, BackupType};
-use hub_domain::chain::{ChainKey, plan_disk_backup};
+use hub_domain::chain::{ChainKey, DiskPlan, plan_disk_backup};
 use hub_domain::compression::Compression;
 use hub_domain::disk::VmDisk;
 use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId};
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
+use hub_domain::preflight::Preflight;
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
@@ -72,12 +73,16 @@ impl Backup {
         if let Some(running) = running(work.as_mut(), request, vm.id, &chosen).await? {
             return Ok(running);
         }
+        let preflight = preflight(&vm, &disks);
+        check_concerns(&preflight, &request.disks, &chosen)?;
         let run = self.new_run(request, &vm);
         let mut jobs = Vec::with_capacity(chosen.len());
         for disk in chosen {
             let key = ChainKey { vm: vm.id, ordinal: disk.ordinal, repository: run.repository };
             let points = work.backups_of_chain(key).await?;
-            jobs.push(self.new_job(&run, disk, &points, repository.settings.compression));
+            let plan = plan_disk_backup(run.backup_type, disk, &points)
+                .weighed(&preflight, &disk.facts.key);
+            jobs.push(self.new_job(&run, disk, plan, repository.settings.compression));
         }
         work.insert_backup_run(&run, &jobs).await?;
         work.commit().await?;
@@ -103,10 +108,9 @@ impl Backup {
         &self,
         run: &BackupRun,
         disk: &VmDisk,
-        points: &[BackupJob],
+        plan: DiskPlan,
         compression: Compression,
     ) -> BackupJob {
-        let plan = plan_disk_backup(run.backup_type, disk, points);
         BackupJob {
             id: BackupJobId::from_uuid(self.ids.new_id()),
             run: run.id,
@@ -177,6 +181,33 @@ fn choose<'a>(
         return Err(StartBackupError::DiskNotFound { disk: asked.clone(), vm_name });
     }
     Ok(chosen)
+}
+
+/// What speaks against a backup of a VM with its present disks.
+pub(crate) fn preflight(vm: &VmContext, disks: &[VmDisk]) -> Preflight {
+    let present = disks.iter().filter(|disk| disk.is_present()).map(|disk| &disk.facts);
+    Preflight::of(&vm.facts, present)
+}
+
+/// Refuses what is blocked: the VM, a disk that is asked for by itself, or every disk there is.
+///
+/// Where others can be copied, a blocked disk fails alone, when the run begins.
+fn check_concerns(
+    preflight: &Preflight,
+    asked: &DiskSelector,
+    chosen: &[&VmDisk],
+) -> Result<(), StartBackupError> {
+    let blocked = |disk: &&VmDisk| preflight.disk_blocked(&disk.facts.key);
+    let of_disks = match asked {
+        DiskSelector::All if chosen.iter().any(|disk| blocked(disk).is_none()) => None,
+        DiskSelector::All | DiskSelector::Ordinal(_) | DiskSelector::Key(_) => {
+            chosen.iter().find_map(blocked)
+        }
+    };
+    match preflight.vm_blocked().or(of_disks) {
+        Some(concern) => Err(StartBackupError::Blocked(concern.clone())),
+        None => Ok(()),
+    }
 }
 
 /// The run that is at work for this VM, when it is what is asked for.

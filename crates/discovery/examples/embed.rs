@@ -33,6 +33,8 @@ impl Shelf {
                 provisioning_type: None,
                 bus: None,
                 unit_number: None,
+                backing_uuid: None,
+                conditions: Default::default(),
             })
         };
         Ok(vec![disk("disk-2000", 109_521_666_048)?, disk("disk-2001", 5_368_709_120)?])

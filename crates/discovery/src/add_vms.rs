@@ -173,6 +173,8 @@ impl Discovery {
 }
 
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod meeting;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,6 +2,7 @@
 
 use hub_domain::ids::VmContextId;
 use hub_domain::inventory::SeenVm;
+use hub_domain::vm::VmFacts;
 use hub_ports::{Catalogue, StoreError, UnitOfWork, retry_conflicts};
 
 use crate::Discovery;
@@ -52,7 +53,7 @@ impl Discovery {
         let at = self.clock.now();
         vms.iter()
             .map(|vm| {
-                let known = known.get(&vm.facts.vmware_vm_id);
+                let known = known.get(&vm.facts);
                 let fresh = || VmContextId::from_uuid(self.ids.new_id());
                 plan_vm(vm, known, link, fresh, at)
             })
@@ -80,11 +81,8 @@ async fn known<C: Catalogue + ?Sized>(
     catalogue: &mut C,
     vms: &[&SeenVm],
 ) -> Result<Known, StoreError> {
-    let Some(first) = vms.first() else {
-        return Ok(Known::default());
-    };
-    let ids: Vec<String> = vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
-    let stored = catalogue.vms_of_source(&first.facts.vcenter_host, &ids).await?;
+    let facts: Vec<VmFacts> = vms.iter().map(|vm| vm.facts.clone()).collect();
+    let stored = catalogue.vms_resembling(&facts).await?;
     let stored_ids: Vec<VmContextId> = stored.iter().map(|vm| vm.id).collect();
     let disks =
         if stored_ids.is_empty() { Vec::new() } else { catalogue.disks_of(&stored_ids).await? };
@@ -102,11 +100,12 @@ async fn write(
     for vm in &writes.changed_vms {
         work.update_vm(vm).await?;
     }
-    if !writes.new_disks.is_empty() {
-        work.insert_disks(&writes.new_disks, at).await?;
-    }
+    // First what is there: a new disk may take the key of one that is retired.
     if !writes.changed_disks.is_empty() {
         work.update_disks(&writes.changed_disks).await?;
+    }
+    if !writes.new_disks.is_empty() {
+        work.insert_disks(&writes.new_disks, at).await?;
     }
     Ok(())
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hub_domain::access::{Credential, VmaNode};
+use hub_domain::identity::recognise;
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
-use hub_domain::inventory::SeenInventory;
-use hub_domain::vm::VmAddress;
+use hub_domain::inventory::{SeenInventory, SeenVm};
+use hub_domain::vm::{VmAddress, VmFacts};
 use hub_ports::store::find_vm;
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::DiscoveryError;
-use crate::plan::{Link, Stored};
+use crate::plan::{Known, Link, Stored};
 
 /// Finds VMs and keeps them under management; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -76,15 +77,16 @@ impl Discovery {
         let (node, credential) = self.source_of(&query.source).await?;
         let asked = InventoryQuery { credential, names: query.names.clone(), ids: Vec::new() };
         let inventory = self.source.inventory(&node, &asked).await?;
-        let ids: Vec<String> =
-            inventory.vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
-        let known = if ids.is_empty() {
+        let seen: Vec<VmFacts> = inventory.vms.iter().map(|vm| vm.facts.clone()).collect();
+        let known = if seen.is_empty() {
             Vec::new()
         } else {
-            let mut view = self.store.view().await?;
-            view.vms_of_source(&inventory.vcenter_host, &ids).await?
+            self.store.view().await?.vms_resembling(&seen).await?
         };
-        let managed = known.into_iter().map(|vm| (vm.facts.vmware_vm_id, vm.id)).collect();
+        let known = Known::new(known, Vec::new());
+        let is_managed =
+            |facts: VmFacts| known.get(&facts).map(|(vm, _)| (facts.vmware_vm_id.clone(), vm.id));
+        let managed = seen.into_iter().filter_map(is_managed).collect();
         Ok(Discovered { vma_node: node.id, inventory, managed })
     }
 
@@ -95,12 +97,14 @@ impl Discovery {
         let (node, credential) = self.source_of(&choice).await?;
         let link = Link { vma_node: node.id, credential: vm.credential };
         let ids = vec![vm.facts.vmware_vm_id.clone()];
-        let query = InventoryQuery { credential, names: Vec::new(), ids };
-        let seen = self.source.inventory(&node, &query).await?;
-        let same = |other: &&hub_domain::inventory::SeenVm| {
-            other.facts.vmware_vm_id == vm.facts.vmware_vm_id
-                && other.facts.vcenter_host == vm.facts.vcenter_host
-        };
+        let mut query = InventoryQuery { credential, names: Vec::new(), ids };
+        let same = |other: &&SeenVm| recognise(&other.facts, [&vm]).is_some();
+        let mut seen = self.source.inventory(&node, &query).await?;
+        if !seen.vms.iter().any(|vm| same(&vm)) && vm.facts.instance_uuid.is_some() {
+            // It may have been registered anew, under an id that nobody has told us.
+            query.ids.clear();
+            seen = self.source.inventory(&node, &query).await?;
+        }
         let name = vm.facts.name.clone();
         let Some(found) = seen.vms.iter().find(same) else {
             let subject = |it: &&hub_domain::inventory::RejectedVm| {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hub_domain::disk::{DiskSync, NewDisk, VmDisk, plan_disk_sync};
+use hub_domain::disk::{NewDisk, VmDisk};
+use hub_domain::disk_sync::{DiskSync, plan_disk_sync};
+use hub_domain::identity::{VmKey, recognise};
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
 use hub_domain::inventory::SeenVm;
 use hub_domain::time::Timestamp;
@@ -90,6 +92,7 @@ pub(crate) fn plan_vm(
         let vm = VmContext {
             id: fresh(),
             facts: seen.facts.clone(),
+            facts_at: Some(at),
             status: ContextStatus::Discovered,
             credential: link.credential,
             vma_node: Some(link.vma_node),
@@ -99,27 +102,34 @@ pub(crate) fn plan_vm(
         let disks = plan_disk_sync(vm.id, &[], &seen.disks, at);
         return VmPlan { vm, is_new: true, vm_changed: true, disks, seen_disks };
     };
+    let disks = plan_disk_sync(old.id, disks, &seen.disks, at);
+    let facts = merge(&seen.facts, &old.facts);
+    let said_something = facts != old.facts || !disks.is_empty() || old.facts_at.is_none();
     let merged = VmContext {
-        facts: merge(&seen.facts, &old.facts),
+        facts,
+        facts_at: if said_something { Some(at) } else { old.facts_at },
         credential: link.credential.or(old.credential),
         vma_node: Some(link.vma_node),
         ..old.clone()
     };
     let vm_changed = merged != *old;
     let vm = if vm_changed { VmContext { updated_at: at, ..merged } } else { merged };
-    let disks = plan_disk_sync(vm.id, disks, &seen.disks, at);
     VmPlan { vm, is_new: false, vm_changed, disks, seen_disks }
 }
 
 /// What a source leaves out, it does not deny: the fact that is known stays.
 fn merge(seen: &VmFacts, old: &VmFacts) -> VmFacts {
-    VmFacts {
+    let conditions = if seen.conditions.is_unsaid() { &old.conditions } else { &seen.conditions };
+    let facts = VmFacts {
+        conditions: conditions.clone(),
+        moref: seen.moref.clone().or_else(|| old.moref.clone()),
         cpu_count: seen.cpu_count.or(old.cpu_count),
         memory_mb: seen.memory_mb.or(old.memory_mb),
         os_type: seen.os_type.clone().or_else(|| old.os_type.clone()),
         power_state: seen.power_state.clone().or_else(|| old.power_state.clone()),
         ..seen.clone()
-    }
+    };
+    facts.with_known_ids(old)
 }
 
 /// The writes of a batch, by table.
@@ -142,17 +152,18 @@ impl Writes {
                 writes.changed_vms.push(plan.vm.clone());
             }
             writes.new_disks.extend(plan.disks.add.iter().cloned());
-            writes.changed_disks.extend(plan.disks.update.iter().cloned());
-            writes.changed_disks.extend(plan.disks.retire.iter().cloned());
+            writes.changed_disks.extend(plan.disks.changed());
         }
         writes
     }
 }
 
-/// The known VMs of one source with their disks, by the source's id.
+/// The known VMs that may be seen ones, with their disks.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    vms: BTreeMap<String, (VmContext, Vec<VmDisk>)>,
+    vms: Vec<(VmContext, Vec<VmDisk>)>,
+    by_key: BTreeMap<VmKey, usize>,
+    by_place: BTreeMap<(String, String), Vec<usize>>,
 }
 
 impl Known {
@@ -162,17 +173,32 @@ impl Known {
         for disk in disks {
             by_vm.entry(disk.vm).or_default().push(disk);
         }
-        let with_disks = |vm: VmContext| {
+        let mut known = Self::default();
+        for (number, vm) in vms.into_iter().enumerate() {
+            known.by_key.insert(vm.facts.key(), number);
+            known.by_place.entry(place(&vm.facts)).or_default().push(number);
             let disks = by_vm.remove(&vm.id).unwrap_or_default();
-            (vm.facts.vmware_vm_id.clone(), (vm, disks))
-        };
-        Self { vms: vms.into_iter().map(with_disks).collect() }
+            known.vms.push((vm, disks));
+        }
+        known
     }
 
-    /// The VM with this id of the source.
-    pub(crate) fn get(&self, vmware_vm_id: &str) -> Option<(&VmContext, &[VmDisk])> {
-        self.vms.get(vmware_vm_id).map(|(vm, disks)| (vm, disks.as_slice()))
+    /// The VM that a seen one is.
+    pub(crate) fn get(&self, seen: &VmFacts) -> Option<(&VmContext, &[VmDisk])> {
+        let by_key = self.by_key.get(&seen.key());
+        let by_place = self.by_place.get(&place(seen)).into_iter().flatten();
+        let mut numbers: Vec<usize> = by_key.into_iter().chain(by_place).copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let candidates = || numbers.iter().filter_map(|number| self.vms.get(*number));
+        let found = recognise(seen, candidates().map(|(vm, _)| vm))?.id;
+        candidates().find(|(vm, _)| vm.id == found).map(|(vm, disks)| (vm, disks.as_slice()))
     }
+}
+
+/// Where a source has a VM, and under which id.
+fn place(facts: &VmFacts) -> (String, String) {
+    (facts.vcenter_host.clone(), facts.vmware_vm_id.clone())
 }
 
 #[cfg(test)]
@@ -209,7 +235,6 @@ mod tests {
         let vm = stored(&seen);
         let plan = plan_vm(&seen, Some((&vm, &[])), link(), fresh, Timestamp::UNIX_EPOCH);
         assert_eq!(plan.stored().change, Change::Updated);
-        assert!(!plan.vm_changed);
         assert_eq!(plan.disks.add.len(), 2);
     }
 

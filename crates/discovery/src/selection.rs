@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hub_domain::identity::VmKey;
 use hub_domain::inventory::{SeenInventory, SeenVm};
 
 use crate::add_vms::{AddResult, VmFault, Wanted};
@@ -29,7 +30,8 @@ pub(crate) fn select<'a>(seen: &'a SeenInventory, wanted: &Wanted) -> Vec<Asked<
     let twice = ids_used_twice(seen);
     let accept = |vm: &'a SeenVm| {
         let id = vm.facts.vmware_vm_id.clone();
-        let vm = if twice.contains(id.as_str()) { Err(same_id(&id)) } else { Ok(vm) };
+        let is_double = twice.contains(&local(vm)) || twice.contains(&vm.facts.key());
+        let vm = if is_double { Err(same_id(&id)) } else { Ok(vm) };
         (id, vm)
     };
     match wanted {
@@ -126,10 +128,18 @@ fn same_id(id: &str) -> VmFault {
     rejected(&format!("two VMs of the source have the id {id}; give one of them another"))
 }
 
-fn ids_used_twice(seen: &SeenInventory) -> BTreeSet<&str> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+/// Ids and keys of several VMs: neither of these may be taken for the other (trap C19).
+fn ids_used_twice(seen: &SeenInventory) -> BTreeSet<VmKey> {
+    let mut counts: BTreeMap<VmKey, usize> = BTreeMap::new();
     for vm in &seen.vms {
-        *counts.entry(&vm.facts.vmware_vm_id).or_default() += 1;
+        for key in BTreeSet::from([local(vm), vm.facts.key()]) {
+            *counts.entry(key).or_default() += 1;
+        }
     }
-    counts.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect()
+    counts.into_iter().filter(|(_, count)| *count > 1).map(|(key, _)| key).collect()
+}
+
+/// What the VM is called where it is.
+fn local(vm: &SeenVm) -> VmKey {
+    VmKey { source: vm.facts.vcenter_host.clone(), vm: vm.facts.vmware_vm_id.clone() }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backup::{BackupJob, BackupType};
-use crate::disk::VmDisk;
+use crate::disk::{DiskKey, VmDisk};
 use crate::ids::{BackupJobId, RepositoryId, VmContextId};
+use crate::preflight::{Concern, Preflight};
 use crate::source::CopyMethod;
 
 /// Longest chain that an incremental may extend; a longer one is slow to open and fragile to keep.
@@ -47,6 +48,29 @@ pub struct DiskPlan {
     pub method: CopyMethod,
     /// Why it is a full where an incremental was asked for, or why this method.
     pub reason: Option<String>,
+}
+
+impl DiskPlan {
+    /// The same, weighed against what speaks against the disk: where changes may go unseen, everything is read; where
+    /// there are no marks to go by, it says why.
+    #[must_use]
+    pub fn weighed(self, preflight: &Preflight, disk: &DiskKey) -> Self {
+        if self.backup_type == BackupType::Full {
+            return self;
+        }
+        let says = |concern: &Concern| format!("{}: {}", concern.code(), concern.detail);
+        if matches!(self.method, CopyMethod::ChangedSince { .. }) {
+            return match preflight.doubt(disk) {
+                Some(doubt) => {
+                    Self { method: CopyMethod::ByDigest, reason: Some(says(doubt)), ..self }
+                }
+                None => self,
+            };
+        }
+        let known = [self.reason.clone(), preflight.full_read(disk).map(says)];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        Self { reason: Some(known.join("; ")).filter(|it| !it.is_empty()), ..self }
+    }
 }
 
 /// Plans the backup of one disk from the points that exist under its chain key.

@@ -1,9 +1,9 @@
-//! Disks of a VM, and the planner that keeps the stored ones true to the seen ones.
+//! Disks of a VM.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::capacity::Capacity;
+use crate::conditions::DiskConditions;
 use crate::ids::{ReplicationJobId, VmContextId, VmDiskId};
 use crate::text::{self, InvalidText};
 use crate::time::Timestamp;
@@ -39,8 +39,10 @@ impl VmDisk {
 /// What a source says about a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFacts {
-    /// The hypervisor's own id, unique within the VM.
+    /// The hypervisor's own id; one present disk's in a VM.
     pub key: DiskKey,
+    /// Id of the disk behind the device: it tells a disk that moved from another one under its key.
+    pub backing_uuid: Option<String>,
     /// Label (`Hard disk 1`).
     pub label: String,
     /// Datastore path.
@@ -55,6 +57,8 @@ pub struct DiskFacts {
     pub bus: Option<String>,
     /// Unit on its bus.
     pub unit_number: Option<u32>,
+    /// What decides how it can be backed up.
+    pub conditions: DiskConditions,
 }
 
 impl DiskFacts {
@@ -122,147 +126,24 @@ pub struct NewDisk {
     pub facts: DiskFacts,
 }
 
-/// What has to change so that the stored disks of a VM say what the source says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DiskSync {
-    /// Disks to insert.
-    pub add: Vec<NewDisk>,
-    /// Disks whose facts changed or that came back, as they shall be.
-    pub update: Vec<VmDisk>,
-    /// Disks that the source has no more, as they shall be.
-    pub retire: Vec<VmDisk>,
-}
-
-impl DiskSync {
-    /// Whether nothing has to be written.
-    pub fn is_empty(&self) -> bool {
-        self.add.is_empty() && self.update.is_empty() && self.retire.is_empty()
-    }
-}
-
-/// Plans the change from the known disks of a VM to the seen ones.
-///
-/// A known disk keeps its row and its ordinal whatever else changes; a new one gets the next free ordinal in the
-/// order seen, and no ordinal is used twice, so that a chain never gets another disk's blocks (traps D7, D8).
-pub fn plan_disk_sync(
-    vm: VmContextId,
-    known: &[VmDisk],
-    seen: &[DiskFacts],
-    at: Timestamp,
-) -> DiskSync {
-    let mut sync = DiskSync::default();
-    let mut next = known.iter().map(|disk| disk.ordinal + 1).max().unwrap_or(0);
-    let mut known: BTreeMap<&DiskKey, &VmDisk> =
-        known.iter().map(|disk| (&disk.facts.key, disk)).collect();
-    for facts in seen {
-        match known.remove(&facts.key) {
-            None => {
-                sync.add.push(NewDisk { vm, ordinal: next, facts: facts.clone() });
-                next += 1;
-            }
-            Some(old) if old.facts != *facts || old.presence == Presence::Retired => {
-                sync.update.push(VmDisk {
-                    facts: facts.clone(),
-                    presence: Presence::Present,
-                    updated_at: at,
-                    ..old.clone()
-                });
-            }
-            Some(_) => (),
-        }
-    }
-    sync.retire = known
-        .into_values()
-        .filter(|disk| disk.is_present())
-        .map(|disk| VmDisk { presence: Presence::Retired, updated_at: at, ..disk.clone() })
-        .collect();
-    sync
-}
-
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-
-    fn vm() -> VmContextId {
-        VmContextId::from_uuid(Uuid::from_u128(1))
-    }
-
-    fn facts(key: &str, bytes: u64) -> DiskFacts {
-        DiskFacts {
-            key: DiskKey::new(key).unwrap(),
-            label: "Hard disk".to_owned(),
-            vmdk_path: String::new(),
-            datastore: String::new(),
-            capacity: Capacity::new(bytes).unwrap(),
-            provisioning_type: None,
-            bus: None,
-            unit_number: None,
-        }
-    }
-
-    fn stored(id: i64, ordinal: u32, key: &str, bytes: u64) -> VmDisk {
-        VmDisk {
-            id: VmDiskId::from_raw(id),
-            vm: vm(),
-            job: None,
-            ordinal,
-            facts: facts(key, bytes),
-            presence: Presence::Present,
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn new_disks_get_ordinals_in_the_order_seen() {
-        let sync = plan_disk_sync(
-            vm(),
-            &[],
-            &[facts("disk-2000", 512), facts("disk-2001", 512)],
-            Timestamp::UNIX_EPOCH,
-        );
-        let ordinals: Vec<u32> = sync.add.iter().map(|disk| disk.ordinal).collect();
-        assert_eq!(ordinals, [0, 1]);
-        assert!(sync.update.is_empty() && sync.retire.is_empty());
-    }
-
-    #[test]
-    fn an_unchanged_vm_needs_no_write() {
-        let known = [stored(1, 0, "disk-2000", 512)];
-        let sync = plan_disk_sync(vm(), &known, &[facts("disk-2000", 512)], Timestamp::UNIX_EPOCH);
-        assert!(sync.is_empty());
-    }
-
-    #[test]
-    fn trap_d8_a_disk_keeps_its_row_and_no_ordinal_is_used_twice() {
-        let known = [stored(1, 0, "disk-2000", 512), stored(2, 1, "disk-2001", 512)];
-        let seen = [facts("disk-2001", 1024), facts("disk-2002", 512)];
-        let sync = plan_disk_sync(vm(), &known, &seen, Timestamp::UNIX_EPOCH);
-        assert_eq!(sync.update[0].id, VmDiskId::from_raw(2));
-        assert_eq!(sync.update[0].ordinal, 1);
-        assert_eq!(sync.add[0].ordinal, 2);
-        assert_eq!(sync.retire[0].id, VmDiskId::from_raw(1));
-    }
-
-    #[test]
-    fn a_retired_disk_that_comes_back_is_the_same_row() {
-        let mut gone = stored(1, 0, "disk-2000", 512);
-        gone.presence = Presence::Retired;
-        let sync = plan_disk_sync(
-            vm(),
-            std::slice::from_ref(&gone),
-            &[facts("disk-2000", 512)],
-            Timestamp::UNIX_EPOCH,
-        );
-        assert_eq!(sync.update[0].presence, Presence::Present);
-        let still_gone = plan_disk_sync(vm(), &[gone], &[], Timestamp::UNIX_EPOCH);
-        assert!(still_gone.is_empty());
-    }
 
     #[test]
     fn trap_c6_gib_are_rounded_for_people_only() {
-        assert_eq!(facts("disk-2000", 109_521_666_048).size_gb(), 102);
+        let facts = DiskFacts {
+            key: DiskKey::new("disk-2000").unwrap(),
+            backing_uuid: None,
+            label: String::new(),
+            vmdk_path: String::new(),
+            datastore: String::new(),
+            capacity: Capacity::new(109_521_666_048).unwrap(),
+            provisioning_type: None,
+            bus: None,
+            unit_number: None,
+            conditions: DiskConditions::default(),
+        };
+        assert_eq!(facts.size_gb(), 102);
     }
 }

@@ -8,6 +8,8 @@ use crate::vm::VmFacts;
 pub struct SeenInventory {
     /// Which source answered.
     pub vcenter_host: String,
+    /// Its own id.
+    pub vcenter_uuid: Option<String>,
     /// Its datacenter, or empty.
     pub datacenter: String,
     /// The VMs that can be put under management.

@@ -1,5 +1,6 @@
 //! VM contexts: VMs under management.
 
+use crate::conditions::VmConditions;
 use crate::ids::{CredentialId, VmContextId, VmaNodeId};
 use crate::time::Timestamp;
 
@@ -10,6 +11,8 @@ pub struct VmContext {
     pub id: VmContextId,
     /// What the source said last.
     pub facts: VmFacts,
+    /// When the source last said something else about it or its disks; not known of VMs from before this was kept.
+    pub facts_at: Option<Timestamp>,
     /// Where it stands.
     pub status: ContextStatus,
     /// The login that its source wants; a datastore folder wants none.
@@ -23,16 +26,22 @@ pub struct VmContext {
 }
 
 /// What a source says about a VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmFacts {
     /// Display name: a label, not an identity.
     pub name: String,
-    /// The source's own id; unique with `vcenter_host`.
+    /// The source's own id: what it is asked for by.
     pub vmware_vm_id: String,
+    /// The VM's own id in its vCenter, which it keeps.
+    pub instance_uuid: Option<String>,
+    /// Reference of the managed object; another one after the VM is registered anew.
+    pub moref: Option<String>,
     /// Inventory path.
     pub path: String,
     /// Which source.
     pub vcenter_host: String,
+    /// The source's own id, which it keeps under another host name.
+    pub vcenter_uuid: Option<String>,
     /// Datacenter, or empty.
     pub datacenter: String,
     /// Virtual processors.
@@ -43,6 +52,8 @@ pub struct VmFacts {
     pub os_type: Option<String>,
     /// `poweredOn`, `poweredOff`, `suspended`.
     pub power_state: Option<String>,
+    /// What decides how it can be backed up.
+    pub conditions: VmConditions,
 }
 
 /// Where a VM stands.

@@ -1,6 +1,7 @@
 //! What sources have, and what of it is under management.
 
 pub(crate) mod discovery;
+pub(crate) mod preflight;
 pub(crate) mod vm_contexts;
 mod vm_query;
 pub(crate) mod vm_view;
@@ -20,5 +21,6 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get("/api/v1/vm-contexts/{vm}", || web::get().to(vm_contexts::show)),
     Endpoint::delete("/api/v1/vm-contexts/{vm}", || web::delete().to(vm_contexts::remove)),
     Endpoint::get("/api/v1/vm-contexts/{vm}/disks", || web::get().to(vm_contexts::disks)),
+    Endpoint::get("/api/v1/vm-contexts/{vm}/preflight", || web::get().to(preflight::show)),
     Endpoint::post("/api/v1/vm-contexts/{vm}/refresh", || web::post().to(vm_contexts::refresh)),
 ];

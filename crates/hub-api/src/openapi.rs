@@ -62,6 +62,7 @@ const BEARER: &str = "bearer";
         inventory::vm_contexts::list,
         inventory::vm_contexts::show,
         inventory::vm_contexts::disks,
+        inventory::preflight::show,
         inventory::vm_contexts::refresh,
         inventory::vm_contexts::remove,
         jobs::replications::list,

@@ -44,6 +44,10 @@ words! {
     ContextStatus = domain::vm::ContextStatus { Discovered, Replicating, ReadyForFailover }
     /// Whether the source still has a disk.
     DiskPresence = domain::disk::Presence { Present, Retired }
+    /// How grave a concern is.
+    ConcernSeverity = domain::preflight::Severity { Info, Warning, Error }
+    /// What a concern makes of a run.
+    ConcernEffect = domain::preflight::Effect { Blocked, FullRead, Warning }
     /// What adding did to a VM.
     AddOutcome = hub_discovery::Change { Added, Updated, Unchanged }
 }

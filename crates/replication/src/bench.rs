@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use hub_domain::disk::{VmDisk, plan_disk_sync};
+use hub_domain::disk::VmDisk;
+use hub_domain::disk_sync::plan_disk_sync;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobStatus;
 use hub_domain::replication::{ReplicaFormat, ReplicationJob, ReplicationKind};

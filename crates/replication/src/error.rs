@@ -1,6 +1,7 @@
 //! Why a replication cannot be started, run, cancelled or deleted.
 
 use hub_domain::ids::ReplicationJobId;
+use hub_domain::preflight::Concern;
 use hub_ports::store::{FindVmError, VmCandidate};
 use hub_ports::{Classify, ErrorClass, RetryConflicts, SourceError, StoreError};
 
@@ -29,6 +30,9 @@ pub enum StartReplicationError {
         /// The VM.
         vm_name: String,
     },
+    /// Something of the VM or a disk does not let it be copied.
+    #[error("it cannot be replicated: {}", .0.sentence())]
+    Blocked(Concern),
     /// Another replication of the VM is at work.
     #[error("replication {0} of this VM is still at work; wait for it or cancel it")]
     AlreadyRunning(ReplicationJobId),
@@ -48,6 +52,7 @@ impl RetryConflicts for StartReplicationError {
             Self::NoDisks { .. }
             | Self::NoVma { .. }
             | Self::VmGone { .. }
+            | Self::Blocked(_)
             | Self::AlreadyRunning(_)
             | Self::Source(_) => false,
         }
@@ -61,6 +66,7 @@ impl Classify for StartReplicationError {
             Self::NoDisks { .. }
             | Self::NoVma { .. }
             | Self::VmGone { .. }
+            | Self::Blocked(_)
             | Self::AlreadyRunning(_) => ErrorClass::Conflict,
             Self::Source(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -73,6 +79,7 @@ impl Classify for StartReplicationError {
             Self::NoDisks { .. } => "replication/no-disks",
             Self::NoVma { .. } => "vm/no-vma",
             Self::VmGone { .. } => "discovery/vm-gone",
+            Self::Blocked(concern) => concern.code(),
             Self::AlreadyRunning(_) => "replication/already-running",
             Self::Source(error) => error.code(),
             Self::Store(error) => error.code(),

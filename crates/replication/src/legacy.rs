@@ -1,6 +1,8 @@
 //! A VM without disk rows, from a catalogue older than they are: its VMA is asked once.
 
-use hub_domain::disk::{DiskFacts, VmDisk, plan_disk_sync};
+use hub_domain::disk::{DiskFacts, VmDisk};
+use hub_domain::disk_sync::plan_disk_sync;
+use hub_domain::identity::recognise;
 use hub_domain::ids::VmaNodeId;
 use hub_domain::vm::VmContext;
 use hub_ports::{InventoryQuery, StoreError, UnitOfWork};
@@ -36,10 +38,7 @@ impl Replication {
         let ids = vec![vm.facts.vmware_vm_id.clone()];
         let query = InventoryQuery { credential: reach.credential, names: Vec::new(), ids };
         let seen = self.source.inventory(&reach.node, &query).await?;
-        let same = |other: &hub_domain::inventory::SeenVm| {
-            other.facts.vmware_vm_id == vm.facts.vmware_vm_id
-                && other.facts.vcenter_host == vm.facts.vcenter_host
-        };
+        let same = |other: &hub_domain::inventory::SeenVm| recognise(&other.facts, [vm]).is_some();
         let found = seen.vms.into_iter().find(same);
         let found = found.ok_or_else(|| StartReplicationError::VmGone { vm_name: vm_name() })?;
         if found.disks.is_empty() {
@@ -61,11 +60,11 @@ impl Replication {
         };
         let now = self.clock.now();
         let sync = plan_disk_sync(vm.id, &stored, &seen.disks, now);
-        if !sync.add.is_empty() {
-            work.insert_disks(&sync.add, now).await?;
-        }
         if !sync.update.is_empty() {
             work.update_disks(&sync.update).await?;
+        }
+        if !sync.add.is_empty() {
+            work.insert_disks(&sync.add, now).await?;
         }
         if vm.vma_node.is_none() {
             // The VMA that knew the disks is the one that will copy them.

@@ -5,6 +5,7 @@ use hub_domain::disk::VmDisk;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
+use hub_domain::preflight::Preflight;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
@@ -78,6 +79,12 @@ impl Replication {
         let mut present: Vec<&VmDisk> = disks.iter().filter(|disk| disk.is_present()).collect();
         if present.is_empty() {
             return Err(StartReplicationError::NoDisks { vm_name: vm.facts.name });
+        }
+        // A replica without one of its disks starts nowhere, so that one blocked disk refuses all.
+        let preflight = Preflight::of(&vm.facts, present.iter().map(|disk| &disk.facts));
+        let mut blocked = present.iter().filter_map(|it| preflight.disk_blocked(&it.facts.key));
+        if let Some(concern) = preflight.vm_blocked().or_else(|| blocked.next()) {
+            return Err(StartReplicationError::Blocked(concern.clone()));
         }
         present.sort_by_key(|disk| disk.ordinal);
         let now = self.clock.now();

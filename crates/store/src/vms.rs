@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use hub_domain::disk::{NewDisk, VmDisk};
 use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
-use hub_domain::vm::{ContextStatus, VmContext};
+use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
 use hub_ports::store::{InventoryTotals, VmReads, VmWrites};
 use hub_vm_disk_repo::{reads, writes};
@@ -21,12 +21,8 @@ impl<S: Source> VmReads for Session<S> {
         reads::vms_named(self.db(), name).await
     }
 
-    async fn vms_of_source(
-        &mut self,
-        vcenter_host: &str,
-        vmware_vm_ids: &[String],
-    ) -> Result<Vec<VmContext>, StoreError> {
-        reads::vms_of_source(self.db(), vcenter_host, vmware_vm_ids).await
+    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError> {
+        reads::vms_resembling(self.db(), seen).await
     }
 
     async fn vms_page(

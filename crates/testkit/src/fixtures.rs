@@ -2,6 +2,7 @@
 
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::capacity::Capacity;
+use hub_domain::conditions::DiskConditions;
 use hub_domain::disk::{DiskFacts, DiskKey};
 use hub_domain::ids::{CredentialId, RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::inventory::{SeenInventory, SeenNetwork, SeenVm};
@@ -32,6 +33,8 @@ pub fn disk(key: &str, capacity: u64) -> anyhow::Result<DiskFacts> {
         provisioning_type: Some("thin".to_owned()),
         bus: Some("scsi0".to_owned()),
         unit_number: unit.map(|unit| unit % 1000),
+        backing_uuid: None,
+        conditions: DiskConditions::default(),
     })
 }
 
@@ -47,6 +50,7 @@ pub fn vm_facts(name: &str, vmware_vm_id: &str) -> VmFacts {
         memory_mb: Some(8192),
         os_type: Some("ubuntu64Guest".to_owned()),
         power_state: Some("poweredOff".to_owned()),
+        ..VmFacts::default()
     }
 }
 
@@ -74,6 +78,7 @@ pub fn pgtest1() -> anyhow::Result<SeenVm> {
 pub fn inventory(vms: Vec<SeenVm>) -> SeenInventory {
     SeenInventory {
         vcenter_host: VCENTER.to_owned(),
+        vcenter_uuid: None,
         datacenter: "DC1".to_owned(),
         vms,
         rejected: Vec::new(),
@@ -85,6 +90,7 @@ pub fn vm_context(id: u128, facts: VmFacts, vma: Option<VmaNodeId>) -> VmContext
     VmContext {
         id: VmContextId::from_uuid(Uuid::from_u128(id)),
         facts,
+        facts_at: None,
         status: ContextStatus::Discovered,
         credential: None,
         vma_node: vma,

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod backups;
 pub mod bulk;
+pub mod identity;
 pub mod inventory;
 pub mod links;
 pub mod removals;

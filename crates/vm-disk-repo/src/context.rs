@@ -3,10 +3,10 @@
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
-use sea_orm::Set;
 use sea_orm::entity::prelude::*;
+use sea_orm::{NotSet, Set};
 
-use crate::column;
+use crate::{column, conditions};
 
 /// The columns.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -17,7 +17,7 @@ pub struct Model {
     pub context_id: String,
     /// Display name.
     pub vm_name: String,
-    /// The source's own id; unique with `vcenter_host`.
+    /// The source's own id.
     pub vmware_vm_id: String,
     /// Inventory path.
     pub vm_path: String,
@@ -43,6 +43,20 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When anything of it changed last.
     pub updated_at: Timestamp,
+    /// The vCenter's own id.
+    pub vcenter_uuid: Option<String>,
+    /// The VM's own id in its vCenter.
+    pub instance_uuid: Option<String>,
+    /// Reference of the managed object.
+    pub moref: Option<String>,
+    /// First half of the VM's key, computed by the database; unique with `vm_key`.
+    pub source_key: Option<String>,
+    /// Second half of the VM's key, computed by the database.
+    pub vm_key: Option<String>,
+    /// What decides how the VM can be backed up, as JSON.
+    pub conditions: Option<String>,
+    /// When the source last said something else.
+    pub facts_at: Option<Timestamp>,
 }
 
 /// None that a query follows.
@@ -70,17 +84,24 @@ impl TryFrom<Model> for VmContext {
                 memory_mb: row.memory_mb.map(|it| column::number("memory_mb", it)).transpose()?,
                 os_type: row.os_type,
                 power_state: row.power_state,
+                vcenter_uuid: row.vcenter_uuid,
+                instance_uuid: row.instance_uuid,
+                moref: row.moref,
+                conditions: conditions::of_vm(row.conditions.as_deref())?,
             },
+            facts_at: row.facts_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
     }
 }
 
-impl From<&VmContext> for ActiveModel {
-    fn from(vm: &VmContext) -> Self {
+impl TryFrom<&VmContext> for ActiveModel {
+    type Error = StoreError;
+
+    fn try_from(vm: &VmContext) -> Result<Self, StoreError> {
         let facts = vm.facts.clone();
-        Self {
+        Ok(Self {
             context_id: Set(vm.id.to_string()),
             vm_name: Set(facts.name),
             vmware_vm_id: Set(facts.vmware_vm_id),
@@ -96,6 +117,13 @@ impl From<&VmContext> for ActiveModel {
             vma_node_id: Set(vm.vma_node.map(|id| id.to_string())),
             created_at: Set(vm.created_at),
             updated_at: Set(vm.updated_at),
-        }
+            vcenter_uuid: Set(facts.vcenter_uuid),
+            instance_uuid: Set(facts.instance_uuid),
+            moref: Set(facts.moref),
+            source_key: NotSet,
+            vm_key: NotSet,
+            conditions: Set(conditions::vm_json(&facts.conditions)?),
+            facts_at: Set(vm.facts_at),
+        })
     }
 }

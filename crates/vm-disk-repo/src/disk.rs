@@ -8,7 +8,7 @@ use hub_ports::StoreError;
 use sea_orm::entity::prelude::*;
 use sea_orm::{NotSet, Set};
 
-use crate::column;
+use crate::{column, conditions};
 
 /// The columns.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -47,6 +47,13 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When anything of it changed last.
     pub updated_at: Timestamp,
+    /// Id of the disk behind the device.
+    pub backing_uuid: Option<String>,
+    /// The hypervisor's id while the disk is present, NULL when it is retired: computed by the database, unique in its
+    /// VM.
+    pub present_key: Option<String>,
+    /// What decides how the disk can be backed up, as JSON.
+    pub conditions: Option<String>,
 }
 
 /// None that a query follows.
@@ -80,6 +87,8 @@ impl TryFrom<Model> for VmDisk {
                     .unit_number
                     .map(|it| column::number("unit_number", it))
                     .transpose()?,
+                backing_uuid: row.backing_uuid,
+                conditions: conditions::of_disk(row.conditions.as_deref())?,
             },
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -96,6 +105,7 @@ impl ActiveModel {
             job_id: NotSet,
             ordinal: Set(column::small(disk.ordinal)?),
             presence: Set(Presence::Present.word().to_owned()),
+            present_key: NotSet,
             created_at: Set(at),
             updated_at: Set(at),
             ..Self::of_facts(&disk.facts)?
@@ -110,6 +120,7 @@ impl ActiveModel {
             job_id: NotSet,
             ordinal: Set(column::small(disk.ordinal)?),
             presence: Set(disk.presence.word().to_owned()),
+            present_key: NotSet,
             created_at: Set(disk.created_at),
             updated_at: Set(disk.updated_at),
             ..Self::of_facts(&disk.facts)?
@@ -126,6 +137,8 @@ impl ActiveModel {
             provisioning_type,
             bus,
             unit_number,
+            backing_uuid,
+            conditions,
         } = facts.clone();
         Ok(Self {
             disk_id: Set(key.as_str().to_owned()),
@@ -137,6 +150,8 @@ impl ActiveModel {
             provisioning_type: Set(provisioning_type),
             bus: Set(bus),
             unit_number: Set(unit_number.map(i64::from)),
+            backing_uuid: Set(backing_uuid),
+            conditions: Set(conditions::disk_json(&conditions)?),
             ..Default::default()
         })
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod column;
+mod conditions;
 pub mod context;
 pub mod disk;
 mod failure;

@@ -1,8 +1,10 @@
 //! Reading VMs and their disks.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hub_domain::disk::{Presence, VmDisk};
 use hub_domain::ids::VmContextId;
-use hub_domain::vm::VmContext;
+use hub_domain::vm::{VmContext, VmFacts};
 use hub_ports::StoreError;
 use hub_ports::store::InventoryTotals;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoCondition};
@@ -35,20 +37,40 @@ pub async fn vms_named(
     contexts(db, named).await
 }
 
-/// The VMs of one source with these ids of the source; any number of ids, in no order.
-pub async fn vms_of_source(
+/// The VMs that have the key of one of these, or its host and its id there; any number, in no order.
+pub async fn vms_resembling(
     db: &impl ConnectionTrait,
-    vcenter_host: &str,
-    vmware_vm_ids: &[String],
+    seen: &[VmFacts],
 ) -> Result<Vec<VmContext>, StoreError> {
-    let mut found = Vec::new();
-    for ids in vmware_vm_ids.chunks(CHUNK) {
-        let some = context::Entity::find()
-            .filter(context::Column::VcenterHost.eq(vcenter_host))
-            .filter(context::Column::VmwareVmId.is_in(ids));
-        found.extend(contexts(db, some).await?);
+    let mut by_key: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut by_place: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for facts in seen {
+        let key = facts.key();
+        if key.source != facts.vcenter_host || key.vm != facts.vmware_vm_id {
+            by_key.entry(key.source).or_default().insert(key.vm);
+        }
+        by_place.entry(&facts.vcenter_host).or_default().insert(&facts.vmware_vm_id);
     }
-    Ok(found)
+    let mut found = BTreeMap::new();
+    for (source, vms) in by_key {
+        let vms: Vec<String> = vms.into_iter().collect();
+        for vms in vms.chunks(CHUNK) {
+            let some = context::Entity::find()
+                .filter(context::Column::SourceKey.eq(&source))
+                .filter(context::Column::VmKey.is_in(vms));
+            found.extend(contexts(db, some).await?.into_iter().map(|vm| (vm.id, vm)));
+        }
+    }
+    for (host, ids) in by_place {
+        let ids: Vec<&str> = ids.into_iter().collect();
+        for ids in ids.chunks(CHUNK) {
+            let some = context::Entity::find()
+                .filter(context::Column::VcenterHost.eq(host))
+                .filter(context::Column::VmwareVmId.is_in(ids.iter().copied()));
+            found.extend(contexts(db, some).await?.into_iter().map(|vm| (vm.id, vm)));
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Up to `limit` VMs with an id after `after`, by id.

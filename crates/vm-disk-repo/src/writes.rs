@@ -34,7 +34,8 @@ pub async fn lock(db: &impl ConnectionTrait, id: VmContextId) -> Result<(), Stor
 /// Stores new VMs, many rows per statement; one that the source's id is stored for is a conflict.
 pub async fn insert_vms(db: &impl ConnectionTrait, vms: &[VmContext]) -> Result<(), StoreError> {
     for vms in vms.chunks(CHUNK) {
-        context::Entity::insert_many(vms.iter().map(context::ActiveModel::from))
+        let rows = vms.iter().map(context::ActiveModel::try_from);
+        context::Entity::insert_many(rows.collect::<Result<Vec<_>, _>>()?)
             .exec_without_returning(db)
             .await
             .map_err(|error| missing(error, "the credential or VMA of a VM"))?;
@@ -61,7 +62,7 @@ pub async fn insert_disks(
 /// Stores a VM as given.
 pub async fn update_vm(db: &impl ConnectionTrait, vm: &VmContext) -> Result<(), StoreError> {
     let changed = context::Entity::update_many()
-        .set(context::ActiveModel::from(vm))
+        .set(context::ActiveModel::try_from(vm)?)
         .filter(context::Column::ContextId.eq(vm.id.to_string()))
         .exec(db)
         .await
@@ -69,8 +70,11 @@ pub async fn update_vm(db: &impl ConnectionTrait, vm: &VmContext) -> Result<(), 
     if changed.rows_affected == 0 { Err(NO_VM) } else { Ok(()) }
 }
 
-/// Stores disks as given, but for their job.
+/// Stores disks as given, but for their job; the keys of all are free before the first gets its own.
 pub async fn update_disks(db: &impl ConnectionTrait, disks: &[VmDisk]) -> Result<(), StoreError> {
+    if disks.len() > 1 {
+        free_keys(db, disks).await?;
+    }
     for disk in disks {
         let changed = disk::Entity::update_many()
             .set(disk::ActiveModel::changed(disk)?)
@@ -81,6 +85,19 @@ pub async fn update_disks(db: &impl ConnectionTrait, disks: &[VmDisk]) -> Result
         if changed.rows_affected == 0 {
             return Err(StoreError::Missing("the disk"));
         }
+    }
+    Ok(())
+}
+
+/// Retires disks that are about to be written, which frees their keys: among themselves they may exchange them.
+async fn free_keys(db: &impl ConnectionTrait, disks: &[VmDisk]) -> Result<(), StoreError> {
+    for disks in disks.chunks(CHUNK) {
+        disk::Entity::update_many()
+            .col_expr(disk::Column::Presence, Expr::value(Presence::Retired.word()))
+            .filter(disk::Column::Id.is_in(disks.iter().map(|disk| disk.id.as_raw())))
+            .exec(db)
+            .await
+            .map_err(store_error)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hub_domain::access::Credential;
 use hub_domain::capacity::Capacity;
 use hub_domain::disk::{DiskFacts, DiskKey};
+use hub_domain::identity::VmKey;
 use hub_domain::inventory::{RejectedVm, SeenInventory, SeenNetwork, SeenVm};
 use hub_domain::text::{self, MAX_KEY, MAX_PATH, MAX_TEXT};
 use hub_domain::vm::VmFacts;
@@ -14,6 +15,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::conditions;
 use crate::transport::{json_error, shortened};
 
 /// Longest subject and detail of a rejection, in characters.
@@ -103,8 +105,16 @@ fn checked(
     let vcenter_host = host.map_err(|error| error.to_string())?;
     let datacenter = text::optional("datacenter", &vcenter.datacenter, MAX_TEXT);
     let datacenter = datacenter.map_err(|error| error.to_string())?;
-    let mut seen =
-        SeenInventory { vcenter_host, datacenter, vms: Vec::new(), rejected: Vec::new() };
+    let vcenter_uuid = uuid("instance_uuid", vcenter.instance_uuid.as_deref());
+    let vcenter_uuid = vcenter_uuid.map_err(|error| error.to_string())?;
+    let (vms_seen, rejected_vms) = (Vec::new(), Vec::new());
+    let mut seen = SeenInventory {
+        vcenter_host,
+        vcenter_uuid,
+        datacenter,
+        vms: vms_seen,
+        rejected: rejected_vms,
+    };
     seen.rejected.extend(warnings.into_iter().map(|it| rejected(&it.subject, it.detail)));
     for vm in vms {
         let vm = vm.and_then(|vm| {
@@ -122,16 +132,20 @@ fn checked(
 
 /// Two VMs with one id cannot be told apart, so neither may be taken for the other (trap C19).
 fn reject_shared_ids(seen: &mut SeenInventory) {
-    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+    let mut keys: BTreeMap<VmKey, usize> = BTreeMap::new();
     for vm in &seen.vms {
-        *count.entry(vm.facts.vmware_vm_id.clone()).or_default() += 1;
+        *ids.entry(vm.facts.vmware_vm_id.clone()).or_default() += 1;
+        *keys.entry(vm.facts.key()).or_default() += 1;
     }
-    if count.values().all(|count| *count == 1) {
+    if ids.values().chain(keys.values()).all(|count| *count == 1) {
         return;
     }
-    let (kept, shared): (Vec<SeenVm>, Vec<SeenVm>) = std::mem::take(&mut seen.vms)
-        .into_iter()
-        .partition(|vm| count.get(&vm.facts.vmware_vm_id) == Some(&1));
+    let is_alone = |vm: &SeenVm| {
+        ids.get(&vm.facts.vmware_vm_id) == Some(&1) && keys.get(&vm.facts.key()) == Some(&1)
+    };
+    let (kept, shared): (Vec<SeenVm>, Vec<SeenVm>) =
+        std::mem::take(&mut seen.vms).into_iter().partition(is_alone);
     seen.vms = kept;
     seen.rejected.extend(shared.into_iter().map(|vm| {
         let VmFacts { name, path, vmware_vm_id, .. } = vm.facts;
@@ -167,12 +181,17 @@ fn vm_facts(vm: &wire::Vm, source: &SeenInventory) -> Result<VmFacts, text::Inva
         name: text::required("name", &vm.name, MAX_TEXT)?,
         vmware_vm_id: text::required("id", &vm.id, MAX_KEY)?,
         path: text::optional("path", &vm.path, MAX_PATH)?,
+        instance_uuid: uuid("instance_uuid", vm.instance_uuid.as_deref())?,
+        moref: key("moref", vm.moref.as_deref())?,
         vcenter_host: source.vcenter_host.clone(),
-        datacenter: source.datacenter.clone(),
+        vcenter_uuid: source.vcenter_uuid.clone(),
+        datacenter: given("datacenter", vm.datacenter.as_deref())?
+            .unwrap_or_else(|| source.datacenter.clone()),
         cpu_count: vm.num_cpu.filter(|count| *count > 0).and_then(stored_count),
         memory_mb: vm.memory_mb.filter(|count| *count > 0).and_then(stored_count),
         os_type: given("guest_os", vm.guest_os.as_deref())?,
         power_state: given("power_state", vm.power_state.as_deref())?,
+        conditions: conditions::of_vm(vm)?,
     })
 }
 
@@ -190,12 +209,28 @@ fn disk_facts(disk: wire::VmDisk) -> Result<DiskFacts, String> {
             .map_err(of_disk)?,
         bus: given("bus", disk.bus.as_deref()).map_err(of_disk)?,
         unit_number: disk.unit_number.and_then(stored_count),
+        backing_uuid: uuid("backing_uuid", disk.backing_uuid.as_deref()).map_err(of_disk)?,
+        conditions: conditions::of_disk(&disk).map_err(of_disk)?,
         key,
     })
 }
 
+/// An optional id of an index; an empty one is none.
+fn key(field: &'static str, text: Option<&str>) -> Result<Option<String>, text::InvalidText> {
+    let text = text::optional(field, text.unwrap_or_default(), MAX_KEY)?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// An optional UUID: in lower case, since two spellings of one must not be two.
+fn uuid(field: &'static str, text: Option<&str>) -> Result<Option<String>, text::InvalidText> {
+    Ok(key(field, text)?.map(|uuid| uuid.to_ascii_lowercase()))
+}
+
 /// An optional text; an empty one is none.
-fn given(field: &'static str, text: Option<&str>) -> Result<Option<String>, text::InvalidText> {
+pub(crate) fn given(
+    field: &'static str,
+    text: Option<&str>,
+) -> Result<Option<String>, text::InvalidText> {
     let text = text::optional(field, text.unwrap_or_default(), MAX_TEXT)?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod client;
+mod conditions;
 mod copy;
 mod inventory;
 mod options;

@@ -10,6 +10,8 @@ mod m20251110_090000_create_replication_job_disks;
 mod m20251117_090000_create_restores_and_tokens;
 mod m20251123_090000_add_copy_attempts;
 mod m20251124_090000_add_copy_limits;
+mod m20251125_090000_add_vm_identity;
+mod m20251125_100000_add_disk_identity;
 mod step;
 
 pub(crate) use step::{Step, TABLES, all};

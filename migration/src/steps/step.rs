@@ -10,6 +10,7 @@ use super::{
     m20251027_090000_create_backup_chains, m20251103_090000_add_backup_proofs,
     m20251110_090000_create_replication_job_disks, m20251117_090000_create_restores_and_tokens,
     m20251123_090000_add_copy_attempts, m20251124_090000_add_copy_limits,
+    m20251125_090000_add_vm_identity, m20251125_100000_add_disk_identity,
 };
 use crate::ddl::Ddl;
 use crate::loss::Risk;
@@ -45,6 +46,8 @@ pub(crate) fn all() -> Vec<Recorded> {
         Box::new(m20251117_090000_create_restores_and_tokens::CreateRestoresAndTokens),
         Box::new(m20251123_090000_add_copy_attempts::AddCopyAttempts),
         Box::new(m20251124_090000_add_copy_limits::AddCopyLimits),
+        Box::new(m20251125_090000_add_vm_identity::AddVmIdentity),
+        Box::new(m20251125_100000_add_disk_identity::AddDiskIdentity),
     ];
     steps.into_iter().map(Recorded).collect()
 }

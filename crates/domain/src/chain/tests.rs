@@ -42,6 +42,8 @@ fn disk(capacity: u64) -> VmDisk {
             provisioning_type: None,
             bus: None,
             unit_number: None,
+            backing_uuid: None,
+            conditions: Default::default(),
         },
         presence: Presence::Present,
         created_at: Timestamp::UNIX_EPOCH,

@@ -4,10 +4,12 @@ use actix_web::web;
 use hub_discovery::{AddResult, AddVms, Change, DiscoverQuery, SourceChoice, Wanted};
 use hub_domain::ids::{CredentialId, VmaNodeId};
 use hub_domain::inventory::{RejectedVm, SeenVm};
+use hub_domain::preflight::Preflight;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::preflight::ConcernView;
 use crate::answer::{Answer, State, bytes};
 use crate::problem::Problem;
 use crate::words::{AddOutcome, Fault};
@@ -58,6 +60,8 @@ pub(crate) struct DiscoveredInventory {
 pub(crate) struct Vcenter {
     host: String,
     datacenter: String,
+    /// Its own id, which stays when its host name changes; null where it has none.
+    instance_uuid: Option<String>,
 }
 
 /// One VM of a source.
@@ -72,8 +76,14 @@ pub(crate) struct DiscoveredVm {
     num_cpu: Option<u32>,
     memory_mb: Option<u32>,
     vmx_version: Option<String>,
+    /// Its own id in its vCenter, which it keeps; null where the source has none.
+    instance_uuid: Option<String>,
+    /// Reference of the managed object.
+    moref: Option<String>,
     disks: Vec<DiscoveredDisk>,
     networks: Vec<DiscoveredNetwork>,
+    /// What speaks against a backup of it.
+    concerns: Vec<ConcernView>,
     /// Whether it is under management.
     managed: bool,
     /// The VM context, where it is managed.
@@ -165,6 +175,7 @@ pub(crate) async fn discover(
             vms: vms.collect(),
             vcenter: Vcenter {
                 host: found.inventory.vcenter_host,
+                instance_uuid: found.inventory.vcenter_uuid,
                 datacenter: found.inventory.datacenter,
             },
             rejected: found.inventory.rejected.into_iter().map(Rejected::of).collect(),
@@ -212,6 +223,7 @@ fn choice(vma_node: Option<Uuid>, credential: Option<Uuid>) -> SourceChoice {
 
 impl DiscoveredVm {
     fn of(vm: SeenVm, context_id: Option<Uuid>) -> Self {
+        let concerns = Preflight::of(&vm.facts, &vm.disks).concerns;
         let disks = vm.disks.into_iter().map(|disk| DiscoveredDisk {
             size_gb: bytes(disk.size_gb()),
             capacity_bytes: bytes(disk.capacity.bytes()),
@@ -230,6 +242,9 @@ impl DiscoveredVm {
         });
         Self {
             id: vm.facts.vmware_vm_id,
+            instance_uuid: vm.facts.instance_uuid,
+            moref: vm.facts.moref,
+            concerns: concerns.into_iter().map(ConcernView::of).collect(),
             name: vm.facts.name,
             path: vm.facts.path,
             power_state: vm.facts.power_state,

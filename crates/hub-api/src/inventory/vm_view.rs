@@ -24,8 +24,14 @@ pub(crate) struct VmView {
     vm_name: String,
     /// The source's own id.
     vmware_vm_id: String,
+    /// The VM's own id in its vCenter, which it keeps; null where the source has none.
+    instance_uuid: Option<String>,
+    /// Reference of the managed object.
+    moref: Option<String>,
     vm_path: String,
     vcenter_host: String,
+    /// The vCenter's own id.
+    vcenter_uuid: Option<String>,
     datacenter: String,
     current_status: ContextStatus,
     cpu_count: Option<u32>,
@@ -35,6 +41,8 @@ pub(crate) struct VmView {
     power_state: Option<String>,
     credential_id: Option<Uuid>,
     vma_node_id: Option<Uuid>,
+    /// When the source last said something else about the VM or its disks.
+    facts_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     /// By ordinal, retired ones included.
@@ -64,6 +72,18 @@ pub(crate) struct DiskView {
     provisioning_type: Option<String>,
     bus: Option<String>,
     unit_number: Option<u32>,
+    /// Id of the disk behind the device, by which it is known.
+    backing_uuid: Option<String>,
+    /// The hypervisor's number of the device.
+    device_key: Option<i32>,
+    /// `persistent`, `independent_persistent`, …
+    mode: Option<String>,
+    /// `none`, `multi_writer`, `virtual_bus` or `physical_bus`.
+    sharing: Option<String>,
+    /// Raw device mapping: `physical`, `virtual` or `none`.
+    rdm: Option<String>,
+    /// What it takes on its datastore.
+    used_bytes: Option<i64>,
     presence: DiskPresence,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -86,6 +106,12 @@ impl DiskView {
             provisioning_type: facts.provisioning_type,
             bus: facts.bus,
             unit_number: facts.unit_number,
+            backing_uuid: facts.backing_uuid.clone(),
+            device_key: facts.conditions.device_key,
+            mode: facts.conditions.mode.clone(),
+            sharing: facts.conditions.sharing.clone(),
+            rdm: facts.conditions.rdm.clone(),
+            used_bytes: facts.conditions.used_bytes.map(bytes),
             presence: disk.presence.into(),
             created_at: disk.created_at,
             updated_at: disk.updated_at,
@@ -100,6 +126,10 @@ impl VmView {
             context_id: vm.id.as_uuid(),
             vm_name: facts.name,
             vmware_vm_id: facts.vmware_vm_id,
+            instance_uuid: facts.instance_uuid,
+            moref: facts.moref,
+            vcenter_uuid: facts.vcenter_uuid,
+            facts_at: vm.facts_at,
             vm_path: facts.path,
             vcenter_host: facts.vcenter_host,
             datacenter: facts.datacenter,

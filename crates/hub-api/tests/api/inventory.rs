@@ -118,3 +118,33 @@ async fn a_vm_leaves_management_unless_jobs_are_at_work() {
     let gone = lab.get("/api/v1/vm-contexts/pgtest1").await.unwrap();
     assert_eq!(gone.problem(), (404, "vm/not-found"));
 }
+
+#[tokio::test]
+async fn preflight_names_what_speaks_against_a_backup_and_of_when_it_is() {
+    let mut vm = fixtures::pgtest1().unwrap();
+    vm.facts.conditions.tracking_enabled = Some(false);
+    vm.disks[1].conditions.rdm = Some("physical".to_owned());
+    let lab = Lab::new(vec![vm.clone()]).await.unwrap();
+    lab.register_vma().await.unwrap();
+    let listed = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    lab.post("/api/v1/discovery/add-vms", json!({"all": true})).await.unwrap();
+    let found = lab.get("/api/v1/vm-contexts/pgtest1/preflight").await.unwrap();
+    insta::assert_json_snapshot!("preflight", found.body);
+    assert_eq!(found.body["concerns"], listed.body["vms"][0]["concerns"]);
+    let of_both = lab.get("/api/v1/vm-contexts/pgtest1").await.unwrap();
+    assert_eq!(found.body["facts_at"], of_both.body["facts_at"]);
+    // A code leads to its page.
+    for concern in found.body["concerns"].as_array().unwrap() {
+        let page = format!("/problems/{}", concern["code"].as_str().unwrap());
+        assert_eq!(lab.get(&page).await.unwrap().status, 200, "{page}");
+    }
+    vm.facts.conditions.template = Some(true);
+    lab.vma.set_inventory(fixtures::inventory(vec![vm]));
+    lab.post("/api/v1/vm-contexts/pgtest1/refresh", json!({})).await.unwrap();
+    let later = lab.get("/api/v1/vm-contexts/pgtest1/preflight").await.unwrap();
+    assert_eq!(later.body["can_be_copied"], false);
+    let repository = lab.repository("main").await.unwrap();
+    let start = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
+    let refused = lab.post("/api/v1/backup/start", start).await.unwrap();
+    assert_eq!(refused.problem(), (409, "preflight/template"));
+}

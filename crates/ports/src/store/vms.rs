@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use hub_domain::disk::{NewDisk, VmDisk};
 use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
-use hub_domain::vm::{ContextStatus, VmContext};
+use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 
 use crate::StoreError;
 
@@ -28,12 +28,9 @@ pub trait VmReads: Send {
     /// All VMs with this display name, by id.
     async fn vms_named(&mut self, name: &str) -> Result<Vec<VmContext>, StoreError>;
 
-    /// The VMs of one source with these ids of the source; any number of ids.
-    async fn vms_of_source(
-        &mut self,
-        vcenter_host: &str,
-        vmware_vm_ids: &[String],
-    ) -> Result<Vec<VmContext>, StoreError>;
+    /// The VMs that may be one of these: all that have the key of one, or its host and its id there; any number, in no
+    /// order. Which is which, [`recognise`](hub_domain::identity::recognise) says.
+    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError>;
 
     /// Up to `limit` VMs with an id after `after`, by id.
     async fn vms_page(
@@ -65,16 +62,19 @@ pub trait VmWrites: Send {
     /// Locks a VM with everything that hangs on it until the unit ends; [`StoreError::Missing`] when it does not exist.
     async fn lock_vm(&mut self, id: VmContextId) -> Result<(), StoreError>;
 
-    /// Stores new VMs; any number. A source's VM that is stored already is a [`StoreError::Conflict`].
+    /// Stores new VMs; any number. A VM whose [key](hub_domain::identity::VmKey) is stored already is a
+    /// [`StoreError::Conflict`].
     async fn insert_vms(&mut self, vms: &[VmContext]) -> Result<(), StoreError>;
 
-    /// Stores new disks with `job_id` NULL; any number. A key twice in one VM is a [`StoreError::Conflict`].
+    /// Stores new disks with `job_id` NULL; any number. The key of another present disk of the VM is a
+    /// [`StoreError::Conflict`].
     async fn insert_disks(&mut self, disks: &[NewDisk], at: Timestamp) -> Result<(), StoreError>;
 
     /// Stores a VM as given.
     async fn update_vm(&mut self, vm: &VmContext) -> Result<(), StoreError>;
 
-    /// Stores disks as given, but for their `job`, which only [`link_disks`](Self::link_disks) changes.
+    /// Stores disks as given, but for their `job`, which only [`link_disks`](Self::link_disks) changes; they may
+    /// exchange their keys.
     async fn update_disks(&mut self, disks: &[VmDisk]) -> Result<(), StoreError>;
 
     /// Sets where a VM stands.

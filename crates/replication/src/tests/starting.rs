@@ -215,3 +215,17 @@ async fn trap_c7_a_vm_that_cannot_be_reached_is_refused_before_anything_is_store
     let ordered = bench.vma.orders()[0].credential.clone();
     assert_eq!(ordered.map(|it| it.id), Some(login.id));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_cannot_be_copied_refuses_the_whole_replication() {
+    let bench = Bench::new().await.unwrap();
+    let mut disks = bench.disks().await.unwrap();
+    disks[1].facts.conditions.rdm = Some("physical".to_owned());
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_disks(&disks).await.unwrap();
+    work.commit().await.unwrap();
+    let refused = bench.engine.start(&request(Initial)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.class()), ("preflight/physical-rdm", ErrorClass::Conflict));
+    assert!(bench.jobs().await.unwrap().is_empty());
+    assert!(bench.links().await.unwrap().iter().all(|(_, job)| job.is_none()));
+}

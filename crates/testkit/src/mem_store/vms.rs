@@ -1,10 +1,12 @@
 //! VM contexts and disks in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use hub_domain::disk::{NewDisk, Presence, VmDisk};
 use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
-use hub_domain::vm::{ContextStatus, VmContext};
+use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
 use hub_ports::store::{InventoryTotals, VmReads, VmWrites};
 
@@ -21,19 +23,13 @@ impl VmReads for Session {
         Ok(self.rows().vms.values().filter(|vm| vm.facts.name == name).cloned().collect())
     }
 
-    async fn vms_of_source(
-        &mut self,
-        vcenter_host: &str,
-        vmware_vm_ids: &[String],
-    ) -> Result<Vec<VmContext>, StoreError> {
-        Ok(self
-            .rows()
-            .vms
-            .values()
-            .filter(|vm| vm.facts.vcenter_host == vcenter_host)
-            .filter(|vm| vmware_vm_ids.contains(&vm.facts.vmware_vm_id))
-            .cloned()
-            .collect())
+    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError> {
+        let local = |facts: &VmFacts| (facts.vcenter_host.clone(), facts.vmware_vm_id.clone());
+        let keys: BTreeSet<_> = seen.iter().map(VmFacts::key).collect();
+        let locals: BTreeSet<_> = seen.iter().map(local).collect();
+        let resembles =
+            |facts: &VmFacts| keys.contains(&facts.key()) || locals.contains(&local(facts));
+        Ok(self.rows().vms.values().filter(|vm| resembles(&vm.facts)).cloned().collect())
     }
 
     async fn vms_page(
@@ -149,11 +145,10 @@ impl VmWrites for Session {
         self.write(move |rows| {
             for disk in &disks {
                 let job = rows.disks.get(&disk.id).ok_or(StoreError::Missing("the disk"))?.job;
-                check_disk(rows, disk)?;
                 rows.disks.insert(disk.id, VmDisk { job, ..disk.clone() });
                 rows.touch(disk.vm);
             }
-            Ok(())
+            disks.iter().try_for_each(|disk| check_disk(rows, disk))
         })
     }
 
@@ -224,11 +219,8 @@ fn check_vm(rows: &Rows, vm: &VmContext) -> Result<(), StoreError> {
     if vm.vma_node.is_some_and(|id| !rows.vma_nodes.contains_key(&id)) {
         return Err(StoreError::Missing("the VMA"));
     }
-    let taken = rows.vms.values().any(|other| {
-        other.id != vm.id
-            && other.facts.vcenter_host == vm.facts.vcenter_host
-            && other.facts.vmware_vm_id == vm.facts.vmware_vm_id
-    });
+    let taken =
+        rows.vms.values().any(|other| other.id != vm.id && other.facts.key() == vm.facts.key());
     if taken { Err(StoreError::Conflict) } else { Ok(()) }
 }
 
@@ -240,7 +232,8 @@ fn check_disk(rows: &Rows, disk: &VmDisk) -> Result<(), StoreError> {
     let taken = rows.disks.values().any(|other| {
         other.id != disk.id
             && other.vm == disk.vm
-            && (other.facts.key == disk.facts.key || other.ordinal == disk.ordinal)
+            && (other.ordinal == disk.ordinal
+                || (other.is_present() && disk.is_present() && other.facts.key == disk.facts.key))
     });
     if taken { Err(StoreError::Conflict) } else { Ok(()) }
 }

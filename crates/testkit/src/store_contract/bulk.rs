@@ -2,12 +2,11 @@
 
 use anyhow::ensure;
 use hub_domain::ids::VmContextId;
-use hub_domain::vm::VmContext;
+use hub_domain::vm::{VmContext, VmFacts};
 use hub_ports::Store;
 
 use super::Outcome;
 use super::samples::{at, two_disks, vm};
-use crate::fixtures::VCENTER;
 
 /// 1,200 VMs and 2,400 disks in one unit, found again in one call each.
 pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
@@ -22,8 +21,8 @@ pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
     work.insert_disks(&disks, at(3)).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    let of_source: Vec<String> = vms.iter().map(|vm| vm.facts.vmware_vm_id.clone()).collect();
-    let mut found = view.vms_of_source(VCENTER, &of_source).await?;
+    let seen: Vec<VmFacts> = vms.iter().map(|vm| vm.facts.clone()).collect();
+    let mut found = view.vms_resembling(&seen).await?;
     found.sort_by_key(|vm| vm.id);
     ensure!(found == vms);
     let stored = view.disks_of(&ids).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::samples::{add_vm, at, disks, two_disks, vm};
 use super::{Outcome, ensure_refused};
-use crate::fixtures::{self, BIG, SMALL, VCENTER};
+use crate::fixtures::{self, BIG, SMALL};
 
 /// Every field of a VM survives.
 pub async fn a_vm_reads_back_as_written(store: &dyn Store) -> Outcome {
@@ -52,10 +52,9 @@ pub async fn names_are_labels_and_sources_tell_vms_apart(store: &dyn Store) -> O
     let mut view = store.view().await?;
     ensure!(view.vms_named(&vm(1).facts.name).await? == [vm(1), same_name]);
     ensure!(view.vms_named("nobody").await?.is_empty());
-    let id = vec![vm(1).facts.vmware_vm_id];
-    ensure!(view.vms_of_source(VCENTER, &id).await? == [vm(1)]);
-    ensure!(view.vms_of_source("other.example.local", &id).await? == [elsewhere]);
-    ensure!(view.vms_of_source(VCENTER, &[]).await?.is_empty());
+    ensure!(view.vms_resembling(&[vm(1).facts]).await? == [vm(1)]);
+    ensure!(view.vms_resembling(&[elsewhere.facts.clone()]).await? == [elsewhere]);
+    ensure!(view.vms_resembling(&[]).await?.is_empty());
     let mut again = vm(4);
     again.facts.vmware_vm_id = vm(1).facts.vmware_vm_id;
     let mut work = store.begin().await?;
@@ -94,7 +93,7 @@ pub async fn ids_of_a_source_differ_in_case(store: &dyn Store) -> Outcome {
     work.insert_disks(&both, at(3)).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.vms_of_source(VCENTER, &["4205784a".to_owned()]).await? == [lower.clone()]);
+    ensure!(view.vms_resembling(&[lower.facts.clone()]).await? == [lower.clone()]);
     ensure!(view.disks_of(&[lower.id]).await?.len() == 2);
     Ok(())
 }

@@ -1,0 +1,109 @@
+//! A VM is itself, whatever its name, its place, its reference and the name of its vCenter become.
+
+use hub_domain::disk::Presence;
+use hub_domain::inventory::{SeenInventory, SeenVm};
+use hub_testkit::fixtures;
+
+use super::tests::Bench;
+use super::*;
+
+/// `pgtest1` as a vCenter tells it.
+fn seen(vcenter: &str, instance: &str, id: &str) -> anyhow::Result<SeenVm> {
+    let mut vm = fixtures::pgtest1()?;
+    vm.facts.vcenter_uuid = Some(vcenter.to_owned());
+    vm.facts.instance_uuid = Some(instance.to_owned());
+    vm.facts.vmware_vm_id = id.to_owned();
+    vm.facts.moref = Some(id.to_owned());
+    for (disk, backing) in vm.disks.iter_mut().zip(["6000-a", "6000-b"]) {
+        disk.backing_uuid = Some(format!("{backing}-{instance}"));
+    }
+    Ok(vm)
+}
+
+fn inventory(vms: Vec<SeenVm>) -> SeenInventory {
+    fixtures::inventory(vms)
+}
+
+async fn all(bench: &Bench) -> anyhow::Result<AddReport> {
+    let source = SourceChoice::default();
+    Ok(bench.discovery.add_vms(&AddVms { source, wanted: Wanted::All }).await?)
+}
+
+#[tokio::test]
+async fn trap_u14_renamed_moved_and_registered_anew_it_is_the_same_vm() {
+    let bench = Bench::new(inventory(vec![seen("vc-1", "5015", "vm-57").unwrap()])).await.unwrap();
+    all(&bench).await.unwrap();
+    let before = bench.stored().await.unwrap();
+    let mut moved = seen("vc-1", "5015", "vm-99").unwrap();
+    moved.facts.name = "renamed".to_owned();
+    moved.facts.path = "/DC2/vm/elsewhere/renamed".to_owned();
+    moved.facts.vcenter_host = "10.0.0.5".to_owned();
+    bench.vma.set_inventory(inventory(vec![moved.clone()]));
+    // A refresh asks for the id that it knows, and then for everything.
+    let address = hub_domain::vm::VmAddress::Id(before[0].0.id);
+    let refreshed = bench.discovery.refresh(&address).await.unwrap();
+    assert_eq!((refreshed.id, refreshed.change), (before[0].0.id, Change::Updated));
+    let after = bench.stored().await.unwrap();
+    assert_eq!(after.len(), 1);
+    assert_eq!((&after[0].0.facts, &after[0].1), (&moved.facts, &before[0].1));
+    assert!(after[0].0.facts_at > before[0].0.facts_at);
+    let listed = bench.discovery.discover(&crate::DiscoverQuery::default()).await.unwrap();
+    assert_eq!(listed.managed.get("vm-99"), Some(&before[0].0.id));
+}
+
+#[tokio::test]
+async fn trap_u15_the_same_reference_in_another_vcenter_is_another_vm() {
+    let bench = Bench::new(inventory(vec![seen("vc-1", "5015", "vm-57").unwrap()])).await.unwrap();
+    all(&bench).await.unwrap();
+    let mut elsewhere = seen("vc-2", "5016", "vm-57").unwrap();
+    elsewhere.facts.vcenter_host = "vc2.example.local".to_owned();
+    let reinstalled = seen("vc-3", "5017", "vm-57").unwrap();
+    for other in [elsewhere, reinstalled] {
+        bench.vma.set_inventory(inventory(vec![other]));
+        assert_eq!(all(&bench).await.unwrap().count(Change::Added), 1);
+    }
+    assert_eq!(bench.stored().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_vm_from_before_its_ids_were_known_adopts_them() {
+    let bench = Bench::new(inventory(vec![fixtures::pgtest1().unwrap()])).await.unwrap();
+    all(&bench).await.unwrap();
+    let before = bench.stored().await.unwrap();
+    bench.vma.set_inventory(inventory(vec![seen("vc-1", "5015", "vm-1").unwrap()]));
+    all(&bench).await.unwrap();
+    let after = bench.stored().await.unwrap();
+    assert_eq!(after[0].0.id, before[0].0.id);
+    assert_eq!(after[0].0.facts.instance_uuid.as_deref(), Some("5015"));
+    assert_eq!(after[0].1.len(), 2);
+    // An older VMA that says less takes nothing away, and there is nothing to write.
+    bench.vma.set_inventory(inventory(vec![fixtures::pgtest1().unwrap()]));
+    assert_eq!(all(&bench).await.unwrap().count(Change::Unchanged), 1);
+    assert_eq!(bench.stored().await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn trap_d8_a_replaced_disk_is_another_one() {
+    let bench = Bench::new(inventory(vec![seen("vc-1", "5015", "vm-57").unwrap()])).await.unwrap();
+    all(&bench).await.unwrap();
+    let before = bench.stored().await.unwrap().remove(0).1;
+    let mut replaced = seen("vc-1", "5015", "vm-57").unwrap();
+    replaced.disks[0].backing_uuid = Some("6000-new".to_owned());
+    bench.vma.set_inventory(inventory(vec![replaced.clone()]));
+    for expected in [Change::Updated, Change::Unchanged] {
+        assert_eq!(all(&bench).await.unwrap().count(expected), 1);
+        let after = bench.stored().await.unwrap().remove(0).1;
+        assert_eq!((after[0].id, after[0].presence), (before[0].id, Presence::Retired));
+        assert_eq!(after[0].facts, before[0].facts);
+        assert_eq!(after[1], before[1]);
+        assert_eq!((after[2].ordinal, &after[2].facts), (2, &replaced.disks[0]));
+    }
+}
+
+#[tokio::test]
+async fn two_vms_of_one_instance_id_are_both_refused() {
+    let twins = ["vm-57", "vm-58"].map(|id| seen("vc-1", "5015", id).unwrap());
+    let bench = Bench::new(inventory(twins.to_vec())).await.unwrap();
+    assert_eq!(all(&bench).await.unwrap().failed(), 2);
+    assert!(bench.stored().await.unwrap().is_empty());
+}

@@ -1,0 +1,105 @@
+//! What a hypervisor says of a VM and its disks that decides how, and whether, they can be backed up.
+//!
+//! Absent means "not said", never "no": a datastore folder and an older VMA say little. Words stay the hypervisor's.
+
+/// Most snapshots of one VM that are kept.
+pub const MAX_SNAPSHOTS: usize = 512;
+
+/// The conditions of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmConditions {
+    /// Hardware version (`vmx-15`).
+    pub hardware_version: Option<String>,
+    /// Whether it is a template.
+    pub template: Option<bool>,
+    /// Its snapshots, parents before their children; empty when it has none.
+    pub snapshots: Option<Vec<VmSnapshot>>,
+    /// Whether its changed blocks can be tracked.
+    pub tracking_supported: Option<bool>,
+    /// Whether tracking them is switched on; it is active for a disk only when that has a change id, too.
+    pub tracking_enabled: Option<bool>,
+    /// Whether deltas of removed snapshots wait to be merged.
+    pub consolidation_needed: Option<bool>,
+    /// Whether it is encrypted.
+    pub encrypted: Option<bool>,
+    /// State of fault tolerance; `notConfigured` is none.
+    pub fault_tolerance: Option<String>,
+}
+
+impl VmConditions {
+    /// Whether the source said nothing at all.
+    pub fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The number of a hardware version: 15 of `vmx-15`.
+    pub fn hardware_number(&self) -> Option<u32> {
+        self.hardware_version.as_deref()?.strip_prefix("vmx-")?.parse().ok()
+    }
+}
+
+/// One snapshot of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmSnapshot {
+    /// Reference of the managed object.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// When it was taken, as the source spells it.
+    pub created: Option<String>,
+    /// The snapshot that it stands on.
+    pub parent: Option<String>,
+    /// Whether the guest was quiesced for it.
+    pub quiesced: Option<bool>,
+}
+
+/// The conditions of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskConditions {
+    /// The hypervisor's number of the device.
+    pub device_key: Option<i32>,
+    /// Kind of its controller (`scsi`, `nvme`).
+    pub controller: Option<String>,
+    /// Number of that controller among those of its kind.
+    pub bus_number: Option<u32>,
+    /// `persistent`, `independent_persistent`, …
+    pub mode: Option<String>,
+    /// `none`, `multi_writer`, `virtual_bus` or `physical_bus`.
+    pub sharing: Option<String>,
+    /// Bytes that it takes on its datastore.
+    pub used_bytes: Option<u64>,
+    /// Raw device mapping: `physical`, `virtual` or `none`.
+    pub rdm: Option<String>,
+    /// Whether its backing carries a change id.
+    pub has_change_id: Option<bool>,
+}
+
+impl DiskConditions {
+    /// Whether the source said nothing at all.
+    pub fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same, with what is old where nothing at all was said.
+    #[must_use]
+    pub fn or(self, old: &Self) -> Self {
+        if self.is_unsaid() { old.clone() } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hardware_version_has_a_number_or_none() {
+        let version = |text: &str| VmConditions {
+            hardware_version: Some(text.to_owned()),
+            ..VmConditions::default()
+        };
+        assert_eq!(version("vmx-04").hardware_number(), Some(4));
+        assert_eq!(version("vmx-21").hardware_number(), Some(21));
+        assert_eq!(version("21").hardware_number(), None);
+        assert_eq!(VmConditions::default().hardware_number(), None);
+    }
+}

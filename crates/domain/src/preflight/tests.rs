@@ -1,0 +1,168 @@
+//! Each concern by the condition that raises it, and by none other.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::capacity::Capacity;
+use crate::conditions::{DiskConditions, VmConditions, VmSnapshot};
+
+fn key(text: &str) -> DiskKey {
+    DiskKey::new(text).unwrap()
+}
+
+fn disk(conditions: DiskConditions) -> DiskFacts {
+    DiskFacts {
+        key: key("disk-2000"),
+        backing_uuid: None,
+        label: String::new(),
+        vmdk_path: String::new(),
+        datastore: String::new(),
+        capacity: Capacity::new(512).unwrap(),
+        provisioning_type: None,
+        bus: None,
+        unit_number: None,
+        conditions,
+    }
+}
+
+/// A VM that nothing speaks against.
+fn good() -> (VmFacts, DiskFacts) {
+    let conditions = VmConditions {
+        hardware_version: Some("vmx-19".to_owned()),
+        template: Some(false),
+        snapshots: Some(Vec::new()),
+        tracking_supported: Some(true),
+        tracking_enabled: Some(true),
+        consolidation_needed: Some(false),
+        encrypted: Some(false),
+        fault_tolerance: Some("notConfigured".to_owned()),
+    };
+    let of_disk = DiskConditions {
+        mode: Some("persistent".to_owned()),
+        sharing: Some("none".to_owned()),
+        rdm: Some("none".to_owned()),
+        has_change_id: Some(true),
+        ..DiskConditions::default()
+    };
+    (VmFacts { conditions, ..VmFacts::default() }, disk(of_disk))
+}
+
+fn snapshot(name: &str) -> VmSnapshot {
+    VmSnapshot {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        created: None,
+        parent: None,
+        quiesced: None,
+    }
+}
+
+/// The kinds found when something of the good VM is another.
+fn kinds(change: impl FnOnce(&mut VmConditions, &mut DiskConditions)) -> Vec<ConcernKind> {
+    let (mut vm, mut disk) = good();
+    change(&mut vm.conditions, &mut disk.conditions);
+    Preflight::of(&vm, [&disk]).concerns.into_iter().map(|it| it.kind).collect()
+}
+
+#[test]
+fn nothing_speaks_against_a_plain_vm_or_one_whose_source_says_nothing() {
+    assert_eq!(kinds(|_, _| ()), []);
+    assert_eq!(
+        kinds(|vm, disk| (*vm, *disk) = (VmConditions::default(), DiskConditions::default())),
+        []
+    );
+    // A folder says its hardware version and nothing else.
+    let old = |vm: &mut VmConditions, _: &mut DiskConditions| {
+        *vm =
+            VmConditions { hardware_version: Some("vmx-4".to_owned()), ..VmConditions::default() };
+    };
+    assert_eq!(kinds(old), []);
+}
+
+#[test]
+fn each_condition_of_a_vm_is_its_own_concern() {
+    use ConcernKind as Kind;
+    assert_eq!(kinds(|vm, _| vm.template = Some(true)), [Kind::Template]);
+    assert_eq!(kinds(|vm, _| vm.encrypted = Some(true)), [Kind::Encrypted]);
+    let running = |vm: &mut VmConditions| vm.fault_tolerance = Some("a new word".to_owned());
+    assert_eq!(kinds(|vm, _| running(vm)), [Kind::FaultTolerance]);
+    assert_eq!(kinds(|vm, _| vm.consolidation_needed = Some(true)), [Kind::ConsolidationNeeded]);
+    assert_eq!(kinds(|vm, _| vm.tracking_supported = Some(false)), [Kind::TrackingNotSupported]);
+    assert_eq!(kinds(|vm, _| vm.tracking_enabled = Some(false)), [Kind::TrackingOff]);
+    let old = |vm: &mut VmConditions| vm.hardware_version = Some("vmx-04".to_owned());
+    assert_eq!(kinds(|vm, _| old(vm)), [Kind::HardwareVersion]);
+    let (vm, _) = good();
+    let none = Preflight::of(&vm, []);
+    assert_eq!(none.vm_blocked().map(Concern::code), Some("preflight/no-disks"));
+}
+
+#[test]
+fn snapshots_of_others_warn_and_keep_tracking_from_being_switched_on() {
+    use ConcernKind as Kind;
+    let four = || Some(["a", "b", "c", "d"].map(snapshot).to_vec());
+    assert_eq!(kinds(|vm, _| vm.snapshots = four()), [Kind::SnapshotsExist]);
+    let untracked = kinds(|vm, _| {
+        vm.snapshots = four();
+        vm.tracking_enabled = Some(false);
+    });
+    assert_eq!(untracked, [Kind::SnapshotsForbidTracking, Kind::TrackingOff]);
+    let (mut vm, disk) = good();
+    vm.conditions.snapshots = four();
+    let detail = &Preflight::of(&vm, [&disk]).concerns[0].detail;
+    assert_eq!(detail, "it has snapshots already: a, b, c, 1 more");
+}
+
+#[test]
+fn each_condition_of_a_disk_is_its_own_concern() {
+    use ConcernKind as Kind;
+    let mode = |word: &'static str| kinds(|_, disk| disk.mode = Some(word.to_owned()));
+    assert_eq!(mode("independent_persistent"), [Kind::IndependentDisk]);
+    assert_eq!(mode("independent_nonpersistent"), [Kind::IndependentDisk]);
+    assert_eq!(mode("nonpersistent"), [Kind::NonpersistentDisk]);
+    assert_eq!(mode("a new word"), []);
+    let rdm = |word: &'static str| kinds(|_, disk| disk.rdm = Some(word.to_owned()));
+    assert_eq!(rdm("physical"), [Kind::PhysicalRdm]);
+    assert_eq!(rdm("virtual"), [Kind::VirtualRdm]);
+    let shared = |word: &'static str| kinds(|_, disk| disk.sharing = Some(word.to_owned()));
+    for word in ["multi_writer", "virtual_bus", "physical_bus"] {
+        assert_eq!(shared(word), [Kind::SharedDisk]);
+    }
+    assert_eq!(kinds(|_, disk| disk.has_change_id = Some(false)), [Kind::TrackingNotActive]);
+}
+
+/// Trap C24: what cannot be tracked is not waited for.
+#[test]
+fn trap_c24_a_disk_that_is_left_out_does_not_make_the_others_doubtful() {
+    let (vm, good) = good();
+    let mut left_out = good.clone();
+    left_out.key = key("disk-2001");
+    left_out.conditions.mode = Some("independent_persistent".to_owned());
+    left_out.conditions.has_change_id = Some(false);
+    let found = Preflight::of(&vm, [&good, &left_out]);
+    assert_eq!(found.vm_blocked(), None);
+    assert_eq!((found.disk_blocked(&good.key), found.full_read(&good.key)), (None, None));
+    let blocked = found.disk_blocked(&left_out.key).unwrap();
+    assert_eq!(blocked.code(), "preflight/independent-disk");
+    assert!(blocked.sentence().contains("disk-2001"), "{}", blocked.sentence());
+    assert_eq!(found.full_read(&left_out.key), None);
+}
+
+#[test]
+fn a_doubt_about_the_vm_is_one_about_each_disk() {
+    let (mut vm, disk) = good();
+    vm.conditions.consolidation_needed = Some(true);
+    let found = Preflight::of(&vm, [&disk]);
+    let code = found.full_read(&disk.key).map(Concern::code);
+    assert_eq!(code, Some("preflight/consolidation-needed"));
+}
+
+#[test]
+fn every_concern_has_a_code_of_its_own_and_says_what_to_do() {
+    let codes: BTreeSet<&str> = ConcernKind::ALL.into_iter().map(ConcernKind::code).collect();
+    assert_eq!(codes.len(), ConcernKind::ALL.len());
+    for kind in ConcernKind::ALL {
+        assert!(!kind.remedy().is_empty() && !kind.remedy().ends_with('.'), "{kind:?}");
+        let blocks = kind.effect() == Effect::Blocked;
+        assert_eq!(blocks, kind.severity() == Severity::Error, "{kind:?}");
+    }
+}
