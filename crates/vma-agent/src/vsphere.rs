@@ -110,6 +110,12 @@ impl Shared {
         connected.map(Arc::new).map_err(|error| of_call(&error))
     }
 
+    /// Names the vCenter or host behind a session: by its own id, or by its address where it has none.
+    fn source(&self, client: &Client) -> String {
+        let known = client.about().instance_uuid.clone();
+        known.unwrap_or_else(|| self.options.endpoint.authority())
+    }
+
     /// A password is for the endpoint that this VMA knows how to recognise, and for no other.
     fn check_endpoint(&self, asked: &str) -> Result<(), SourceError> {
         let known = self.options.endpoint.authority();

@@ -168,6 +168,15 @@ impl Shared {
     }
 
     async fn remove_owed(&self, client: &Client, owed: &Owed) -> Result<Settled, SourceError> {
+        let here = self.source(client);
+        if owed.source != here {
+            // The VM is not known here, and its snapshot would be taken for gone.
+            let (name, there) = (&owed.name, &owed.source);
+            let text = format!(
+                "the snapshot `{name}` is at {there} and this is {here}; point the VMA at that vCenter or host again until the snapshot is gone"
+            );
+            return Err(SourceError::CallFailed(text));
+        }
         let failed = |error: VsphereError| of_call(&error);
         let mut vms = vec![MoRef::vm(&owed.vm)];
         // A VM that was registered again has another reference, and its snapshots still.

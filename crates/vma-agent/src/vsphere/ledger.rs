@@ -22,6 +22,8 @@ const NAME: &str = "sendense-hub job ";
 pub(super) struct Owed {
     /// The job that it was taken for.
     pub(super) job_id: String,
+    /// Which vCenter or host has it, since another one that this VMA is pointed at later knows nothing of it.
+    pub(super) source: String,
     /// The VM's id as the hub has it.
     pub(super) vm_id: String,
     /// The VM's reference.
@@ -157,6 +159,7 @@ mod tests {
     fn owed(job_id: &str) -> Owed {
         Owed {
             job_id: job_id.to_owned(),
+            source: "vc-1".to_owned(),
             vm_id: "5015".to_owned(),
             vm: "vm-57".to_owned(),
             name: snapshot_name(job_id),

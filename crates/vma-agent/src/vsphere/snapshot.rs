@@ -36,6 +36,7 @@ pub(super) async fn open(
     let Planned { vm, files } = shared.plan(client, request).await?;
     let owed = Owed {
         job_id: request.job_id.clone(),
+        source: shared.source(client),
         vm_id: request.vm_id.clone(),
         vm: vm.moref.value.clone(),
         name: snapshot_name(&request.job_id),

@@ -92,6 +92,7 @@ impl Shared {
         let remembered = self.ledger.left_over().into_iter().find(|it| it.job_id == *job_id);
         let owed = remembered.unwrap_or_else(|| Owed {
             job_id: job_id.clone(),
+            source: self.source(client),
             vm_id: vm_id.clone(),
             vm: vm_id.clone(),
             name: snapshot_name(job_id),

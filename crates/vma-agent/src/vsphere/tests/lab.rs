@@ -108,6 +108,17 @@ impl Lab {
         let names = all.map(|it| Ok(it?.file_name())).collect::<Result<Vec<_>>>()?;
         Ok(names.iter().filter(|it| it.to_string_lossy().ends_with(".json")).count())
     }
+
+    /// Makes the one record be of another place, which the VM of this one does not exist in.
+    pub(super) fn record_is_of(&self, source: &str) -> Result<()> {
+        let mut all = std::fs::read_dir(self.state.path().join("owed-snapshots"))?;
+        let path = all.next().context("no record")??.path();
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        for (field, value) in [("source", source), ("vm_id", "gone"), ("vm", "vm-gone")] {
+            record[field] = value.into();
+        }
+        Ok(std::fs::write(&path, serde_json::to_vec(&record)?)?)
+    }
 }
 
 pub(super) fn named(vm: &str) -> VmShape {

@@ -119,6 +119,18 @@ async fn trap_u12_a_crash_with_a_snapshot_open_is_cleaned_up_at_the_next_start()
 }
 
 #[tokio::test]
+async fn trap_u12_what_is_owed_at_another_vcenter_is_not_taken_for_gone_here() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    std::mem::forget(lab.open("one").await.unwrap());
+    lab.record_is_of("another vCenter").unwrap();
+    lab.restart().unwrap();
+    let report = lab.source.clean_up(&cleanup(&lab, "one")).await.unwrap();
+    let error = report.error.expect("a debt was struck off where nobody knows of it");
+    assert!(error.detail.contains("another vCenter"), "{error:?}");
+    assert_eq!(lab.owed().unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_leftover_goes_before_the_next_snapshot_of_its_vm() {
     let Some(mut lab) = Lab::start().await.unwrap() else { return };
     std::mem::forget(lab.open("one").await.unwrap());
