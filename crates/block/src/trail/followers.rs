@@ -27,14 +27,15 @@ pub(super) struct Followed {
     root: PathBuf,
     /// Device and inode of the files that were created below the root.
     files: HashMap<(u64, u64), FileId>,
-    count: FileId,
+    /// They stay open, each by its number: as long as they do, their inodes are given to no other file.
+    opened: Vec<File>,
     steps: Vec<(u64, Step)>,
 }
 
 /// Begins to follow what is done below a directory. Files that are there already are not followed.
 pub fn follow(root: &Path) -> Trail {
-    let followed =
-        Followed { root: root.to_owned(), files: HashMap::new(), count: 0, steps: Vec::new() };
+    let root = root.to_owned();
+    let followed = Followed { root, files: HashMap::new(), opened: Vec::new(), steps: Vec::new() };
     let followed = Arc::new(Mutex::new(followed));
     FOLLOWERS.lock().push(followed.clone());
     COUNT.fetch_add(1, Ordering::SeqCst);
@@ -117,12 +118,44 @@ pub(super) fn note_created(file: &File, path: &Path) {
     let number = next_number();
     for followed in FOLLOWERS.lock().iter() {
         let mut followed = followed.lock();
-        if let (true, Some(identity)) = (followed.is_below(path), identity(file)) {
-            let id = followed.count;
-            followed.count += 1;
-            // An inode that was used before belongs to the new file from here on.
+        if !followed.is_below(path) {
+            continue;
+        }
+        // Opened once more and not cloned: a clone would share the locks of the one that made it.
+        if let (Some(identity), Ok(opened)) = (identity(file), File::open(path)) {
+            let id = followed.opened.len();
+            followed.opened.push(opened);
             followed.files.insert(identity, id);
             followed.steps.push((number, Step::Created { file: id, path: path.to_owned() }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    /// File systems give the inode of a file that is gone to the next one, and that one may be anybody's.
+    #[test]
+    fn a_file_elsewhere_is_not_taken_for_one_that_is_gone() -> Result<(), Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let (root, elsewhere) = (folder.path().join("followed"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&root)?;
+        std::fs::create_dir(&elsewhere)?;
+        let trail = follow(&root);
+        for number in 0..64 {
+            let path = root.join(format!("{number}"));
+            note_created(&File::create_new(&path)?, &path);
+            std::fs::remove_file(&path)?;
+        }
+        let steps = trail.steps().len();
+        for number in 0..64 {
+            let file = File::create_new(elsewhere.join(format!("{number}")))?;
+            note_file(&file, |file| Step::Synced { file });
+        }
+        assert_eq!(trail.steps().len(), steps);
+        Ok(())
     }
 }
