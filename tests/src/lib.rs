@@ -8,3 +8,4 @@ pub mod processes;
 pub mod proxy;
 mod sparse;
 pub mod tool;
+pub mod vsphere;

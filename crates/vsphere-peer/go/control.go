@@ -58,9 +58,10 @@ func (f *front) do(it command) (interface{}, error) {
 		f.troubles = append(f.troubles, &wanted)
 		return nil, nil
 	case "calm":
-		f.mutex.Lock()
-		defer f.mutex.Unlock()
-		f.troubles = nil
+		f.goOn(func(*trouble) bool { return false })
+		return nil, nil
+	case "go_on":
+		f.goOn(func(it *trouble) bool { return it.Kind != "hold" })
 		return nil, nil
 	case "areas":
 		simulator.PeerScript(it.VM, it.Key, it.Pages)
@@ -74,6 +75,9 @@ func (f *front) do(it command) (interface{}, error) {
 	case "expire":
 		simulator.PeerExpireSessions(f.service)
 		return nil, nil
+	case "end_tasks":
+		simulator.PeerEndTasks()
+		return nil, nil
 	case "calls":
 		f.mutex.Lock()
 		defer f.mutex.Unlock()
@@ -86,11 +90,26 @@ func (f *front) do(it command) (interface{}, error) {
 		return simulator.PeerSnapshots(), nil
 	case "vms":
 		return vms(), nil
-	case "snapshot", "remove_snapshots", "destroy":
+	case "snapshot", "remove_snapshots", "destroy", "move":
 		return nil, f.ordered(it)
 	default:
 		return nil, fmt.Errorf("there is no command %q", it.Do)
 	}
+}
+
+// goOn lets calls that are held go on, and keeps what trouble is wanted still.
+func (f *front) goOn(keep func(*trouble) bool) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	var kept []*trouble
+	for _, it := range f.troubles {
+		if keep(it) {
+			kept = append(kept, it)
+		}
+	}
+	f.troubles = kept
+	close(f.held)
+	f.held = make(chan struct{})
 }
 
 func vms() interface{} {
@@ -117,6 +136,8 @@ func (f *front) ordered(it command) error {
 		task, err = vm.CreateSnapshot(ctx, it.Name, "", false, false)
 	case "remove_snapshots":
 		task, err = vm.RemoveAllSnapshot(ctx, types.NewBool(true))
+	case "move":
+		return f.move(ctx, found, it.Name)
 	default:
 		if found.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
 			if task, err = vm.PowerOff(ctx); err == nil {
@@ -132,4 +153,35 @@ func (f *front) ordered(it command) error {
 		return err
 	}
 	return task.Wait(ctx)
+}
+
+// move puts a VM into a new folder beside the one that it lies in, and on another host where there is one.
+func (f *front) move(ctx context.Context, vm *simulator.VirtualMachine, name string) error {
+	client := simulator.PeerClient(f.service)
+	if vm.Parent == nil {
+		return fmt.Errorf("%q lies in no folder", vm.Name)
+	}
+	folder, err := object.NewFolder(client, *vm.Parent).CreateFolder(ctx, name)
+	if err != nil {
+		return err
+	}
+	task, err := folder.MoveInto(ctx, []types.ManagedObjectReference{vm.Self})
+	if err != nil {
+		return err
+	}
+	if err := task.Wait(ctx); err != nil {
+		return err
+	}
+	for _, e := range simulator.Map.All("HostSystem") {
+		host := e.Reference()
+		if vm.Runtime.Host == nil || host == *vm.Runtime.Host {
+			continue
+		}
+		task, err := object.NewVirtualMachine(client, vm.Self).Relocate(ctx, types.VirtualMachineRelocateSpec{Host: &host}, "")
+		if err != nil {
+			return err
+		}
+		return task.Wait(ctx)
+	}
+	return nil
 }

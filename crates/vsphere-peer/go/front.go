@@ -17,7 +17,7 @@ import (
 // trouble is something that goes wrong with calls of one method; "folder" stands for reads of datastore files.
 type trouble struct {
 	Method string `json:"method"`
-	// Kind: status, fault, task_fault, stuck, delay, cut, short.
+	// Kind: status, fault, task_fault, stuck, delay, hold, cut, short.
 	Kind string `json:"kind"`
 	// Value: a status code, the name of a fault, milliseconds.
 	Value string `json:"value"`
@@ -37,6 +37,8 @@ type front struct {
 	mutex    sync.Mutex
 	calls    map[string]int
 	troubles []*trouble
+	// held is closed when calls that are held may go on.
+	held chan struct{}
 }
 
 func (f *front) next(method, body string) *trouble {
@@ -108,6 +110,12 @@ func (f *front) makeTrouble(w http.ResponseWriter, it *trouble, method string, t
 		var millis int
 		fmt.Sscan(it.Value, &millis)
 		time.Sleep(time.Duration(millis) * time.Millisecond)
+		return false
+	case "hold":
+		f.mutex.Lock()
+		until := f.held
+		f.mutex.Unlock()
+		<-until
 		return false
 	}
 	return true

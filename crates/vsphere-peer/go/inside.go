@@ -124,6 +124,21 @@ func PeerTask(entity types.ManagedObjectReference, name string, fault types.Base
 	return task.Self
 }
 
+// PeerEndTasks lets tasks that never end fail.
+func PeerEndTasks() {
+	for _, e := range Map.All("Task") {
+		task := e.(*Task)
+		Map.WithLock(task, func() {
+			if task.Info.State != types.TaskInfoStateRunning {
+				return
+			}
+			now := time.Now()
+			task.Info.State, task.Info.CompleteTime = types.TaskInfoStateError, &now
+			task.Info.Error = &types.LocalizedMethodFault{Fault: &types.SystemError{Reason: "ended by the test"}, LocalizedMessage: "ended by the test"}
+		})
+	}
+}
+
 func flatBacking(d types.BaseVirtualDevice) *types.VirtualDiskFlatVer2BackingInfo {
 	b, _ := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 	return b

@@ -51,7 +51,7 @@ func run(esx bool, vms, datacenters int, cert, private, user, password string) e
 	model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(user, password)}
 	inner := model.Service.NewServer()
 	defer inner.Close()
-	front := &front{service: model.Service, user: user, password: password, calls: map[string]int{}}
+	front := &front{service: model.Service, user: user, password: password, calls: map[string]int{}, held: make(chan struct{})}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

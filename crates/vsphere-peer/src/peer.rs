@@ -132,9 +132,14 @@ impl VspherePeer {
         self.command(&json!({ "do": "trouble", "trouble": trouble })).map(drop)
     }
 
-    /// Ends all trouble.
+    /// Ends all trouble, and lets calls that are held go on.
     pub fn calm(&self) -> Result<()> {
         self.command(&json!({ "do": "calm" })).map(drop)
+    }
+
+    /// Lets calls that are held go on, and later ones pass; other trouble stays.
+    pub fn go_on(&self) -> Result<()> {
+        self.command(&json!({ "do": "go_on" })).map(drop)
     }
 
     /// Scripts the changed areas of a disk; without pages the truth is told again.
@@ -155,6 +160,11 @@ impl VspherePeer {
     /// Ends every session.
     pub fn expire_sessions(&self) -> Result<()> {
         self.command(&json!({ "do": "expire" })).map(drop)
+    }
+
+    /// Lets tasks that never end fail.
+    pub fn end_tasks(&self) -> Result<()> {
+        self.command(&json!({ "do": "end_tasks" })).map(drop)
     }
 
     /// How often each method was called.
@@ -186,6 +196,11 @@ impl VspherePeer {
     /// Removes all snapshots of a VM, whoever made them.
     pub fn remove_snapshots(&self, vm: &str) -> Result<()> {
         self.command(&json!({ "do": "remove_snapshots", "vm": vm })).map(drop)
+    }
+
+    /// Moves a VM to a new folder of this name beside its own, and to another host where there is one.
+    pub fn move_vm(&self, vm: &str, folder: &str) -> Result<()> {
+        self.command(&json!({ "do": "move", "vm": vm, "name": folder })).map(drop)
     }
 
     /// Deletes a VM.

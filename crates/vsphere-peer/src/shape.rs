@@ -99,7 +99,8 @@ pub struct AreaPage {
 pub struct Trouble {
     /// The method (`CreateSnapshot_Task`).
     pub method: String,
-    /// `status`, `fault`, `task_fault`, `stuck`, `delay` or `cut`; for `folder` also `short` and `whole`.
+    /// `status`, `fault`, `task_fault`, `stuck`, `delay`, `hold` (until calls may go on) or `cut`; for `folder` also
+    /// `short` and `whole`.
     pub kind: String,
     /// A status code, the name of a fault, or milliseconds.
     pub value: String,

@@ -5,3 +5,4 @@ mod faults;
 mod recovery;
 mod torture;
 mod transport;
+mod vsphere;

@@ -1,0 +1,6 @@
+//! A simulated vCenter with real processes: the main story, and what goes wrong in the middle of a job.
+
+mod story;
+
+/// Bytes.
+const MIB: u64 = 1 << 20;
