@@ -39,6 +39,8 @@ type peerState struct {
 	// Scripted pages by VM name and disk key; they win over the truth.
 	scripts  map[string][]PeerPage
 	pageArea int
+	// Tasks that never end.
+	stuck []*Task
 }
 
 var peer = peerState{
@@ -113,7 +115,11 @@ func PeerTask(entity types.ManagedObjectReference, name string, fault types.Base
 	now := time.Now()
 	task.Info.StartTime = &now
 	task.Info.State = types.TaskInfoStateRunning
-	if fault != nil {
+	if fault == nil {
+		peer.Lock()
+		peer.stuck = append(peer.stuck, task)
+		peer.Unlock()
+	} else {
 		task.Info.State = types.TaskInfoStateError
 		task.Info.CompleteTime = &now
 		task.Info.Error = &types.LocalizedMethodFault{Fault: fault, LocalizedMessage: message}
@@ -126,15 +132,15 @@ func PeerTask(entity types.ManagedObjectReference, name string, fault types.Base
 
 // PeerEndTasks lets tasks that never end fail.
 func PeerEndTasks() {
-	for _, e := range Map.All("Task") {
-		task := e.(*Task)
+	peer.Lock()
+	stuck := peer.stuck
+	peer.stuck = nil
+	peer.Unlock()
+	for _, task := range stuck {
+		now := time.Now()
+		fault := &types.LocalizedMethodFault{Fault: &types.SystemError{Reason: "ended by the test"}, LocalizedMessage: "ended by the test"}
 		Map.WithLock(task, func() {
-			if task.Info.State != types.TaskInfoStateRunning {
-				return
-			}
-			now := time.Now()
-			task.Info.State, task.Info.CompleteTime = types.TaskInfoStateError, &now
-			task.Info.Error = &types.LocalizedMethodFault{Fault: &types.SystemError{Reason: "ended by the test"}, LocalizedMessage: "ended by the test"}
+			task.Info.State, task.Info.CompleteTime, task.Info.Error = types.TaskInfoStateError, &now, fault
 		})
 	}
 }
@@ -363,4 +369,3 @@ func PeerSnapshots() []map[string]interface{} {
 	}
 	return all
 }
-
