@@ -5,11 +5,12 @@ use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
 use sea_orm::entity::prelude::*;
 use sea_orm::{NotSet, Set};
+use serde::Deserialize;
 
 use crate::{column, conditions};
 
 /// The columns.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "vm_replication_contexts")]
 pub struct Model {
     /// Ours.

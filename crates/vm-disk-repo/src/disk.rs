@@ -7,11 +7,12 @@ use hub_domain::time::Timestamp;
 use hub_ports::StoreError;
 use sea_orm::entity::prelude::*;
 use sea_orm::{NotSet, Set};
+use serde::Deserialize;
 
 use crate::{column, conditions};
 
 /// The columns.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "vm_disks")]
 pub struct Model {
     /// Ours; given by the database and never given twice.

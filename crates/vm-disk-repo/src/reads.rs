@@ -15,7 +15,7 @@ use sea_orm::{
 
 use crate::column::{self, CHUNK};
 use crate::failure::store_error;
-use crate::{context, disk};
+use crate::{context, disk, rows};
 
 /// The VM with this id.
 pub async fn vm(
@@ -122,8 +122,8 @@ async fn disks_where(
     db: &impl ConnectionTrait,
     condition: impl IntoCondition,
 ) -> Result<Vec<VmDisk>, StoreError> {
-    let rows = disk::Entity::find().filter(condition).all(db).await.map_err(store_error)?;
-    rows.into_iter().map(VmDisk::try_from).collect()
+    let found = rows::all(db, disk::Entity::find().filter(condition)).await?;
+    found.into_iter().map(VmDisk::try_from).collect()
 }
 
 /// Sums over all VMs and their present disks.
@@ -158,6 +158,6 @@ async fn contexts(
     db: &impl ConnectionTrait,
     query: Select<context::Entity>,
 ) -> Result<Vec<VmContext>, StoreError> {
-    let rows = query.all(db).await.map_err(store_error)?;
-    rows.into_iter().map(VmContext::try_from).collect()
+    let found = rows::all(db, query).await?;
+    found.into_iter().map(VmContext::try_from).collect()
 }
