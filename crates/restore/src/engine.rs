@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobEvent;
+use hub_domain::restore::{RestoreJob, Verification};
 use hub_ports::{
     BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError, retry_patiently, told,
 };
@@ -68,10 +69,10 @@ impl Restore {
                 tracing::warn!(job.id = %job.id, error = %told(&error),
                     "what an interrupted restore left could not be removed");
             }
-            self.end_restore(job.id, event.clone()).await?;
+            self.advance::<RestoreJob>(job.id, event.clone()).await?;
         }
         for job in verifications {
-            self.end_verification(job.id, event.clone()).await?;
+            self.advance::<Verification>(job.id, event.clone()).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod fault;
 mod point;
 mod restore_job;
 mod tracking;
+mod transition;
 mod verification;
 
 pub use engine::{Options, Restore};

@@ -1,11 +1,9 @@
 //! Restores of a whole disk to a file.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use hub_domain::ids::{BackupJobId, RestoreJobId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{RestoreFormat, RestoreJob};
-use hub_ports::{PointLocation, RestoreOutput, RetryConflicts, StoreError, retry_conflicts, told};
+use hub_ports::{PointLocation, RestoreOutput, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
@@ -76,14 +74,14 @@ impl Restore {
         id: RestoreJobId,
         cancel: CancellationToken,
     ) -> Result<(), StoreError> {
-        let started = self.end_restore(id, JobEvent::Started).await?;
+        let started = self.advance::<RestoreJob>(id, JobEvent::Started).await?;
         if !matches!(started, Some(JobStatus::Running | JobStatus::Cancelling)) {
             return Ok(());
         }
         let (job, location) = match self.patiently(|| self.located(id)).await? {
             Ok(found) => found,
             Err(error) => {
-                return self.end_restore(id, unreadable(&error)).await.map(drop);
+                return self.advance::<RestoreJob>(id, unreadable(&error)).await.map(drop);
             }
         };
         let output = RestoreOutput { format: job.format, file_name: job.file_name };
@@ -105,10 +103,10 @@ impl Restore {
                     tracing::warn!(job.id = %id, error = %told(&left),
                         "what a failed restore left could not be removed");
                 }
-                ending(&error, self.restore_status(id).await?)
+                ending(&error, self.status::<RestoreJob>(id).await?)
             }
         };
-        self.end_restore(id, event).await.map(drop)
+        self.advance::<RestoreJob>(id, event).await.map(drop)
     }
 
     async fn located(
@@ -128,70 +126,15 @@ impl Restore {
     }
 
     async fn record_restore(&self, id: RestoreJobId, done: u64) -> Result<(), StoreError> {
-        self.patiently(|| async {
-            let mut work = self.store.begin().await?;
-            let job = work.restore(id).await?;
-            let mut job = job.ok_or(StoreError::Missing("the restore"))?;
+        let further = |job: &mut RestoreJob| {
             job.bytes_done = job.bytes_done.max(done).min(job.bytes_total);
-            work.update_restore(&mut job).await?;
-            work.commit().await
-        })
-        .await
+        };
+        self.record(id, further).await
     }
 
     /// Asks a restore to stop; one that waits ends at once.
     pub async fn cancel_restore(&self, id: RestoreJobId) -> Result<RestoreJob, CancelError> {
-        retry_conflicts(|| async {
-            let mut work = self.store.begin().await?;
-            let mut job = work.restore(id).await?.ok_or(CancelError::NotFound)?;
-            let status = job.state.status();
-            if status == JobStatus::Cancelling {
-                return Ok(job);
-            }
-            job.state = job
-                .state
-                .clone()
-                .apply(JobEvent::CancelRequested, self.clock.now())
-                .map_err(|_| CancelError::Ended(status))?;
-            work.update_restore(&mut job).await?;
-            work.commit().await?;
-            Ok(job)
-        })
-        .await
-    }
-
-    /// Applies an event; the status afterwards, or `None` where the state does not allow it.
-    pub(crate) async fn end_restore(
-        &self,
-        id: RestoreJobId,
-        event: JobEvent,
-    ) -> Result<Option<JobStatus>, StoreError> {
-        let lost = AtomicBool::new(false);
-        self.patiently(|| async {
-            let mut work = self.store.begin().await?;
-            let job = work.restore(id).await?;
-            let mut job = job.ok_or(StoreError::Missing("the restore"))?;
-            let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
-                // The commit of an earlier try may have been done, and only its answer lost.
-                return Ok(lost.load(Ordering::Relaxed).then(|| job.state.status()));
-            };
-            job.state = state;
-            work.update_restore(&mut job).await?;
-            if let Err(error) = work.commit().await {
-                lost.fetch_or(!error.is_conflict(), Ordering::Relaxed);
-                return Err(error);
-            }
-            Ok(Some(job.state.status()))
-        })
-        .await
-    }
-
-    async fn restore_status(&self, id: RestoreJobId) -> Result<JobStatus, StoreError> {
-        self.patiently(|| async {
-            let job = self.store.view().await?.restore(id).await?;
-            Ok(job.ok_or(StoreError::Missing("the restore"))?.state.status())
-        })
-        .await
+        self.cancel(id).await
     }
 }
 

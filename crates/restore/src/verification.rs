@@ -1,11 +1,9 @@
 //! Verifications: every block of a point, or of a chain, compared with its manifest.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
-use hub_ports::{PointLocation, RetryConflicts, StorageError, StoreError, retry_conflicts, told};
+use hub_ports::{PointLocation, StorageError, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Restore;
@@ -56,19 +54,19 @@ impl Restore {
         id: VerificationId,
         cancel: CancellationToken,
     ) -> Result<(), StoreError> {
-        let started = self.end_verification(id, JobEvent::Started).await?;
+        let started = self.advance::<Verification>(id, JobEvent::Started).await?;
         if !matches!(started, Some(JobStatus::Running | JobStatus::Cancelling)) {
             return Ok(());
         }
         let event = match self.verify_all(id, &cancel).await {
             Ok(()) => JobEvent::Succeeded,
-            Err(RunError::Storage(error)) => ending(&error, self.verification_status(id).await?),
+            Err(RunError::Storage(error)) => ending(&error, self.status::<Verification>(id).await?),
             Err(RunError::Point(PointError::Store(error)) | RunError::Store(error)) => {
                 return Err(error);
             }
             Err(RunError::Point(error)) => unreadable(&error),
         };
-        self.end_verification(id, event).await.map(drop)
+        self.advance::<Verification>(id, event).await.map(drop)
     }
 
     async fn verify_all(
@@ -82,7 +80,7 @@ impl Restore {
             let work = self.storage.verify_point(&location, &tracked, cancel);
             let save = || async {
                 let done = before + tracked.done();
-                if let Err(error) = self.record(id, done, None).await {
+                if let Err(error) = self.record_verified(id, done, None).await {
                     tracing::warn!(job.id = %id, error = %told(&error),
                         "progress of a verification could not be stored");
                 }
@@ -93,7 +91,7 @@ impl Restore {
                     "a restore point is not what its manifest says");
             }
             before += self.capacity_of(location.point).await?;
-            self.record(id, before, Some(verdict)).await?;
+            self.record_verified(id, before, Some(verdict)).await?;
         }
         Ok(())
     }
@@ -129,25 +127,20 @@ impl Restore {
     }
 
     /// Stores how far it is, and a verdict that is new.
-    async fn record(
+    async fn record_verified(
         &self,
         id: VerificationId,
         done: u64,
         verdict: Option<PointVerdict>,
     ) -> Result<(), StoreError> {
-        self.patiently(|| async {
-            let mut work = self.store.begin().await?;
-            let job = work.verification(id).await?;
-            let mut job = job.ok_or(StoreError::Missing("the verification"))?;
+        let further = |job: &mut Verification| {
             job.bytes_done = job.bytes_done.max(done).min(job.bytes_total);
             // A commit whose answer was lost has stored it already.
             let is_new = |new: &PointVerdict| job.verdicts.iter().all(|it| it.point != new.point);
             let new = verdict.clone().filter(is_new);
             job.verdicts.extend(new);
-            work.update_verification(&mut job).await?;
-            work.commit().await
-        })
-        .await
+        };
+        self.record(id, further).await
     }
 
     /// Asks a verification to stop; one that waits ends at once.
@@ -155,57 +148,7 @@ impl Restore {
         &self,
         id: VerificationId,
     ) -> Result<Verification, CancelError> {
-        retry_conflicts(|| async {
-            let mut work = self.store.begin().await?;
-            let mut job = work.verification(id).await?.ok_or(CancelError::NotFound)?;
-            let status = job.state.status();
-            if status == JobStatus::Cancelling {
-                return Ok(job);
-            }
-            job.state = job
-                .state
-                .clone()
-                .apply(JobEvent::CancelRequested, self.clock.now())
-                .map_err(|_| CancelError::Ended(status))?;
-            work.update_verification(&mut job).await?;
-            work.commit().await?;
-            Ok(job)
-        })
-        .await
-    }
-
-    /// Applies an event; the status afterwards, or `None` where the state does not allow it.
-    pub(crate) async fn end_verification(
-        &self,
-        id: VerificationId,
-        event: JobEvent,
-    ) -> Result<Option<JobStatus>, StoreError> {
-        let lost = AtomicBool::new(false);
-        self.patiently(|| async {
-            let mut work = self.store.begin().await?;
-            let job = work.verification(id).await?;
-            let mut job = job.ok_or(StoreError::Missing("the verification"))?;
-            let Ok(state) = job.state.clone().apply(event.clone(), self.clock.now()) else {
-                // The commit of an earlier try may have been done, and only its answer lost.
-                return Ok(lost.load(Ordering::Relaxed).then(|| job.state.status()));
-            };
-            job.state = state;
-            work.update_verification(&mut job).await?;
-            if let Err(error) = work.commit().await {
-                lost.fetch_or(!error.is_conflict(), Ordering::Relaxed);
-                return Err(error);
-            }
-            Ok(Some(job.state.status()))
-        })
-        .await
-    }
-
-    async fn verification_status(&self, id: VerificationId) -> Result<JobStatus, StoreError> {
-        self.patiently(|| async {
-            let job = self.store.view().await?.verification(id).await?;
-            Ok(job.ok_or(StoreError::Missing("the verification"))?.state.status())
-        })
-        .await
+        self.cancel(id).await
     }
 }
 
