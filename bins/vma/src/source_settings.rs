@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use hub_vma_agent::vsphere::VsphereOptions;
+use hub_vma_agent::vsphere::{VddkOptions, VsphereOptions};
 use hub_vsphere::{ClientOptions, Endpoint, Login, Trust};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,65 @@ pub(crate) struct SourceSettings {
     pub(crate) quiesce: bool,
     /// Reads of datastore files at a time, over all jobs.
     pub(crate) reads_at_once: usize,
+    /// Reads disks through VDDK; over HTTPS where this is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vddk: Option<VddkSettings>,
+}
+
+/// VMware's library, which whoever runs the VMA has unpacked beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VddkSettings {
+    /// The directory that holds `lib64`.
+    libdir: PathBuf,
+    /// SHA-1 of the server's certificate.
+    thumbprint: String,
+    /// The plugin's file, where nbdkit does not find it by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plugin: Option<PathBuf>,
+    /// Ways to the data in the order of preference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transports: Option<String>,
+    /// Of the data on the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compression: Option<String>,
+}
+
+impl VddkSettings {
+    fn check(&self) -> Result<()> {
+        ensure!(self.libdir.is_absolute(), "source.vddk.libdir is an absolute path");
+        let pairs: Vec<_> = self.thumbprint.split(':').collect();
+        let pair = |it: &&str| it.len() == 2 && it.bytes().all(|it| it.is_ascii_hexdigit());
+        ensure!(
+            pairs.len() == 20 && pairs.iter().all(pair),
+            "source.vddk.thumbprint is the SHA-1 of the certificate: 20 pairs of digits with colons"
+        );
+        let modes = ["file", "san", "hotadd", "nbdssl", "nbd"];
+        let known = |it: &str| it.split(':').all(|mode| modes.contains(&mode));
+        let transports = self.transports.as_deref();
+        ensure!(
+            transports.is_none_or(known),
+            "source.vddk.transports names ways with colons between them: {}",
+            modes.join(", ")
+        );
+        let ways = ["none", "zlib", "fastlz", "skipz"];
+        let compression = self.compression.as_deref();
+        ensure!(
+            compression.is_none_or(|it| ways.contains(&it)),
+            "source.vddk.compression is one of {}",
+            ways.join(", ")
+        );
+        Ok(())
+    }
+
+    fn options(&self) -> VddkOptions {
+        VddkOptions {
+            plugin: self.plugin.clone(),
+            transports: self.transports.clone(),
+            compression: self.compression.clone(),
+            ..VddkOptions::new(self.libdir.clone(), self.thumbprint.clone())
+        }
+    }
 }
 
 impl Default for SourceSettings {
@@ -62,6 +121,7 @@ impl Default for SourceSettings {
             enable_change_tracking: true,
             quiesce: true,
             reads_at_once: 8,
+            vddk: None,
         }
     }
 }
@@ -75,6 +135,7 @@ impl SourceSettings {
                     !self.datastores.is_empty(),
                     "no datastore is configured; give --datastore or source.datastores"
                 );
+                ensure!(self.vddk.is_none(), "source.vddk is for source.kind = \"vsphere\"");
                 let foreign = self.endpoint.is_some() || self.username.is_some();
                 ensure!(!foreign, "source.endpoint is for source.kind = \"vsphere\"");
             }
@@ -88,6 +149,7 @@ impl SourceSettings {
                 if let Some(thumbprint) = &self.thumbprint {
                     Trust::thumbprint(thumbprint).context("source.thumbprint")?;
                 }
+                self.vddk.as_ref().map_or(Ok(()), VddkSettings::check)?;
             }
         }
         ensure!((1..=64).contains(&self.reads_at_once), "source.reads_at_once is 1 to 64");
@@ -112,6 +174,7 @@ impl SourceSettings {
             enable_change_tracking: self.enable_change_tracking,
             quiesce: self.quiesce,
             reads_at_once: self.reads_at_once,
+            vddk: self.vddk.as_ref().map(VddkSettings::options),
             client: ClientOptions::default(),
         })
     }
@@ -170,6 +233,26 @@ mod tests {
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreads_at_once = 0",
         ] {
             assert!(settings(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn vddk_is_set_up_whole_or_not_at_all() {
+        let vddk = |changed: &str| {
+            let print = vec!["aB"; 20].join(":");
+            let whole = format!("libdir = \"/opt/vddk\"\nthumbprint = \"{print}\"\n{changed}");
+            format!("kind = \"vsphere\"\nendpoint = \"vc\"\n[vddk]\n{whole}")
+        };
+        let good = settings(&vddk("transports = \"nbdssl:nbd\"\ncompression = \"fastlz\""));
+        let options = good.unwrap().vsphere(Path::new("/state")).unwrap().vddk.unwrap();
+        assert_eq!(options.transports.as_deref(), Some("nbdssl:nbd"));
+        for bad in ["transports = \"nbd,san\"", "compression = \"zip\"", "password = \"x\""] {
+            assert!(settings(&vddk(bad)).is_err(), "{bad}");
+        }
+        let relative = vddk("").replace("/opt", "opt");
+        let sha256 = vddk("").replace("aB:aB\"", &format!("{}\"", vec!["aB"; 14].join(":")));
+        for bad in [relative, sha256, vddk("").replace("\"vsphere\"", "\"folder\"")] {
+            assert!(settings(&bad).is_err(), "{bad}");
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::Jobs;
-use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, Source, SourceError};
+use crate::source::{AskedDisk, Changed, OpenDisk, OpenRequest, Snapshot, Source, SourceError};
 
 /// Bytes per digest in tests.
 pub(crate) const BLOCK: u32 = 65_536;
@@ -39,6 +39,7 @@ pub(crate) struct MemorySource {
 
 struct MemorySnapshot {
     disks: Vec<OpenDisk>,
+    devices: Vec<Arc<dyn BlockDevice>>,
     changed: Option<Changed>,
     spoiled: bool,
     open: Arc<AtomicUsize>,
@@ -75,12 +76,15 @@ impl Source for MemorySource {
         assert!(!self.panics, "told to panic");
         self.opened.fetch_add(1, Ordering::SeqCst);
         self.open.fetch_add(1, Ordering::SeqCst);
-        let disk = |key: &String| {
-            let device = self.disks.get(key)?.clone();
-            Some(OpenDisk { key: key.clone(), device, change_id: Some("mark-2".to_owned()) })
+        let disk = |it: &AskedDisk| OpenDisk {
+            key: it.key.clone(),
+            change_id: Some("mark-2".to_owned()),
+            read_by: None,
         };
+        let devices = request.disks.iter().filter_map(|it| self.disks.get(&it.key).cloned());
         Ok(Box::new(MemorySnapshot {
-            disks: request.disks.iter().filter_map(|it| disk(&it.key)).collect(),
+            disks: request.disks.iter().map(disk).collect(),
+            devices: devices.collect(),
             changed: self.changed.clone(),
             spoiled: self.spoiled,
             open: self.open.clone(),
@@ -92,6 +96,11 @@ impl Source for MemorySource {
 impl Snapshot for MemorySnapshot {
     fn disks(&self) -> &[OpenDisk] {
         &self.disks
+    }
+
+    async fn reader(&self, disk: usize) -> Result<Arc<dyn BlockDevice>, SourceError> {
+        let device = self.devices.get(disk).cloned();
+        device.ok_or_else(|| SourceError::Internal("there is no such disk".to_owned()))
     }
 
     async fn changed_since(&self, _: usize, _: &str) -> Changed {

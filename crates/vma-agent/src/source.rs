@@ -77,6 +77,11 @@ pub trait Snapshot: Send + Sync {
     /// The disks in the order asked.
     fn disks(&self) -> &[OpenDisk];
 
+    /// Opens the bytes of a disk, read-only; what is opened ends when the device is dropped.
+    ///
+    /// Waits while as many disks are read as may be read at a time.
+    async fn reader(&self, disk: usize) -> Result<Arc<dyn BlockDevice>, SourceError>;
+
     /// What has changed on a disk since an earlier opening reported `change_id`.
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed;
 
@@ -93,14 +98,23 @@ pub trait Snapshot: Send + Sync {
 }
 
 /// One disk of a [`Snapshot`].
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenDisk {
     /// The hypervisor's id.
     pub key: String,
-    /// Its bytes, read-only.
-    pub device: Arc<dyn BlockDevice>,
     /// The mark for a later [`Snapshot::changed_since`].
     pub change_id: Option<String>,
+    /// The way to its bytes, where the source knows several.
+    pub read_by: Option<ReadBy>,
+}
+
+/// A way to the bytes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBy {
+    /// The word for it on the wire: `vddk` or `https`.
+    pub name: &'static str,
+    /// Why it was chosen.
+    pub reason: &'static str,
 }
 
 /// What a source knows about changes.

@@ -7,12 +7,16 @@ mod held;
 mod ledger;
 mod listing;
 mod plan;
+mod reader;
 mod snapshot;
 mod sweep;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod vddk;
 
 pub use ledger::LedgerError;
+pub use vddk::VddkOptions;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,14 +28,12 @@ use hub_vma_api::{
     SourceAbout, Vcenter, Vm, Warning,
 };
 use hub_vsphere::{Client, ClientOptions, Endpoint, Login, MoRef, Trust};
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::source::{OpenRequest, Snapshot, Source, SourceError};
 use fault::of_call;
 use ledger::Ledger;
+use reader::DiskReader;
+use tasks::Tasks;
 
 /// How a vSphere source is set up.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct VsphereOptions {
     pub quiesce: bool,
     /// Reads of datastore files at a time, over all jobs.
     pub reads_at_once: usize,
+    /// VDDK, where it is set up; disks are read through it then, and over HTTPS else.
+    pub vddk: Option<VddkOptions>,
     /// Deadlines.
     pub client: ClientOptions,
 }
@@ -63,10 +67,8 @@ pub struct VsphereSource {
 struct Shared {
     options: VsphereOptions,
     ledger: Ledger,
-    reads: Arc<Semaphore>,
-    /// What has to go on when whoever began it is gone: making and removing snapshots.
-    tasks: Mutex<JoinSet<()>>,
-    runtime: Handle,
+    reader: Arc<dyn DiskReader>,
+    tasks: Arc<Tasks>,
     /// One clean-up of leftovers at a time.
     sweeping: tokio::sync::Mutex<()>,
 }
@@ -75,26 +77,19 @@ impl VsphereSource {
     /// A source on the current runtime; leftovers of earlier runs are removed as soon as somebody can log in.
     pub fn new(options: VsphereOptions) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(&options.state_dir)?;
-        let reads = Arc::new(Semaphore::new(options.reads_at_once.max(1)));
-        let (tasks, runtime) = (Mutex::default(), Handle::current());
+        let tasks = Arc::new(Tasks::here());
+        let reader = reader::choose(options.vddk.as_ref(), options.reads_at_once, &tasks);
         let sweeping = tokio::sync::Mutex::default();
-        let shared = Arc::new(Shared { options, ledger, reads, tasks, runtime, sweeping });
+        let shared = Arc::new(Shared { options, ledger, reader, tasks, sweeping });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
-            shared.spawn(async move { own.sweep_at_start().await });
+            shared.tasks.spawn(async move { own.sweep_at_start().await });
         }
         Ok(Self { shared })
     }
 }
 
 impl Shared {
-    /// Runs something to its end, whoever waits for it or not.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(work, &self.runtime);
-    }
-
     /// A session with the account of a request, or with the configured one.
     async fn log_in(&self, given: Option<&Credentials>) -> Result<Arc<Client>, SourceError> {
         let options = &self.options;

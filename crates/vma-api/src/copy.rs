@@ -217,6 +217,12 @@ pub struct DiskReport {
     /// Why this method, in a sentence; always given where it is not the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method_reason: Option<String>,
+    /// The way to the disk's bytes, where the source knows several: `vddk` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<String>,
+    /// Why this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader_reason: Option<String>,
     /// Bytes that have to be looked at.
     pub bytes_total: u64,
     /// Of those, looked at.

@@ -165,6 +165,8 @@ mod tests {
             state: wire::CopyState::Succeeded,
             method: "full".to_owned(),
             method_reason: None,
+            reader: None,
+            reader_reason: None,
             bytes_total: 1024,
             bytes_done: 1024,
             bytes_read: 512,

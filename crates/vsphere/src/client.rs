@@ -127,6 +127,11 @@ impl Client {
         self.transport.endpoint()
     }
 
+    /// The account behind the session, for a program that has to log in by itself.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
     /// Uses the session, so that the server does not end it for idleness; renews it where it has ended.
     pub async fn keep_alive(&self) -> Result<(), VsphereError> {
         let manager = self.content.session_manager.clone();

@@ -51,10 +51,20 @@ impl Endpoint {
         Ok(Self { base })
     }
 
+    /// Host name or address.
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
+    /// The port where it is not 443.
+    pub fn port(&self) -> Option<u16> {
+        self.base.port()
+    }
+
     /// Host, and the port where it is not 443.
     pub fn authority(&self) -> String {
-        let host = self.base.host_str().unwrap_or_default();
-        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        let host = self.host();
+        self.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// The address of a path below it.

@@ -29,8 +29,8 @@ impl FolderSnapshot {
     pub(super) async fn open(planned: Vec<PlannedDisk>) -> Result<Self, SourceError> {
         let disk = |it: &PlannedDisk| OpenDisk {
             key: it.key.clone(),
-            device: Arc::new(it.device.clone()),
             change_id: change_id::mark(&it.chain),
+            read_by: None,
         };
         let disks = planned.iter().map(disk).collect();
         let opened = Self { planned, disks };
@@ -67,6 +67,13 @@ async fn areas(device: &VmdkDisk, layers: u32) -> Result<Vec<Range<u64>>, String
 impl Snapshot for FolderSnapshot {
     fn disks(&self) -> &[OpenDisk] {
         &self.disks
+    }
+
+    async fn reader(&self, disk: usize) -> Result<Arc<dyn BlockDevice>, SourceError> {
+        let planned = self.planned.get(disk);
+        let planned =
+            planned.ok_or_else(|| SourceError::Internal("there is no such disk".to_owned()))?;
+        Ok(Arc::new(planned.device.clone()))
     }
 
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed {

@@ -49,6 +49,9 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
     }
     let turns = Arc::new(Semaphore::new(shared.options.disks_at_once.max(1)));
     let mut running = JoinSet::new();
+    for (index, opened) in snapshot.disks().iter().enumerate() {
+        job.disk_read_by(index, opened.read_by);
+    }
     for (index, disk) in request.disks().iter().enumerate() {
         let span = tracing::info_span!("copy", disk.id = disk.key);
         let copying = DiskCopy {
@@ -104,8 +107,10 @@ impl DiskCopy {
     async fn run(self, turns: Arc<Semaphore>) {
         let work = async {
             let _turn = turns.acquire().await.map_err(|_| fault::internal())?;
+            let opened = self.snapshot.reader(self.index).await;
+            let device = opened.map_err(|error| fault::of_source(&error))?;
             self.job.disk_started(self.index);
-            self.copy().await
+            self.copy(device).await
         };
         let end = tokio::select! {
             biased;
@@ -118,7 +123,7 @@ impl DiskCopy {
         self.job.disk_ended(self.index, end);
     }
 
-    async fn copy(&self) -> Result<DiskEnd, Fault> {
+    async fn copy(&self, device: Arc<dyn BlockDevice>) -> Result<DiskEnd, Fault> {
         let source = self.snapshot.disks().get(self.index).ok_or_else(fault::internal)?;
         let target = self.connect(&self.disk.target, self.options.connections).await?;
         failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
@@ -133,7 +138,7 @@ impl DiskCopy {
             self.job.progress(self.index),
         );
         let copied = copy(
-            source.device.clone(),
+            device,
             Arc::new(limited),
             plan,
             table,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault;
 use super::request::ValidRequest;
+use crate::source::ReadBy;
 
 /// A job and the state of its disks.
 pub(super) struct Job {
@@ -53,6 +54,7 @@ struct DiskRun {
     state: CopyState,
     method: &'static str,
     method_reason: Option<String>,
+    read_by: Option<ReadBy>,
     change_id: Option<String>,
     source_root: Option<String>,
     error: Option<Fault>,
@@ -79,6 +81,7 @@ impl Job {
                 state: CopyState::Queued,
                 method: it.method.name(),
                 method_reason: None,
+                read_by: None,
                 change_id: None,
                 source_root: None,
                 error: None,
@@ -141,6 +144,11 @@ impl Job {
             run.method = method;
             run.method_reason = reason;
         });
+    }
+
+    /// The way to the disk's bytes.
+    pub(super) fn disk_read_by(&self, disk: usize, read_by: Option<ReadBy>) {
+        self.change(disk, |run| run.read_by = read_by);
     }
 
     pub(super) fn disk_ended(&self, disk: usize, end: DiskEnd) {
@@ -245,6 +253,8 @@ impl JobDisk {
             state: run.state,
             method: run.method.to_owned(),
             method_reason: run.method_reason.clone(),
+            reader: run.read_by.map(|it| it.name.to_owned()),
+            reader_reason: run.read_by.map(|it| it.reason.to_owned()),
             bytes_total: counted.total,
             bytes_done: counted.done.min(counted.total),
             bytes_read: counted.read,

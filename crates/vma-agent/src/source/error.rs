@@ -131,13 +131,24 @@ pub enum SourceError {
     CallFailed(String),
     /// A snapshot of somebody else is there.
     #[error(
-        "VM `{vm}` has the snapshot `{snapshot}`, which makes deltas of its disks, and those cannot be read over HTTPS; remove it, then run again"
+        "VM `{vm}` has the snapshot `{snapshot}`, which makes deltas of its disks, and those cannot be read over HTTPS; remove it, or set VDDK up, which reads them, then run again"
     )]
     HasSnapshots {
         /// The VM's name.
         vm: String,
         /// The snapshot's name.
         snapshot: String,
+    },
+    /// VDDK cannot be used as it is set up.
+    #[error("{0}")]
+    VddkUnusable(String),
+    /// VDDK could not open a disk.
+    #[error("disk `{key}` cannot be opened: {reason}")]
+    VddkFailed {
+        /// The disk.
+        key: String,
+        /// What it said, and what to do.
+        reason: String,
     },
     /// The job that a snapshot belongs to still runs.
     #[error("job `{0}` still runs here and holds its snapshot; cancel it first")]
@@ -205,6 +216,8 @@ impl SourceError {
             Self::NotPermitted(_) => "source/not-permitted",
             Self::CallFailed(_) => "source/call-failed",
             Self::HasSnapshots { .. } => "source/vm-has-snapshots",
+            Self::VddkUnusable(_) => "source/vddk-unusable",
+            Self::VddkFailed { .. } => "source/vddk-failed",
             Self::SnapshotInUse(_) => "source/snapshot-in-use",
             Self::StateUnwritable(_) => "source/state-unwritable",
             Self::Internal(_) => "internal",
@@ -229,10 +242,12 @@ impl SourceError {
             | Self::NotPermitted(_)
             | Self::CallFailed(_)
             | Self::HasSnapshots { .. }
+            | Self::VddkUnusable(_)
             | Self::SnapshotInUse(_) => FaultClass::Conflict,
             Self::TooManyFiles { .. }
             | Self::EndpointUnreachable(_)
             | Self::StateUnwritable(_)
+            | Self::VddkFailed { .. }
             | Self::Unavailable { .. } => FaultClass::Unavailable,
             Self::Internal(_) => FaultClass::Internal,
         }

@@ -1,22 +1,92 @@
-//! A disk of a snapshot, read by ranges of its file over HTTPS.
+//! Disks of a snapshot read by ranges of their files over HTTPS.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
-use hub_vsphere::{Client, DatastoreFile};
+use hub_vsphere::{BackingKind, Client, DatastoreFile, Disk, Vm};
 use tokio::sync::Semaphore;
 
-use super::fault::of_read;
+use super::fault::{of_call, of_read};
+use super::listing;
+use super::reader::{DiskReader, FrozenDisk};
+use crate::source::{ReadBy, SourceError};
+
+/// Reads flat files of a datastore.
+pub(super) struct DatastoreReader {
+    /// What all jobs together may ask the hosts for at a time.
+    reads: Arc<Semaphore>,
+}
+
+impl DatastoreReader {
+    pub(super) fn new(reads_at_once: usize) -> Self {
+        Self { reads: Arc::new(Semaphore::new(reads_at_once.max(1))) }
+    }
+}
+
+#[async_trait]
+impl DiskReader for DatastoreReader {
+    fn read_by(&self) -> ReadBy {
+        ReadBy { name: "https", reason: "no VDDK is set up, and the file of the disk is flat" }
+    }
+
+    fn reads_chains(&self) -> bool {
+        false
+    }
+
+    fn check(&self, vm: &Vm, datacenter: Option<&str>) -> Result<(), SourceError> {
+        if datacenter.is_some() {
+            return Ok(());
+        }
+        let reason = "the account does not see the datacenter that it lies in".to_owned();
+        Err(SourceError::BadVm { vm: vm.name.clone(), reason })
+    }
+
+    fn refuses(&self, disk: &Disk) -> Option<&'static str> {
+        match &disk.backing.kind {
+            BackingKind::Flat => {}
+            BackingKind::RawVirtual | BackingKind::RawPhysical => {
+                return Some("it is a raw device, which is no file");
+            }
+            BackingKind::Sparse | BackingKind::SeSparse | BackingKind::Other(_) => {
+                return Some("its file is not of a flat format, which only VDDK reads");
+            }
+        }
+        if disk.backing.parent.is_some() {
+            return Some("it stands on a snapshot, and a delta alone cannot be read over HTTPS");
+        }
+        let named = DatastoreFile::flat_of("", &disk.backing.file_name).is_some();
+        (!named).then_some("its file has no name that can be asked for")
+    }
+
+    async fn open(&self, frozen: &FrozenDisk) -> Result<Arc<dyn BlockDevice>, SourceError> {
+        let FrozenDisk { client, datacenter, disk, .. } = frozen;
+        let bad = |reason: String| SourceError::BadDisk {
+            key: listing::disk_id(disk),
+            file: disk.backing.file_name.clone(),
+            reason,
+            unsupported: false,
+        };
+        let datacenter = datacenter.as_deref().unwrap_or_default();
+        let file = DatastoreFile::flat_of(datacenter, &disk.backing.file_name);
+        let file = file.ok_or_else(|| bad("its file cannot be named".to_owned()))?;
+        let size = client.file_size(&file).await.map_err(|error| of_call(&error))?;
+        if size != disk.capacity_bytes {
+            let (path, capacity) = (&file.path, disk.capacity_bytes);
+            return Err(bad(format!("`{path}` has {size} bytes, and the disk {capacity}")));
+        }
+        let reads = self.reads.clone();
+        Ok(Arc::new(DatastoreDisk { client: client.clone(), file, size, reads }))
+    }
+}
 
 /// The frozen file of a disk; the server says nothing about holes, so all of it is data.
-pub(super) struct DatastoreDisk {
-    pub(super) client: Arc<Client>,
-    pub(super) file: DatastoreFile,
-    pub(super) size: u64,
-    /// What all jobs together may ask the hosts for at a time.
-    pub(super) reads: Arc<Semaphore>,
+struct DatastoreDisk {
+    client: Arc<Client>,
+    file: DatastoreFile,
+    size: u64,
+    reads: Arc<Semaphore>,
 }
 
 #[async_trait]

@@ -35,7 +35,7 @@ impl Held {
         shared.owe(&owed).await?;
         let (send, taken) = oneshot::channel();
         let (own, client) = (shared.clone(), client.clone());
-        shared.spawn(async move {
+        shared.tasks.spawn(async move {
             // A value that nobody takes is dropped, and what is dropped is removed.
             drop(send.send(Self::make(own, client, owed).await));
         });
@@ -119,7 +119,7 @@ impl Drop for Held {
             return;
         }
         let (shared, client, owed) = (self.shared.clone(), self.client.clone(), self.owed.clone());
-        self.shared.spawn(async move { shared.settle_or_owe(&client, &owed).await });
+        self.shared.tasks.spawn(async move { shared.settle_or_owe(&client, &owed).await });
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a request means at the server, and whether it can be done; nothing is changed here.
 
-use hub_vsphere::{BackingKind, Client, DatastoreFile, Disk, Vm};
+use hub_vsphere::{BackingKind, Client, Disk, SnapshotNode, Vm};
 
 use super::fault::of_call;
 use super::ledger::snapshot_name;
@@ -10,8 +10,10 @@ use crate::source::{AskedDisk, OpenRequest, SourceError};
 /// A VM whose asked disks can be read.
 pub(super) struct Planned {
     pub(super) vm: Vm,
-    /// The file of each asked disk, in the order asked.
-    pub(super) files: Vec<DatastoreFile>,
+    /// Inventory path of its datacenter, where the account sees it.
+    pub(super) datacenter: Option<String>,
+    /// Whether snapshots of others are beneath ours.
+    pub(super) on_snapshots: bool,
 }
 
 impl Shared {
@@ -26,31 +28,39 @@ impl Shared {
             let reason = "it is a template, which takes no snapshot; convert it to a VM first";
             return Err(SourceError::BadVm { vm: vm.name, reason: reason.to_owned() });
         }
-        self.check_snapshots(&vm, &request.job_id)?;
+        let foreign = self.foreign_snapshot(&vm, &request.job_id);
+        if let Some(snapshot) = foreign.as_ref().filter(|_| !self.reader.reads_chains()) {
+            let snapshot = snapshot.clone();
+            return Err(SourceError::HasSnapshots { vm: vm.name, snapshot });
+        }
+        for asked in &request.disks {
+            self.check_disk(asked_disk(&vm, &vm.disks, asked)?)?;
+        }
         let places = client.places_above(&vm).await.map_err(|error| of_call(&error))?;
-        let datacenter = places.datacenter_path(&vm).ok_or_else(|| SourceError::BadVm {
-            vm: vm.name.clone(),
-            reason: "the account does not see the datacenter that it lies in".to_owned(),
-        })?;
-        let files = request.disks.iter().map(|asked| {
-            let disk = asked_disk(&vm, &vm.disks, asked)?;
-            file(disk, &datacenter)
-        });
-        let files = files.collect::<Result<_, _>>()?;
-        Ok(Planned { vm, files })
+        let datacenter = places.datacenter_path(&vm);
+        self.reader.check(&vm, datacenter.as_deref())?;
+        Ok(Planned { vm, datacenter, on_snapshots: foreign.is_some() })
     }
 
-    /// Snapshots of others make deltas of the disks, which cannot be read over HTTPS; our leftovers go before that.
-    fn check_snapshots(&self, vm: &Vm, job_id: &str) -> Result<(), SourceError> {
+    /// A snapshot of somebody else, which makes deltas of the disks; our leftovers go before it matters.
+    fn foreign_snapshot(&self, vm: &Vm, job_id: &str) -> Option<String> {
         let mut ours: Vec<_> = self.ledger.left_over().into_iter().map(|it| it.name).collect();
         ours.push(snapshot_name(job_id));
-        let all = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
-        match all.map(|it| &it.name).find(|name| !ours.contains(name)) {
-            None => Ok(()),
-            Some(name) => {
-                Err(SourceError::HasSnapshots { vm: vm.name.clone(), snapshot: name.clone() })
-            }
-        }
+        let mut all = vm.snapshots.iter().flat_map(SnapshotNode::all);
+        all.find(|it| !ours.contains(&it.name)).map(|it| it.name.clone())
+    }
+
+    /// Whether a disk can be read through a snapshot, by the reader that there is.
+    pub(super) fn check_disk(&self, disk: &Disk) -> Result<(), SourceError> {
+        let Some(reason) = unreadable(disk).or_else(|| self.reader.refuses(disk)) else {
+            return Ok(());
+        };
+        Err(SourceError::BadDisk {
+            key: listing::disk_id(disk),
+            file: disk.backing.file_name.clone(),
+            reason: reason.to_owned(),
+            unsupported: true,
+        })
     }
 }
 
@@ -75,32 +85,13 @@ pub(super) fn asked_disk<'d>(
     })
 }
 
-/// The file that holds a disk's bytes, where there is one.
-pub(super) fn file(disk: &Disk, datacenter: &str) -> Result<DatastoreFile, SourceError> {
-    let refuse = |reason: &str| SourceError::BadDisk {
-        key: listing::disk_id(disk),
-        file: disk.backing.file_name.clone(),
-        reason: reason.to_owned(),
-        unsupported: true,
-    };
-    if let Some(reason) = unreadable(disk) {
-        return Err(refuse(reason));
-    }
-    DatastoreFile::flat_of(datacenter, &disk.backing.file_name)
-        .ok_or_else(|| refuse("its file has no name that can be asked for"))
-}
-
-/// Why a disk cannot be read through a snapshot and over HTTPS.
+/// Why a disk cannot be read through a snapshot at all.
 fn unreadable(disk: &Disk) -> Option<&'static str> {
     let backing = &disk.backing;
-    match &backing.kind {
-        BackingKind::Flat => {}
-        BackingKind::RawPhysical | BackingKind::RawVirtual => {
-            return Some("it is a raw device, which is no file");
-        }
-        BackingKind::Sparse | BackingKind::SeSparse | BackingKind::Other(_) => {
-            return Some("its file is not of a flat format");
-        }
+    if backing.kind == BackingKind::RawPhysical {
+        return Some(
+            "it is a raw device that the VM speaks to directly, so that snapshots leave it out",
+        );
     }
     if backing.is_independent() {
         return Some("it is independent, so that snapshots leave it out");
@@ -110,11 +101,5 @@ fn unreadable(disk: &Disk) -> Option<&'static str> {
     }
     let shared = backing.sharing.as_deref() == Some("sharingMultiWriter")
         || disk.controller.as_ref().is_some_and(hub_vsphere::Controller::is_shared);
-    if shared {
-        return Some("it is shared with other VMs, so that it takes no snapshot");
-    }
-    if backing.parent.is_some() {
-        return Some("it stands on a snapshot, and a delta alone cannot be read over HTTPS");
-    }
-    None
+    shared.then_some("it is shared with other VMs, so that it takes no snapshot")
 }

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hub_block::BlockDevice;
 use hub_vma_api::SnapshotReport;
 use hub_vsphere::{Client, Disk, Vm};
 
-use super::datastore_disk::DatastoreDisk;
 use super::fault::of_call;
 use super::held::Held;
 use super::ledger::{Owed, snapshot_name};
-use super::plan::{Planned, asked_disk, file};
+use super::plan::{Planned, asked_disk};
+use super::reader::FrozenDisk;
 use super::{Shared, change_mark, listing};
 use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 
 /// All asked disks of one VM, in one snapshot.
 pub(super) struct VsphereSnapshot {
+    shared: Arc<Shared>,
     held: Held,
     client: Arc<Client>,
-    vm: Vm,
+    planned: Planned,
     /// The disks as the snapshot has them, in the order asked.
     described: Vec<Disk>,
     disks: Vec<OpenDisk>,
@@ -33,7 +35,8 @@ pub(super) async fn open(
     // Leftovers on this VM would stand below the new snapshot.
     shared.sweep(client, |it| it.vm_id == request.vm_id).await;
     shared.sweep_beside(client);
-    let Planned { vm, files } = shared.plan(client, request).await?;
+    let planned = shared.plan(client, request).await?;
+    let vm = &planned.vm;
     let owed = Owed {
         job_id: request.job_id.clone(),
         source: shared.source(client),
@@ -46,12 +49,12 @@ pub(super) async fn open(
     if of_this_job.into_iter().any(|it| it.name == owed.name) {
         shared.settle(client, &owed).await?;
     }
-    track_changes(shared, client, &vm).await?;
+    track_changes(shared, client, vm).await?;
     let held = Held::take(shared, client, owed).await?;
-    let opened = describe(shared, client, &vm, &held, request, &files).await;
-    match opened {
+    match describe(shared, client, &planned, &held, request).await {
         Ok((described, disks)) => {
-            Ok(VsphereSnapshot { held, client: client.clone(), vm, described, disks })
+            let (shared, client) = (shared.clone(), client.clone());
+            Ok(VsphereSnapshot { shared, held, client, planned, described, disks })
         }
         Err(error) => {
             if let Err(left) = held.remove().await {
@@ -82,34 +85,24 @@ async fn track_changes(shared: &Shared, client: &Client, vm: &Vm) -> Result<(), 
 async fn describe(
     shared: &Shared,
     client: &Arc<Client>,
-    vm: &Vm,
+    planned: &Planned,
     held: &Held,
     request: &OpenRequest,
-    files: &[hub_vsphere::DatastoreFile],
 ) -> Result<(Vec<Disk>, Vec<OpenDisk>), SourceError> {
     let found = client.snapshot_disks(held.snapshot()).await.map_err(|error| of_call(&error))?;
     let found = found.ok_or_else(|| SourceError::ChangedWhileReading {
         key: request.disks.first().map(|it| it.key.clone()).unwrap_or_default(),
     })?;
     let (mut described, mut disks) = (Vec::new(), Vec::new());
-    for (asked, planned) in request.disks.iter().zip(files) {
-        let disk = asked_disk(vm, &found, asked)?;
-        let frozen = file(disk, &planned.datacenter)?;
-        let size = client.file_size(&frozen).await.map_err(|error| of_call(&error))?;
-        if size != disk.capacity_bytes {
-            return Err(SourceError::BadDisk {
-                key: asked.key.clone(),
-                file: frozen.path,
-                reason: format!("its file has {size} bytes, and the disk {}", disk.capacity_bytes),
-                unsupported: false,
-            });
-        }
-        let reads = shared.reads.clone();
-        let device = DatastoreDisk { client: client.clone(), file: frozen, size, reads };
+    for asked in &request.disks {
+        let disk = asked_disk(&planned.vm, &found, asked)?;
+        shared.check_disk(disk)?;
+        // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
+        let mark = || change_mark::mark(client, &planned.vm, disk);
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            device: Arc::new(device),
-            change_id: change_mark::mark(client, vm, disk),
+            change_id: if planned.on_snapshots { None } else { mark() },
+            read_by: Some(shared.reader.read_by()),
         });
         described.push(disk.clone());
     }
@@ -122,15 +115,34 @@ impl Snapshot for VsphereSnapshot {
         &self.disks
     }
 
+    async fn reader(&self, disk: usize) -> Result<Arc<dyn BlockDevice>, SourceError> {
+        let Some(disk) = self.described.get(disk) else {
+            return Err(SourceError::Internal("there is no such disk".to_owned()));
+        };
+        let frozen = FrozenDisk {
+            client: self.client.clone(),
+            datacenter: self.planned.datacenter.clone(),
+            vm: self.planned.vm.moref.clone(),
+            snapshot: self.held.snapshot().clone(),
+            disk: disk.clone(),
+        };
+        self.shared.reader.open(&frozen).await
+    }
+
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed {
         let Some(disk) = self.described.get(disk) else {
             return Changed::Unknown("there is no such disk".to_owned());
         };
-        let since = match change_mark::since(&self.client, &self.vm, disk, change_id) {
+        if self.planned.on_snapshots {
+            let why = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
+            return Changed::Unknown(why.to_owned());
+        }
+        let vm = &self.planned.vm;
+        let since = match change_mark::since(&self.client, vm, disk, change_id) {
             Ok(since) => since,
             Err(why) => return Changed::Unknown(why.to_owned()),
         };
-        let (vm, snapshot) = (&self.vm.moref, self.held.snapshot());
+        let (vm, snapshot) = (&vm.moref, self.held.snapshot());
         match self.client.changed_areas(vm, snapshot, disk, since).await {
             Ok(Ok(areas)) => Changed::Areas(areas),
             Ok(Err(bad)) => Changed::Unknown(bad.to_string()),

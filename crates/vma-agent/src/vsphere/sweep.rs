@@ -45,7 +45,7 @@ impl Shared {
             return;
         }
         let (own, client) = (self.clone(), client.clone());
-        self.spawn(async move {
+        self.tasks.spawn(async move {
             own.sweep(&client, |_| true).await;
             drop(client.log_out().await);
         });

@@ -4,3 +4,4 @@ mod discovery;
 mod lab;
 mod reading;
 mod snapshots;
+mod vddk;

@@ -51,9 +51,9 @@ async fn every_kind_of_vmdk_reads_as_the_raw_disk() {
         let convert = ["convert", "-f", "raw", "-O", "vmdk", "-o", &subformat, "d.raw", "d.vmdk"];
         qemu("qemu-img", &home, &convert).unwrap();
         let snapshot = open(&fixture).await.unwrap();
-        let read = bytes_of(&snapshot.disks()[0].device).await.unwrap();
+        let read = bytes_of(&snapshot.reader(0).await.unwrap()).await.unwrap();
         assert!(read == content(7), "{kind} differs");
-        let zeroes = snapshot.disks()[0].device.extents(0, DISK).await.unwrap();
+        let zeroes = snapshot.reader(0).await.unwrap().extents(0, DISK).await.unwrap();
         assert!(zeroes.iter().any(|it| it.kind == hub_block::ExtentKind::Zero), "{kind}");
         snapshot.close().await.unwrap();
     }
@@ -68,7 +68,7 @@ async fn a_flat_vmfs_disk_of_any_descriptor_version_is_read_as_a_disk() {
         std::fs::write(home.join("d.vmdk"), text.replace("version=3", version)).unwrap();
         std::fs::write(home.join("d-flat.vmdk"), content(9)).unwrap();
         let snapshot = open(&fixture).await.unwrap();
-        let read = bytes_of(&snapshot.disks()[0].device).await.unwrap();
+        let read = bytes_of(&snapshot.reader(0).await.unwrap()).await.unwrap();
         assert!(read == content(9), "{version} differs");
     }
 }
@@ -103,7 +103,7 @@ async fn a_chain_is_read_through_all_its_layers_and_tells_what_changed() {
     expected[..65_536].fill(0x21);
     expected[2 << 20..(2 << 20) + 131_072].fill(0x22);
     expected[1 << 20..(1 << 20) + 65_536].fill(0);
-    assert!(bytes_of(&third.disks()[0].device).await.unwrap() == expected);
+    assert!(bytes_of(&third.reader(0).await.unwrap()).await.unwrap() == expected);
     let upper = vec![1 << 20..(1 << 20) + 65_536, 2 << 20..(2 << 20) + 131_072];
     assert_eq!(third.changed_since(0, &middle_mark).await, Changed::Areas(upper.clone()));
     let both = std::iter::once(0..65_536).chain(upper).collect();
@@ -128,7 +128,10 @@ async fn a_running_vm_is_read_at_its_snapshot_and_later_at_what_it_wrote() {
     std::fs::create_dir(home.join("vm.vmx.lck")).unwrap();
 
     let running = open(&fixture).await.unwrap();
-    assert!(bytes_of(&running.disks()[0].device).await.unwrap() == content(5), "the snapshot");
+    assert!(
+        bytes_of(&running.reader(0).await.unwrap()).await.unwrap() == content(5),
+        "the snapshot"
+    );
     let mark = running.disks()[0].change_id.clone().unwrap();
     running.close().await.unwrap();
 
@@ -136,7 +139,7 @@ async fn a_running_vm_is_read_at_its_snapshot_and_later_at_what_it_wrote() {
     let off = open(&fixture).await.unwrap();
     let mut expected = content(5);
     expected[6 * 512..7 * 512].fill(0x77);
-    assert!(bytes_of(&off.disks()[0].device).await.unwrap() == expected, "the delta");
+    assert!(bytes_of(&off.reader(0).await.unwrap()).await.unwrap() == expected, "the delta");
     let wrote = std::iter::once(6 * 512..7 * 512).collect();
     assert_eq!(off.changed_since(0, &mark).await, Changed::Areas(wrote));
 }
@@ -204,7 +207,7 @@ async fn a_thin_disk_and_an_extent_of_zeroes_are_read() {
     let snapshot = open(&fixture).await.unwrap();
     let mut expected = content(9);
     expected[half as usize * 512..].fill(0);
-    assert!(bytes_of(&snapshot.disks()[0].device).await.unwrap() == expected);
+    assert!(bytes_of(&snapshot.reader(0).await.unwrap()).await.unwrap() == expected);
 }
 
 #[tokio::test]
@@ -237,5 +240,5 @@ async fn a_directory_that_is_no_text_is_not_mistaken_for_another() {
         std::fs::rename(&plain, odd).unwrap();
     }
     let snapshot = open(&fixture).await.unwrap();
-    assert!(bytes_of(&snapshot.disks()[0].device).await.unwrap() == content(9));
+    assert!(bytes_of(&snapshot.reader(0).await.unwrap()).await.unwrap() == content(9));
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::source::{AskedDisk, OpenRequest, Snapshot, Source as _};
-use crate::vsphere::{VsphereOptions, VsphereSource};
+use crate::vsphere::{VddkOptions, VsphereOptions, VsphereSource};
 
 /// Bytes of each disk.
 pub(super) const CAPACITY: u64 = 2 << 20;
@@ -30,6 +30,8 @@ pub(super) struct Lab {
     pub(super) id: String,
     pub(super) files: Vec<PathBuf>,
     pub(super) state: TempDir,
+    /// VDDK, where it is set up.
+    vddk: Option<VddkOptions>,
 }
 
 impl Lab {
@@ -41,7 +43,7 @@ impl Lab {
         let Some(peer) = VspherePeer::start(options)? else { return Ok(None) };
         let vm = peer.vms()?.into_keys().next().context("no VM")?;
         let state = tempfile::tempdir()?;
-        let source = source(&peer, &state)?;
+        let source = source(&peer, &state, None)?;
         let id = format!("5015f0e2-0000-4000-8000-{:012}", 7);
         let shape = VmShape {
             instance_uuid: Some(id.clone()),
@@ -50,7 +52,7 @@ impl Lab {
             ..named(&vm)
         };
         let files = peer.shape(&shape)?.files;
-        Ok(Some(Self { peer, source, vm, id, files, state }))
+        Ok(Some(Self { peer, source, vm, id, files, state, vddk: None }))
     }
 
     /// Both disks of the VM, for a job.
@@ -84,8 +86,19 @@ impl Lab {
 
     /// Forgets the source and makes it anew, as a restart does.
     pub(super) fn restart(&mut self) -> Result<()> {
-        self.source = source(&self.peer, &self.state)?;
+        self.source = source(&self.peer, &self.state, self.vddk.clone())?;
         Ok(())
+    }
+
+    /// The same with VDDK.
+    pub(super) fn read_through(&mut self, vddk: VddkOptions) -> Result<()> {
+        self.vddk = Some(vddk);
+        self.restart()
+    }
+
+    /// A second source that has no VDDK.
+    pub(super) fn over_https(&self) -> Result<VsphereSource> {
+        source(&self.peer, &self.state, None)
     }
 
     /// Waits until nothing is left at the peer and nothing is owed.
@@ -145,6 +158,7 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
         enable_change_tracking: true,
         quiesce: true,
         reads_at_once: 4,
+        vddk: None,
         client: ClientOptions {
             backoff: Duration::from_millis(5),
             task: Duration::from_millis(500),
@@ -153,8 +167,8 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
     })
 }
 
-fn source(peer: &VspherePeer, state: &TempDir) -> Result<VsphereSource> {
-    Ok(VsphereSource::new(options(peer, state)?)?)
+fn source(peer: &VspherePeer, state: &TempDir, vddk: Option<VddkOptions>) -> Result<VsphereSource> {
+    Ok(VsphereSource::new(VsphereOptions { vddk, ..options(peer, state)? })?)
 }
 
 /// The same with the peer's account in its configuration.

@@ -11,7 +11,7 @@ async fn a_disk_is_read_byte_for_byte_through_lost_sessions_and_bad_moments() {
     let bytes: Vec<u8> = (0..CAPACITY).map(|it| u8::try_from(it * 7 % 251).unwrap()).collect();
     lab.write(1, 0, &bytes).unwrap();
     let opened = lab.open("job").await.unwrap();
-    let device = opened.disks()[1].device.clone();
+    let device = opened.reader(1).await.unwrap();
     assert_eq!((device.size(), device.read_only()), (CAPACITY, true));
     lab.peer.expire_sessions().unwrap();
     lab.peer.trouble(&Trouble::once("folder", "status", "503")).unwrap();
