@@ -44,12 +44,16 @@ pub struct VsphereLab {
 
 impl VsphereLab {
     /// Starts all parts; nothing, said loudly, where tools or the database are missing and not required.
-    pub async fn start(kind: DatabaseKind, account: Account) -> Result<Option<Self>> {
+    pub async fn start(
+        kind: DatabaseKind,
+        account: Account,
+        vcenter: PeerOptions,
+    ) -> Result<Option<Self>> {
         if !tool::present(&tool::DISK_TOOLS)? {
             return Ok(None);
         }
         let Some(database) = TestDatabase::create(kind).await? else { return Ok(None) };
-        let Some(peer) = VspherePeer::start(PeerOptions::default())? else { return Ok(None) };
+        let Some(peer) = VspherePeer::start(vcenter)? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("hub-vsphere-lab-").tempdir()?;
         let logs = folder.path().join("logs");
         let vma = Vma::start(VmaOptions {
@@ -82,7 +86,8 @@ impl VsphereLab {
         part: impl AsyncFnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
         // Boxed, because the compiler gives up on futures that lie too deep in each other.
-        let Some(mut lab) = Box::pin(Self::start(kind, account)).await? else { return Ok(()) };
+        let started = Box::pin(Self::start(kind, account, PeerOptions::default())).await?;
+        let Some(mut lab) = started else { return Ok(()) };
         let mut outcome = part(&mut lab).await;
         if outcome.is_ok() {
             outcome = lab.nothing_is_left().await;

@@ -11,8 +11,12 @@ use crate::workspace::{Workspace, passes};
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Leave hub and VMA running afterwards, and say how to reach and how to stop them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vsphere")]
     keep: bool,
+    /// Read a VM of a simulated vCenter in place of a datastore folder: discover, pre-flight, full, change,
+    /// incremental by changed blocks, audit, restore.
+    #[arg(long)]
+    vsphere: bool,
     /// Never install a package; say what is missing instead.
     #[arg(long)]
     no_install: bool,
@@ -26,6 +30,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Resul
     demo.env("PATH", tools::path_variable()?);
     if arguments.keep {
         demo.arg("--keep");
+    }
+    if arguments.vsphere {
+        // The vSphere peer is no Rust program; this compiles it, so that its time is not the demo's.
+        passes(workspace.cargo().args(["run", "--quiet", "-p", "hub-vsphere-peer"]))?;
+        demo.arg("--vsphere");
     }
     passes(&mut demo)
 }

@@ -94,15 +94,16 @@ func PeerVM(name string) *VirtualMachine {
 	return nil
 }
 
-// PeerPath is the file behind a datastore path such as "[store] dir/file.vmdk".
-func PeerPath(name string) (string, error) {
+// PeerPath is the file behind a datastore path such as "[store] dir/file.vmdk"; datacenters may each have a datastore of
+// one name, so the datastore itself decides where it is known.
+func PeerPath(name string, store *types.ManagedObjectReference) (string, error) {
 	var at object.DatastorePath
 	if !at.FromString(name) {
 		return "", fmt.Errorf("%q is no datastore path", name)
 	}
 	for _, e := range Map.All("Datastore") {
 		ds := e.(*Datastore)
-		if ds.Name == at.Datastore {
+		if ds.Name == at.Datastore && (store == nil || ds.Self == *store) {
 			return path.Join(ds.Info.GetDatastoreInfo().Url, at.Path), nil
 		}
 	}
@@ -151,7 +152,7 @@ func flatBacking(d types.BaseVirtualDevice) *types.VirtualDiskFlatVer2BackingInf
 }
 
 func flatFile(b *types.VirtualDiskFlatVer2BackingInfo) (string, error) {
-	at, err := PeerPath(b.FileName)
+	at, err := PeerPath(b.FileName, b.Datastore)
 	if err != nil {
 		return "", err
 	}

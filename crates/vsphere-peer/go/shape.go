@@ -163,7 +163,11 @@ func controllerOf(shape diskShape) (types.BaseVirtualDevice, error) {
 func makeDisk(vm *simulator.VirtualMachine, index int, shape diskShape, controller int32) (*types.VirtualDisk, string, error) {
 	home := path.Dir(vm.Config.Files.VmPathName)
 	name := home + "/" + shape.File
-	at, err := simulator.PeerPath(name)
+	var store *types.ManagedObjectReference
+	if len(vm.Datastore) > 0 {
+		store = &vm.Datastore[0]
+	}
+	at, err := simulator.PeerPath(name, store)
 	if err != nil {
 		return nil, "", err
 	}
@@ -182,10 +186,6 @@ func makeDisk(vm *simulator.VirtualMachine, index int, shape diskShape, controll
 	unit := shape.Unit
 	disk.UnitNumber, disk.ControllerKey = &unit, controller
 	disk.DeviceInfo = &types.Description{Label: fmt.Sprintf("Hard disk %d", index+1), Summary: "disk"}
-	var store *types.ManagedObjectReference
-	if len(vm.Datastore) > 0 {
-		store = &vm.Datastore[0]
-	}
 	if shape.RDM != "" {
 		backing := &types.VirtualDiskRawDiskMappingVer1BackingInfo{CompatibilityMode: shape.RDM, DiskMode: "independent_persistent", LunUuid: "0200", DeviceName: "vml.02", Uuid: shape.UUID}
 		backing.FileName, backing.Datastore = name, store

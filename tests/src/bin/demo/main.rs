@@ -10,6 +10,7 @@ mod ledger;
 mod screen;
 mod stage;
 mod story;
+mod vsphere;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 
+use ledger::Ledger;
 use screen::Screen;
 use stage::Stage;
 
@@ -24,8 +26,11 @@ use stage::Stage;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Leave hub and VMA running afterwards, and say how to reach and how to stop them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vsphere")]
     keep: bool,
+    /// Read a VM of a simulated vCenter in place of a datastore folder.
+    #[arg(long)]
+    vsphere: bool,
 }
 
 /// One thread, because the processes live as long as the thread that starts them.
@@ -51,6 +56,9 @@ async fn main() -> ExitCode {
 
 /// Tells the story; answers whether every judge agreed.
 async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<bool> {
+    if arguments.vsphere {
+        return vsphere::run(screen).await;
+    }
     let start = Instant::now();
     screen.title("Sendense Hub: from discovery to a proven restore");
     let mut stage = Stage::build(arguments.keep, screen).await?;
@@ -63,13 +71,23 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<bool> {
             return Err(error);
         }
     };
+    show_tables(&ledger, screen);
+    stage.close(screen).await?;
+    Ok(show_score(&ledger, screen, start))
+}
+
+/// Shows the points, what each judge said, and what was not as it should be.
+fn show_tables(ledger: &Ledger, screen: &Screen) {
     screen.say(&format!("\n{}\n\n{}", ledger.points_table(), ledger.proofs_table()));
     for failure in ledger.failures() {
         screen.say(&format!("FAILED {failure}"));
     }
+}
+
+/// The last line; answers whether every judge agreed.
+fn show_score(ledger: &Ledger, screen: &Screen, start: Instant) -> bool {
     let (passed, total) = ledger.score();
-    stage.close(screen).await?;
     let took = screen::seconds(start.elapsed());
     screen.say(&format!("\n{passed} of {total} comparisons passed in {took}."));
-    Ok(passed == total)
+    passed == total
 }

@@ -4,6 +4,8 @@ mod inventory;
 mod protection;
 mod recovery;
 
+pub(crate) use protection::show;
+
 use anyhow::Result;
 use serde_json::Value;
 

@@ -146,7 +146,7 @@ pub(super) fn source(stage: &Stage, name: &str, ordinal: u64) -> Result<PathBuf>
 }
 
 /// Moves the bar.
-pub(super) fn show(screen: &Screen, job: &Value) {
+pub(crate) fn show(screen: &Screen, job: &Value) {
     let count = |pointer| job.pointer(pointer).and_then(Value::as_u64);
     let done = count("/bytes/done").or_else(|| count("/bytes_done"));
     let total = count("/bytes/total").or_else(|| count("/bytes_total"));
