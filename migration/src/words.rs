@@ -33,6 +33,9 @@ pub const RESTORE_FORMAT: &[&str] = &["raw", "qcow2", "vmdk"];
 /// How much is verified.
 pub const VERIFICATION_SCOPE: &[&str] = &["point", "chain"];
 
+/// Whose copy owes a clean-up.
+pub const OWED_BY: &[&str] = &["backup", "replication"];
+
 /// Every list with the name that SQL templates call it by.
 pub(crate) const LISTS: &[(&str, &[&str])] = &[
     ("context_status", CONTEXT_STATUS),
@@ -45,4 +48,5 @@ pub(crate) const LISTS: &[(&str, &[&str])] = &[
     ("compression", COMPRESSION),
     ("restore_format", RESTORE_FORMAT),
     ("verification_scope", VERIFICATION_SCOPE),
+    ("owed_by", OWED_BY),
 ];

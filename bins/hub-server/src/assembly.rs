@@ -13,10 +13,11 @@ use hub_block::failpoint::{self, Point};
 use hub_discovery::Discovery;
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_domain::source::NbdTls;
-use hub_job_runner::Supervisor;
+use hub_job_runner::{JobKey, Supervisor};
 use hub_nbd::{Exports, Server, ServerOptions};
 use hub_ports::{
-    BackupStorage, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, Store, StoreError, told,
+    BackupStorage, Clock, IdGen, OwedCleanups, OwedOptions, RateReadings, ReplicaStorage,
+    SourceNode, Store, StoreError, told,
 };
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
@@ -45,6 +46,7 @@ pub(crate) struct HubServer {
     pub(crate) replication: Replication,
     pub(crate) backup: Backup,
     pub(crate) restore: Restore,
+    pub(crate) owed: OwedCleanups,
     pub(crate) supervisor: Supervisor,
     pub(crate) api: Api,
     pub(crate) nbd_address: SocketAddr,
@@ -138,12 +140,19 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         exports: ExportRegistry::default(),
         options: Default::default(),
     };
+    let owed = OwedCleanups {
+        store: catalogue.clone(),
+        source: source.clone(),
+        clock: clock.clone(),
+        options: OwedOptions { alarm_after: settings.jobs.owed_alarm(), ..Default::default() },
+    };
     let api = Api::new(Hub {
         facts: HubFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             build: BUILD.to_owned(),
             database: store.kind().to_owned(),
             restore_dir,
+            owed_alarm: settings.jobs.owed_alarm(),
             nbd_authority: certificates.authority.clone(),
         },
         store: catalogue,
@@ -166,6 +175,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         replication,
         backup,
         restore,
+        owed,
         supervisor,
         api,
         nbd_address,
@@ -205,8 +215,16 @@ impl HubServer {
         Ok(Waiting { backups: backups.waiting, replications: replications.waiting })
     }
 
-    /// Runs what waits, once the VMAs can reach the exports.
+    /// Runs what waits, once the VMAs can reach the exports, and asks for the snapshots that are owed from now on.
     pub(crate) async fn take_up(&self, waiting: Waiting) -> Result<(), StoreError> {
+        let owed = self.owed.clone();
+        let key = JobKey::new("owed-cleanups", "rounds");
+        let begun = self.supervisor.spawn("owed clean-ups", key, move |stop| async move {
+            owed.run(stop).await;
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "nobody asks for the snapshots that are owed");
+        }
         self.api.take_up(waiting.backups, waiting.replications).await
     }
 

@@ -2,8 +2,11 @@
 
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
+use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
-use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
+use hub_ports::{
+    CopyKind, CopyOrder, CopyWatch, OwedCleanups, OwedOptions, StoreError, owe, stop_copy,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +25,31 @@ impl Backup {
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
         let job = copy_name(scene.run.id, newest_attempt(disks));
+        let owes = scene.node.takes_snapshots();
+        if owes {
+            // Durable before the order goes out: from then on a snapshot may be there (promise P3).
+            let (by, at) = (OwedBy::Backup(scene.run.id), self.clock.now());
+            let credential = scene.credential.as_ref().map(|it| it.id);
+            let owed = OwedCleanup::of_copy(&job, by, &scene.vm, scene.node.id, credential, at);
+            self.patiently(|| owe(self.store.as_ref(), &owed)).await?;
+        }
         let followed = self.follow(scene, &job, disks, cancel).await;
         if !matches!(followed, Ok(Ending::Nothing)) {
             stop_copy(self.source.as_ref(), &scene.node, &job, self.options.watch).await;
         }
+        if owes {
+            self.owed_cleanups().after_copy(&scene.node, &job).await;
+        }
         followed
+    }
+
+    fn owed_cleanups(&self) -> OwedCleanups {
+        OwedCleanups {
+            store: self.store.clone(),
+            source: self.source.clone(),
+            clock: self.clock.clone(),
+            options: OwedOptions::default(),
+        }
     }
 
     /// Waits on the VMA and on the storage are cut short by a cancellation; what is sealed is still recorded.

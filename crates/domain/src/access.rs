@@ -46,6 +46,13 @@ pub struct VmaNode {
     pub created_at: Timestamp,
 }
 
+impl VmaNode {
+    /// Whether a copy of it takes a snapshot at the hypervisor, which has to be removed again.
+    pub fn takes_snapshots(&self) -> bool {
+        self.source_kind == "vsphere"
+    }
+}
+
 /// An API token as the catalogue keeps it: only its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiToken {

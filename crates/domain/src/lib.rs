@@ -16,6 +16,7 @@ pub mod ids;
 pub mod inventory;
 pub mod job;
 pub mod limits;
+pub mod owed;
 pub mod preflight;
 pub mod replication;
 pub mod repository;

@@ -138,6 +138,8 @@ pub struct CopyStatus {
     pub disks: Vec<DiskCopyStatus>,
     /// Why it failed, when the cause is not one disk's.
     pub fault: Option<Fault>,
+    /// Whether the VMA says that no snapshot of the copy is left; said at its end only, and only where it is certain.
+    pub snapshot_is_gone: bool,
 }
 
 /// Progress and proof of one disk.
@@ -211,4 +213,19 @@ impl CopyBytes {
         let parts = Self::sum([earlier, self]);
         Self { total: self.total.max(earlier.total), done: self.done.max(earlier.done), ..parts }
     }
+}
+
+/// Who a vCenter or an ESXi host says it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceAbout {
+    /// Full name of the product.
+    pub product: String,
+    /// Version.
+    pub version: String,
+    /// Build.
+    pub build: String,
+    /// `VirtualCenter` or `HostAgent`.
+    pub api_type: String,
+    /// Its own id; an ESXi host has none.
+    pub instance_uuid: Option<String>,
 }

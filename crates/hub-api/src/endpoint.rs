@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::Route;
 
-use crate::{access, backups, certificate, health, inventory, jobs, openapi, problem_page};
+use crate::{access, backups, certificate, health, inventory, jobs, openapi, owed, problem_page};
 
 /// Everything that needs a token lies below here.
 pub(crate) const BASE: &str = "/api/v1";
@@ -91,6 +91,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         jobs::ENDPOINTS,
         certificate::ENDPOINTS,
         backups::ENDPOINTS,
+        owed::ENDPOINTS,
     ]
     .concat()
 }

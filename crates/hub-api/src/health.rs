@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::answer::State;
 use crate::endpoint::Endpoint;
+use crate::owed::{self, OwedSums};
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get("/health", || web::get().to(live)).open(),
@@ -39,6 +40,8 @@ pub(crate) struct SystemInfo {
     database: DatabaseInfo,
     /// Calls of this API, counted in its route table.
     api_endpoints: usize,
+    /// Snapshots of this product that may still be at their sources; null while the database does not answer.
+    owed_cleanups: Option<OwedSums>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,6 +76,7 @@ pub(crate) async fn inspect(state: State) -> web::Json<DebugHealth> {
                 status: if answers { "ok" } else { "unavailable" },
             },
             api_endpoints: state.endpoints,
+            owed_cleanups: owed::sums(&state).await,
         },
     })
 }

@@ -13,6 +13,7 @@ mod inventory;
 mod jobs;
 mod malformed;
 mod openapi;
+mod owed;
 mod page;
 mod problem;
 mod problem_page;

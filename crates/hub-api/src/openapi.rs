@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref};
 
 use crate::endpoint::Endpoint;
 use crate::problem::ProblemBody;
-use crate::{access, backups, certificate, health, inventory, jobs, problem_page};
+use crate::{access, backups, certificate, health, inventory, jobs, owed, problem_page};
 
 pub(crate) const ENDPOINTS: &[Endpoint] =
     &[Endpoint::get("/api/v1/openapi.json", || web::get().to(show))];
@@ -94,6 +94,7 @@ const BEARER: &str = "bearer";
         backups::runs::show,
         backups::runs::cancel,
         backups::runs::events,
+        owed::list,
     )
 )]
 struct Document;

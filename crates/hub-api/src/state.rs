@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hub_backup::Backup;
 use hub_discovery::Discovery;
@@ -59,6 +59,8 @@ pub struct HubFacts {
     pub database: String,
     /// Where restored files lie.
     pub restore_dir: PathBuf,
+    /// For how long a snapshot may be owed before it counts as overdue.
+    pub owed_alarm: Duration,
     /// The certificate of the authority behind the NBD port, PEM; readers of exports check the hub against it.
     pub nbd_authority: String,
 }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod error;
+mod owed;
 mod progress;
 mod rate_readings;
 mod retry;
@@ -12,10 +13,13 @@ mod watch;
 
 pub use clock::{Clock, IdGen};
 pub use error::{Classify, ErrorClass, StoreError, told};
+pub use owed::{OwedCleanups, OwedOptions, OwedRound, owe};
 pub use progress::{NoProgress, ProgressSink};
 pub use rate_readings::RateReadings;
 pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};
-pub use source_node::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
+pub use source_node::{
+    CleanupOrder, CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode,
+};
 pub use storage::{
     BackupStorage, ExportedPoint, ParentImage, PointIdentity, PointLocation, PrepareImage,
     PrepareReplica, ReplicaStorage, RepositoryProbe, RestoreOutput, RestoredFile, SealImage,

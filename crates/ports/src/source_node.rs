@@ -7,7 +7,8 @@ use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::inventory::SeenInventory;
 use hub_domain::limits::CopyRates;
-use hub_domain::source::{CopyStatus, OrderedDisk};
+use hub_domain::owed::CleanupOutcome;
+use hub_domain::source::{CopyStatus, OrderedDisk, SourceAbout};
 
 use crate::{Classify, ErrorClass};
 
@@ -63,6 +64,29 @@ pub trait SourceNode: Send + Sync {
 
     /// Asks a copy to stop; it has stopped when its status is terminal.
     async fn cancel_copy(&self, node: &VmaNode, job: &str) -> Result<(), SourceError>;
+
+    /// Lets the node log in to its source and out again, and says who let it in; `None` where no login is wanted. A
+    /// login that is refused is [`SourceError::Refused`] with the node's code.
+    async fn test_credential(
+        &self,
+        node: &VmaNode,
+        credential: &Credential,
+    ) -> Result<Option<SourceAbout>, SourceError> {
+        let _ = (node, credential);
+        Ok(None)
+    }
+
+    /// Lets the node remove the snapshot that a copy which is over has left, if it has left one; again it finds none.
+    ///
+    /// Dropping the future may leave the removal at work at the node.
+    async fn clean_up(
+        &self,
+        node: &VmaNode,
+        order: &CleanupOrder,
+    ) -> Result<CleanupOutcome, SourceError> {
+        let _ = (node, order);
+        Ok(CleanupOutcome::None)
+    }
 }
 
 /// What a node said about itself, after it proved to be the one that was registered.
@@ -111,6 +135,19 @@ pub struct CopyOrder {
     pub disks: Vec<OrderedDisk>,
     /// How fast it may send.
     pub rates: CopyRates,
+}
+
+/// A snapshot that a copy may have left.
+#[derive(Clone, Debug)]
+pub struct CleanupOrder {
+    /// What the copy was called: its snapshot carries this name, and no other is touched.
+    pub copy: String,
+    /// The source's id of the VM.
+    pub vm: String,
+    /// Which vCenter or host the VM is of; a node at another one must not say that there is no snapshot.
+    pub source: String,
+    /// The login for a source that wants one.
+    pub credential: Option<Credential>,
 }
 
 /// What a VMA may answer instead.

@@ -4,6 +4,7 @@ mod access;
 mod backups;
 mod find_vm;
 mod jobs;
+mod owed;
 mod vms;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ pub use access::{AccessReads, AccessWrites};
 pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
 pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
+pub use owed::{OwedReads, OwedWrites};
 pub use vms::{InventoryTotals, VmReads, VmWrites};
 
 /// The catalogue.
@@ -36,12 +38,12 @@ pub trait Store: Send + Sync {
 ///
 /// Lists are bounded by the caller: keyset paging by id, `limit` rows after `after`.
 pub trait Catalogue:
-    VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + Send
+    VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + OwedReads + Send
 {
 }
 
-impl<T: VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + Send> Catalogue
-    for T
+impl<T> Catalogue for T where
+    T: VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + OwedReads + Send
 {
 }
 
@@ -51,7 +53,7 @@ impl<T: VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + 
 /// ([`retry_conflicts`](crate::retry_conflicts)).
 #[async_trait]
 pub trait UnitOfWork:
-    Catalogue + VmWrites + ReplicationWrites + BackupWrites + RestoreWrites + AccessWrites
+    Catalogue + VmWrites + ReplicationWrites + BackupWrites + RestoreWrites + AccessWrites + OwedWrites
 {
     /// Makes all of it visible and durable, or none.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;

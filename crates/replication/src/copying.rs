@@ -3,9 +3,12 @@
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
 use hub_domain::limits::CopyRates;
+use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_domain::replication::ReplicationJob;
 use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
-use hub_ports::{CopyKind, CopyOrder, CopyWatch, StoreError, stop_copy};
+use hub_ports::{
+    Classify, CopyKind, CopyOrder, CopyWatch, OwedCleanups, OwedOptions, StoreError, owe, stop_copy,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +19,13 @@ use crate::run::Work;
 impl Replication {
     /// Copies all prepared disks under one order.
     pub(crate) async fn copy(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
+        let owed = work.reach.node.takes_snapshots().then(|| self.owed(work));
+        if let Some(owed) = &owed
+            && let Err(error) = self.patiently(|| owe(self.store.as_ref(), owed)).await
+        {
+            // Nothing is ordered that could not be cleaned up after (promise P3).
+            return Ending::Fault(Fault::new(error.code(), error.to_string()));
+        }
         let ending = match self.follow(work, cancel).await {
             Ok(Some(ending)) => ending,
             Ok(None) => Ending::Stopped,
@@ -31,7 +41,23 @@ impl Replication {
             let (source, job) = (self.source.as_ref(), copy_name(&work.job));
             stop_copy(source, &work.reach.node, &job, self.options.watch).await;
         }
+        if let Some(owed) = &owed {
+            let cleanups = OwedCleanups {
+                store: self.store.clone(),
+                source: self.source.clone(),
+                clock: self.clock.clone(),
+                options: OwedOptions::default(),
+            };
+            cleanups.after_copy(&work.reach.node, &owed.copy).await;
+        }
         ending
+    }
+
+    fn owed(&self, work: &Work) -> OwedCleanup {
+        let (copy, by) = (copy_name(&work.job), OwedBy::Replication(work.job.id));
+        let credential = work.reach.credential.as_ref().map(|it| it.id);
+        let (node, at) = (work.reach.node.id, self.clock.now());
+        OwedCleanup::of_copy(&copy, by, &work.vm, node, credential, at)
     }
 
     /// Waits on the VMA and on the storage are cut short by a cancellation; `None` when they were.

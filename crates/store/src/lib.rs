@@ -6,6 +6,7 @@ mod connection;
 mod entity;
 mod job_state;
 mod limit;
+mod owed;
 mod replications;
 mod restores;
 mod sea_store;

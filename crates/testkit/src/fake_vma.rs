@@ -1,17 +1,18 @@
 //! A VMA that plays a script: what it has, how its copies go, and when it is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hub_domain::access::VmaNode;
+use hub_domain::access::{Credential, VmaNode};
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::inventory::SeenInventory;
+use hub_domain::owed::CleanupOutcome;
 use hub_domain::source::{
-    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk,
+    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk, SourceAbout,
 };
-use hub_ports::{CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
+use hub_ports::{CleanupOrder, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockWriteGuard};
 
@@ -72,6 +73,9 @@ struct State {
     copies: BTreeMap<String, Copy>,
     orders: Vec<CopyOrder>,
     inventory_calls: usize,
+    about: Option<Result<SourceAbout, Fault>>,
+    snapshots: BTreeSet<String>,
+    keeps_snapshots: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +102,9 @@ impl FakeVma {
             copies: BTreeMap::new(),
             orders: Vec::new(),
             inventory_calls: 0,
+            about: None,
+            snapshots: BTreeSet::new(),
+            keeps_snapshots: false,
         };
         Self { state: Mutex::new(state), steps, door: RwLock::default() }
     }
@@ -110,6 +117,22 @@ impl FakeVma {
     /// Says how copies go that start from now on.
     pub fn script(&self, script: CopyScript) {
         self.state.lock().script = script;
+    }
+
+    /// Makes it read from a vSphere endpoint, which lets every login in, or refuses all for this reason.
+    pub fn set_about(&self, about: Result<SourceAbout, Fault>) {
+        self.state.lock().about = Some(about);
+    }
+
+    /// Says whether snapshots can be removed at present.
+    pub fn keep_snapshots(&self, keeps: bool) {
+        self.state.lock().keeps_snapshots = keeps;
+    }
+
+    /// The snapshots at the source, by the names of their copies: a vSphere endpoint has one from the order of a copy
+    /// until that has ended and says so, or until its clean-up.
+    pub fn snapshots(&self) -> Vec<String> {
+        self.state.lock().snapshots.iter().cloned().collect()
     }
 
     /// Cuts or mends the connection.
@@ -175,7 +198,10 @@ impl SourceNode for FakeVma {
         Ok(NodeIdentity {
             name: node.name.clone(),
             version: "0.0.0".to_owned(),
-            source_kind: "folder".to_owned(),
+            source_kind: match self.state.lock().about {
+                Some(_) => "vsphere".to_owned(),
+                None => "folder".to_owned(),
+            },
         })
     }
 
@@ -218,6 +244,9 @@ impl SourceNode for FakeVma {
             number: state.orders.len() + 1,
         };
         let status = copy.status();
+        if state.about.is_some() {
+            state.snapshots.insert(order.job.clone());
+        }
         state.orders.push(order.clone());
         state.copies.insert(order.job.clone(), copy);
         Ok(status)
@@ -238,7 +267,12 @@ impl SourceNode for FakeVma {
             state.copies.remove(job);
             return Err(unknown());
         }
-        Ok(copy.status())
+        let mut status = copy.status();
+        if status.phase.is_terminal() && state.about.is_some() && !state.keeps_snapshots {
+            state.snapshots.remove(job);
+            status.snapshot_is_gone = true;
+        }
+        Ok(status)
     }
 
     /// Takes all the patience it is given, so that a script's steps are that far apart.
@@ -263,6 +297,34 @@ impl SourceNode for FakeVma {
         copy.cancelled |= copy.script.obeys_cancel && copy.step < copy.script.steps;
         Ok(())
     }
+
+    async fn test_credential(
+        &self,
+        node: &VmaNode,
+        _: &Credential,
+    ) -> Result<Option<SourceAbout>, SourceError> {
+        self.reach(node, "vma.test_credential").await?;
+        self.state.lock().about.clone().transpose().map_err(SourceError::Refused)
+    }
+
+    async fn clean_up(
+        &self,
+        node: &VmaNode,
+        order: &CleanupOrder,
+    ) -> Result<CleanupOutcome, SourceError> {
+        self.reach(node, "vma.clean_up").await?;
+        let mut state = self.state.lock();
+        let refused =
+            |code: &str| Ok(CleanupOutcome::Failed(Fault::new(code, "it is not removed")));
+        if state.copies.get(&order.copy).is_some_and(|copy| !copy.status().phase.is_terminal()) {
+            return refused("source/snapshot-in-use");
+        }
+        if state.keeps_snapshots {
+            return refused("vma/refused");
+        }
+        let was_there = state.snapshots.remove(&order.copy);
+        Ok(if was_there { CleanupOutcome::Removed } else { CleanupOutcome::None })
+    }
 }
 
 impl Copy {
@@ -278,7 +340,7 @@ impl Copy {
         } else {
             CopyPhase::Succeeded
         };
-        CopyStatus { phase, disks, fault: None }
+        CopyStatus { phase, disks, fault: None, snapshot_is_gone: false }
     }
 
     fn disk(&self, disk: &OrderedDisk) -> DiskCopyStatus {

@@ -9,6 +9,7 @@ mod backups;
 #[cfg(test)]
 mod contract;
 mod jobs;
+mod owed;
 mod rows;
 mod vms;
 

@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod identity;
 pub mod inventory;
 pub mod links;
+pub mod owed;
 pub mod removals;
 pub mod replications;
 pub mod restores;

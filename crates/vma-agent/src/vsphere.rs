@@ -111,6 +111,11 @@ impl Shared {
         known.unwrap_or_else(|| self.options.endpoint.authority())
     }
 
+    /// Whether the hub means the vCenter or host behind a session, by its id or by its address.
+    fn is_source(&self, client: &Client, asked: &str) -> bool {
+        self.source(client).eq_ignore_ascii_case(asked) || self.check_endpoint(asked).is_ok()
+    }
+
     /// A password is for the endpoint that this VMA knows how to recognise, and for no other.
     fn check_endpoint(&self, asked: &str) -> Result<(), SourceError> {
         let known = self.options.endpoint.authority();

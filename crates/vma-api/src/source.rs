@@ -44,6 +44,11 @@ pub struct CleanupRequest {
     pub job_id: String,
     /// Of which VM ([`Vm::id`](crate::Vm::id)).
     pub vm_id: String,
+    /// Which vCenter or host the VM is of: [`Vcenter::instance_uuid`](crate::Vcenter::instance_uuid), or its
+    /// [`host`](crate::Vcenter::host) where it has none. At another one the snapshot would be taken for gone, so that
+    /// is [`CleanupOutcome::Failed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// How to log in, for a source that wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,

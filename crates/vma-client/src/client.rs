@@ -3,19 +3,25 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hub_domain::access::VmaNode;
+use hub_domain::access::{Credential, VmaNode};
 use hub_domain::inventory::SeenInventory;
-use hub_domain::source::CopyStatus;
-use hub_ports::{CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode};
-use hub_vma_api::{CopyReport, Identity, Introduced, Introduction};
+use hub_domain::owed::CleanupOutcome;
+use hub_domain::source::{CopyStatus, SourceAbout};
+use hub_ports::{
+    CleanupOrder, CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode,
+};
+use hub_vma_api::{
+    CleanupReport, CleanupRequest, CopyReport, CredentialsTest, Identity, Introduced, Introduction,
+};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use crate::copy::{order_to_wire, status_from_wire};
-use crate::inventory::{inventory_from_wire, query_to_wire};
+use crate::inventory::{credentials_to_wire, inventory_from_wire, query_to_wire};
 use crate::options::VmaClientOptions;
 use crate::proof::{self, Challenge};
 use crate::transport::{Call, ClientError, Transport, garbled, json, json_error, shortened};
+use crate::upkeep::{about_from_wire, outcome_from_wire};
 
 /// The version of the contract that this client speaks.
 const API_VERSION: u32 = 1;
@@ -195,6 +201,42 @@ impl SourceNode for VmaClient {
         let path = ["api", "v1", "jobs", job, "cancel"];
         self.call(node, self.quick(&path, true)).await.map_err(|it| unknown(it, job))?;
         Ok(())
+    }
+
+    async fn test_credential(
+        &self,
+        node: &VmaNode,
+        credential: &Credential,
+    ) -> Result<Option<SourceAbout>, SourceError> {
+        let body = json(node, &credentials_to_wire(credential))?;
+        let (deadline, limit) = (self.options.start, self.options.answer_limit);
+        let path = ["api", "v1", "credentials", "test"];
+        let call = self.request(&path, true, Some(body), deadline, limit);
+        let tested: CredentialsTest = parsed(node, &self.call(node, call).await?)?;
+        match (tested.wanted, tested.about) {
+            (false, _) => Ok(None),
+            (true, Some(about)) => Ok(Some(about_from_wire(&about))),
+            (true, None) => Err(garbled(node, "it does not say who let it log in")),
+        }
+    }
+
+    async fn clean_up(
+        &self,
+        node: &VmaNode,
+        order: &CleanupOrder,
+    ) -> Result<CleanupOutcome, SourceError> {
+        let request = CleanupRequest {
+            job_id: order.copy.clone(),
+            vm_id: order.vm.clone(),
+            source: Some(order.source.clone()),
+            credentials: order.credential.as_ref().map(credentials_to_wire),
+        };
+        let body = json(node, &request)?;
+        let (deadline, limit) = (self.options.cleanup, self.options.answer_limit);
+        let path = ["api", "v1", "snapshots", "cleanup"];
+        let call = self.request(&path, true, Some(body), deadline, limit);
+        let report: CleanupReport = parsed(node, &self.call(node, call).await?)?;
+        Ok(outcome_from_wire(report))
     }
 }
 

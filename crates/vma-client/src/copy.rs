@@ -75,7 +75,15 @@ pub(crate) fn status_from_wire(report: wire::CopyReport) -> Result<CopyStatus, S
         }
         disks.push(disk);
     }
-    Ok(CopyStatus { phase: phase(report.state), disks, fault: report.error.map(fault) })
+    let phase = phase(report.state);
+    let left = report.snapshot.as_ref().map(|it| it.state.as_str());
+    Ok(CopyStatus {
+        phase,
+        disks,
+        fault: report.error.map(fault),
+        // Without a word about it there may be one; a word that is new to this hub says nothing, either.
+        snapshot_is_gone: phase.is_terminal() && matches!(left, Some("none" | "removed")),
+    })
 }
 
 fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
@@ -134,7 +142,7 @@ fn phase(state: wire::CopyState) -> CopyPhase {
     }
 }
 
-fn fault(fault: wire::Fault) -> Fault {
+pub(crate) fn fault(fault: wire::Fault) -> Fault {
     let code = shortened(&fault.code).chars().take(100).collect::<String>();
     Fault::new(code, shortened(&fault.detail))
 }
@@ -199,6 +207,26 @@ mod tests {
             CopyBytes { total: 1024, done: 1024, read: 512, sent: 512, again: 256, reconnects: 1 }
         );
         assert_eq!(status.disks[0].change_id.as_deref(), Some("mark"));
+    }
+
+    #[test]
+    fn only_a_last_word_about_its_snapshot_is_believed() {
+        let told = |state: wire::CopyState, left: Option<&str>| {
+            let mut report = report(|_| ());
+            report.state = state;
+            report.snapshot = left.map(|left| wire::SnapshotReport {
+                state: left.to_owned(),
+                ..wire::SnapshotReport::default()
+            });
+            status_from_wire(report).unwrap().snapshot_is_gone
+        };
+        for state in [wire::CopyState::Succeeded, wire::CopyState::Failed] {
+            assert!(told(state, Some("removed")) && told(state, Some("none")));
+            for not_gone in [None, Some("owed"), Some("present"), Some("Removed"), Some("")] {
+                assert!(!told(state, not_gone), "{not_gone:?}");
+            }
+        }
+        assert!(!told(wire::CopyState::Running, Some("none")), "it may be taken yet");
     }
 
     type Break = (&'static str, fn(&mut wire::DiskReport));

@@ -7,6 +7,7 @@ mod inventory;
 mod options;
 mod proof;
 mod transport;
+mod upkeep;
 
 pub use client::VmaClient;
 pub use options::VmaClientOptions;

@@ -11,6 +11,8 @@ pub struct VmaClientOptions {
     pub quick: Duration,
     /// The start of a copy: the VMA opens the disks before it answers.
     pub start: Duration,
+    /// A clean-up: deltas of a large snapshot take minutes to merge.
+    pub cleanup: Duration,
     /// A discovery: a vCenter with thousands of VMs takes minutes.
     pub discovery: Duration,
     /// Largest inventory, in bytes.
@@ -27,6 +29,7 @@ impl Default for VmaClientOptions {
             connect: Duration::from_secs(5),
             quick: Duration::from_secs(10),
             start: Duration::from_secs(60),
+            cleanup: Duration::from_secs(300),
             discovery: Duration::from_secs(600),
             inventory_limit: 256 << 20,
             report_limit: 8 << 20,

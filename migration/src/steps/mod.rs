@@ -12,6 +12,7 @@ mod m20251123_090000_add_copy_attempts;
 mod m20251124_090000_add_copy_limits;
 mod m20251125_090000_add_vm_identity;
 mod m20251125_100000_add_disk_identity;
+mod m20251125_110000_create_owed_cleanups;
 mod step;
 
 pub(crate) use step::{Step, TABLES, all};

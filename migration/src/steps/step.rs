@@ -11,12 +11,14 @@ use super::{
     m20251110_090000_create_replication_job_disks, m20251117_090000_create_restores_and_tokens,
     m20251123_090000_add_copy_attempts, m20251124_090000_add_copy_limits,
     m20251125_090000_add_vm_identity, m20251125_100000_add_disk_identity,
+    m20251125_110000_create_owed_cleanups,
 };
 use crate::ddl::Ddl;
 use crate::loss::Risk;
 
 /// Every table that any step makes, children first.
 pub(crate) const TABLES: &[&str] = &[
+    "owed_cleanups",
     "api_tokens",
     "verifications",
     "restore_jobs",
@@ -48,6 +50,7 @@ pub(crate) fn all() -> Vec<Recorded> {
         Box::new(m20251124_090000_add_copy_limits::AddCopyLimits),
         Box::new(m20251125_090000_add_vm_identity::AddVmIdentity),
         Box::new(m20251125_100000_add_disk_identity::AddDiskIdentity),
+        Box::new(m20251125_110000_create_owed_cleanups::CreateOwedCleanups),
     ];
     steps.into_iter().map(Recorded).collect()
 }

@@ -35,11 +35,19 @@ pub(crate) struct JobSettings {
     /// How often a copy is ordered when machines or connections are lost on the way.
     pub(crate) copy_attempts: u32,
     checkpoint_seconds: u64,
+    /// After which time a snapshot that could not be removed is warned of.
+    owed_alarm_minutes: u64,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { concurrent: 4, stop_grace_seconds: 20, copy_attempts: 3, checkpoint_seconds: 30 }
+        Self {
+            concurrent: 4,
+            stop_grace_seconds: 20,
+            copy_attempts: 3,
+            checkpoint_seconds: 30,
+            owed_alarm_minutes: 360,
+        }
     }
 }
 
@@ -47,6 +55,11 @@ impl JobSettings {
     /// How long jobs may take to stop.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds)
+    }
+
+    /// For how long a snapshot may be owed without a warning.
+    pub(crate) fn owed_alarm(&self) -> Duration {
+        Duration::from_secs(self.owed_alarm_minutes.saturating_mul(60))
     }
 
     /// Time between two checkpoints of an image that is being written.

@@ -4,6 +4,7 @@ mod changing;
 mod concerns;
 mod meddler;
 mod meeting;
+mod owed;
 mod refused;
 mod restarting;
 mod stopping;

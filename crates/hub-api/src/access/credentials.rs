@@ -4,8 +4,9 @@ use actix_web::web;
 use chrono::{DateTime, Utc};
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::ids::{CredentialId, VmaNodeId};
+use hub_domain::source::SourceAbout;
 use hub_domain::text::{self, MAX_TEXT};
-use hub_ports::{Catalogue, ErrorClass, InventoryQuery};
+use hub_ports::{Catalogue, ErrorClass};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -66,12 +67,18 @@ pub(crate) struct CredentialTest {
     vma_node_id: Uuid,
 }
 
-/// The login works.
+/// The login works, and who let it in.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CredentialWorks {
     ok: bool,
-    /// VMs that were found with it.
-    vms: usize,
+    /// Full name of the product, with its version.
+    product: String,
+    version: String,
+    build: String,
+    /// `VirtualCenter` or `HostAgent`.
+    api_type: String,
+    /// The endpoint's own id, by which its VMs are known; null for an ESXi host.
+    instance_uuid: Option<String>,
 }
 
 /// All logins.
@@ -162,7 +169,7 @@ pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
     removed.await.map(|()| gone())
 }
 
-/// Really tries a login: the VMA lists the endpoint's VMs with it.
+/// Really tries a login: the VMA logs in to the endpoint with it, and out again.
 #[utoipa::path(post, path = "/api/v1/vmware-credentials/{id}/test", tag = "credentials",
     params(("id" = Uuid, Path)), request_body = CredentialTest,
     responses((status = 200, body = CredentialWorks)))]
@@ -180,13 +187,12 @@ pub(crate) async fn test(
             .await?
             .ok_or_else(|| vma_nodes::not_found(&node_id.to_string()))?;
         drop(view);
-        if hub.source.identify(&node).await?.source_kind == "folder" {
+        let Some(about) = hub.source.test_credential(&node, &credential).await? else {
             let detail = format!("VMA {} reads a folder, which uses no login", node.name);
             return Err(Problem::new(ErrorClass::Conflict, "credential/not-testable", detail));
-        }
-        let query = InventoryQuery { credential: Some(credential), ..InventoryQuery::default() };
-        let seen = hub.source.inventory(&node, &query).await?;
-        Ok(CredentialWorks { ok: true, vms: seen.vms.len() })
+        };
+        let SourceAbout { product, version, build, api_type, instance_uuid } = about;
+        Ok(CredentialWorks { ok: true, product, version, build, api_type, instance_uuid })
     });
     tried.await.map(web::Json)
 }

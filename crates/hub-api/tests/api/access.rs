@@ -1,6 +1,8 @@
 //! Credentials, VMAs and repositories.
 
 use anyhow::Result;
+use hub_domain::fault::Fault;
+use hub_domain::source::SourceAbout;
 use hub_testkit::{Break, fixtures};
 use serde_json::{Value, json};
 
@@ -45,6 +47,20 @@ async fn trap_c15_a_credential_is_really_tested_or_not_at_all() {
     let test = format!("{}/test", made.header("location"));
     let folder = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
     assert_eq!(folder.problem(), (409, "credential/not-testable"));
+    lab.vma.set_about(Ok(SourceAbout {
+        product: "VMware vCenter Server 8.0.2 build-22617221".to_owned(),
+        version: "8.0.2".to_owned(),
+        build: "22617221".to_owned(),
+        api_type: "VirtualCenter".to_owned(),
+        instance_uuid: Some("vc-1".to_owned()),
+    }));
+    let works = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
+    assert_eq!((&works.body["ok"], &works.body["instance_uuid"]), (&json!(true), &json!("vc-1")));
+    assert_eq!(lab.vma.inventory_calls(), 0, "nobody waits for a list of ten thousand VMs");
+    lab.vma.set_about(Err(Fault::new("vma/refused", "the password is wrong")));
+    let refused = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
+    assert_eq!(refused.problem(), (409, "vma/refused"));
+    assert!(refused.text.contains("the password is wrong"), "{}", refused.text);
     let none = "00000000-0000-0000-0000-00000000ffff";
     let unknown = lab.post(&test, json!({"vma_node_id": none})).await.unwrap();
     assert_eq!(unknown.problem(), (404, "vma/not-found"));

@@ -230,6 +230,7 @@ fn hub(
     let rates = RateReadings::new(1);
     Hub {
         facts: HubFacts {
+            owed_alarm: Duration::from_secs(3600),
             version: "1.2.3".to_owned(),
             build: "test".to_owned(),
             database: "memory".to_owned(),

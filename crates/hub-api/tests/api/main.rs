@@ -7,3 +7,4 @@ mod inventory;
 mod jobs;
 mod lab;
 mod limits;
+mod vsphere;

@@ -21,7 +21,12 @@ struct Stuck {
 impl Stuck {
     fn answer(&self, node: &VmaNode) -> Result<CopyStatus, SourceError> {
         if self.reachable.load(Ordering::Relaxed) {
-            return Ok(CopyStatus { phase: CopyPhase::Running, disks: Vec::new(), fault: None });
+            return Ok(CopyStatus {
+                phase: CopyPhase::Running,
+                disks: Vec::new(),
+                fault: None,
+                snapshot_is_gone: false,
+            });
         }
         Err(SourceError::Unreachable { url: node.url.clone(), detail: "refused".to_owned() })
     }
@@ -123,7 +128,7 @@ impl SourceNode for Hasty {
             source_root: None,
             fault: None,
         };
-        Ok(CopyStatus { phase, disks: vec![disk], fault: None })
+        Ok(CopyStatus { phase, disks: vec![disk], fault: None, snapshot_is_gone: false })
     }
 
     async fn await_copy(

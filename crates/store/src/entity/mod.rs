@@ -5,6 +5,7 @@ pub(crate) mod backup_chain;
 pub(crate) mod backup_job;
 pub(crate) mod backup_run;
 pub(crate) mod credential;
+pub(crate) mod owed_cleanup;
 pub(crate) mod replication_job;
 pub(crate) mod replication_job_disk;
 pub(crate) mod repository;

@@ -3,7 +3,9 @@
 use hub_domain::backup::BackupType;
 use hub_domain::compression::Compression;
 use hub_domain::disk::Presence;
+use hub_domain::ids::{BackupRunId, ReplicationJobId};
 use hub_domain::job::JobStatus;
+use hub_domain::owed::OwedBy;
 use hub_domain::replication::{ReplicaFormat, ReplicationKind};
 use hub_domain::repository::RepositoryKind;
 use hub_domain::restore::{RestoreFormat, VerificationScope};
@@ -29,4 +31,8 @@ fn trap_d29_the_schema_allows_exactly_the_words_of_the_domain() {
     assert_eq!(restore.map(RestoreFormat::word), words::RESTORE_FORMAT);
     let scope = [VerificationScope::Point, VerificationScope::Chain].map(VerificationScope::word);
     assert_eq!(scope, words::VERIFICATION_SCOPE);
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let (run, job): (BackupRunId, ReplicationJobId) = (nil.parse().unwrap(), nil.parse().unwrap());
+    let owed_by = [OwedBy::Backup(run), OwedBy::Replication(job)];
+    assert_eq!(owed_by.map(OwedBy::word), words::OWED_BY);
 }

@@ -10,6 +10,7 @@ use hub_domain::ids::{
     ApiTokenId, BackupJobId, BackupRunId, CredentialId, ReplicationJobId, RepositoryId,
     RestoreJobId, VerificationId, VmContextId, VmDiskId, VmaNodeId,
 };
+use hub_domain::owed::OwedCleanup;
 use hub_domain::replication::ReplicationJob;
 use hub_domain::repository::Repository;
 use hub_domain::restore::{RestoreJob, Verification};
@@ -31,6 +32,7 @@ pub(super) struct Rows {
     pub(super) repositories: BTreeMap<RepositoryId, Repository>,
     pub(super) credentials: BTreeMap<CredentialId, Credential>,
     pub(super) vma_nodes: BTreeMap<VmaNodeId, VmaNode>,
+    pub(super) owed: BTreeMap<String, OwedCleanup>,
     pub(super) api_tokens: BTreeMap<ApiTokenId, ApiToken>,
 }
 

@@ -51,6 +51,8 @@ macro_rules! store_contract {
             access::tokens_are_found_by_digest,
             access::tokens_are_replaced_in_one_piece,
             access::what_is_absent_is_missing,
+            owed::trap_u12_what_is_owed_is_kept_until_it_is_struck_off,
+            owed::trap_u12_what_is_owed_anew_is_not_struck_off_for_an_older_answer,
             units::dropped_work_leaves_nothing_behind,
             units::a_view_sees_only_what_is_committed,
             units::nothing_is_kept_of_a_unit_that_was_refused,

@@ -6,13 +6,14 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
 use hub_vma_api::{
-    CleanupReport, CleanupRequest, CopyReport, CopyRequest, Credentials, CredentialsTest,
-    DiscoverRequest, Health, Identity, Introduced, Introduction, Inventory,
+    CleanupOutcome, CleanupReport, CleanupRequest, CopyReport, CopyRequest, Credentials,
+    CredentialsTest, DiscoverRequest, Fault, Health, Identity, Introduced, Introduction, Inventory,
 };
 use serde::Deserialize;
 
 use super::problem::ApiProblem;
 use super::{Api, auth};
+use crate::source::SourceError;
 
 /// The version of the contract.
 const API_VERSION: u32 = 1;
@@ -161,6 +162,13 @@ async fn clean_up(
     api: web::Data<Api>,
     request: web::Json<CleanupRequest>,
 ) -> Result<web::Json<CleanupReport>, ApiProblem> {
+    if api.jobs.report(&request.job_id).is_some_and(|job| !job.state.is_terminal()) {
+        // It may not have taken its snapshot before this moment.
+        let error = SourceError::SnapshotInUse(request.job_id.clone());
+        let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
+        let outcome = CleanupOutcome::Failed;
+        return Ok(web::Json(CleanupReport { outcome, error: Some(fault) }));
+    }
     Ok(web::Json(api.jobs.source().clean_up(&request).await?))
 }
 

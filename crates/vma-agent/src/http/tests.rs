@@ -8,15 +8,16 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{App, test};
 use anyhow::Result;
 use hub_vma_api::{
-    CopyReport, CopyState, Health, INTRODUCTION_CONTEXT, Identity, Introduced, Introduction,
-    Inventory, PROOF_CONTEXT, Problem,
+    CleanupOutcome, CleanupReport, CopyReport, CopyState, CredentialsTest, Health,
+    INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, Inventory, PROOF_CONTEXT, Problem,
 };
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Api, configure};
-use crate::doubles::{Hub, MemorySource, ended, memory};
+use crate::doubles::{GatedDevice, Hub, MemorySource, copying, ended, full_disk, memory};
 use crate::fixture::content;
 use crate::jobs::{Jobs, JobsOptions};
 
@@ -255,4 +256,46 @@ async fn a_job_is_started_watched_and_started_again() {
         problem_in(test::call_service(&app, request.to_request()).await).await.unwrap().code,
         "source/vm-not-found"
     );
+}
+
+#[actix_web::test]
+async fn a_source_without_logins_and_snapshots_says_so() {
+    let app = app!(api());
+    let login = json!({"vcenter": "vc", "username": "u", "password": "hunter2"});
+    let request = with_token(Method::POST, "/api/v1/credentials/test").set_json(login);
+    let tested: CredentialsTest = test::call_and_read_body_json(&app, request.to_request()).await;
+    assert_eq!(tested, CredentialsTest::default());
+    let owed = json!({"job_id": "j1", "vm_id": "vm"});
+    for _ in 0..2 {
+        let request = with_token(Method::POST, "/api/v1/snapshots/cleanup").set_json(&owed);
+        let report: CleanupReport = test::call_and_read_body_json(&app, request.to_request()).await;
+        assert_eq!(report, CleanupReport { outcome: CleanupOutcome::None, error: None });
+    }
+    for path in ["/api/v1/credentials/test", "/api/v1/snapshots/cleanup"] {
+        let stranger = test::TestRequest::post().uri(path).set_json(&owed).to_request();
+        let refused = problem_in(test::call_service(&app, stranger).await).await.unwrap();
+        assert_eq!(refused.status, 401, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn a_job_at_work_is_not_cleaned_up_before_its_snapshot_is_there() {
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = GatedDevice { inner: memory(content(1)), gate: gate.clone() };
+    let source = MemorySource::with(vec![("disk-2000", Arc::new(gated) as _)]);
+    let jobs = Jobs::new(Arc::new(source), JobsOptions::default(), CancellationToken::new());
+    let api = Arc::new(Api::new("lab", "1.2.3", &SecretString::from(TOKEN), Arc::new(jobs)));
+    let app = app!(api.clone());
+    let mut hub = Hub::start().await.unwrap();
+    let target = hub.offer("disk", memory(vec![0; content(1).len()])).unwrap();
+    let order = copying("j1", vec![full_disk("disk-2000", content(1).len(), target)]);
+    api.jobs.start(order).await.unwrap();
+    let owed = json!({"job_id": "j1", "vm_id": "vm"});
+    let ask = || with_token(Method::POST, "/api/v1/snapshots/cleanup").set_json(&owed).to_request();
+    let report: CleanupReport = test::call_and_read_body_json(&app, ask()).await;
+    assert_eq!(report.error.unwrap().code, "source/snapshot-in-use");
+    gate.add_permits(1_000);
+    ended(&api.jobs, "j1").await.unwrap();
+    let report: CleanupReport = test::call_and_read_body_json(&app, ask()).await;
+    assert_eq!(report.outcome, CleanupOutcome::None);
 }

@@ -171,11 +171,7 @@ impl Shared {
         let here = self.source(client);
         if owed.source != here {
             // The VM is not known here, and its snapshot would be taken for gone.
-            let (name, there) = (&owed.name, &owed.source);
-            let text = format!(
-                "the snapshot `{name}` is at {there} and this is {here}; point the VMA at that vCenter or host again until the snapshot is gone"
-            );
-            return Err(SourceError::CallFailed(text));
+            return Err(other_source(&owed.name, &owed.source, &here));
         }
         let failed = |error: VsphereError| of_call(&error);
         let mut vms = vec![MoRef::vm(&owed.vm)];
@@ -203,6 +199,13 @@ impl Shared {
         }
         Ok(settled)
     }
+}
+
+/// The debt is to somebody else.
+pub(super) fn other_source(name: &str, there: &str, here: &str) -> SourceError {
+    SourceError::CallFailed(format!(
+        "the snapshot `{name}` is at {there} and this is {here}; point the VMA at that vCenter or host again until the snapshot is gone"
+    ))
 }
 
 fn written(

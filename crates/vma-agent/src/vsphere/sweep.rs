@@ -7,7 +7,7 @@ use hub_vma_api::{CleanupOutcome, CleanupReport, CleanupRequest, Fault};
 use hub_vsphere::Client;
 
 use super::Shared;
-use super::held::Settled;
+use super::held::{Settled, other_source};
 use super::ledger::{Owed, snapshot_name};
 use crate::source::SourceError;
 
@@ -88,6 +88,10 @@ impl Shared {
         let CleanupRequest { job_id, vm_id, .. } = request;
         if self.ledger.is_held(job_id) {
             return Err(SourceError::SnapshotInUse(job_id.clone()));
+        }
+        if let Some(there) = request.source.as_deref().filter(|it| !self.is_source(client, it)) {
+            // The VM is not known here, and its snapshot would be taken for gone.
+            return Err(other_source(&snapshot_name(job_id), there, &self.source(client)));
         }
         let remembered = self.ledger.left_over().into_iter().find(|it| it.job_id == *job_id);
         let owed = remembered.unwrap_or_else(|| Owed {

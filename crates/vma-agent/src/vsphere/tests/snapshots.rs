@@ -12,6 +12,7 @@ fn cleanup(lab: &Lab, job_id: &str) -> CleanupRequest {
     CleanupRequest {
         job_id: job_id.to_owned(),
         vm_id: lab.id.clone(),
+        source: None,
         credentials: Some(lab.credentials()),
     }
 }
@@ -128,6 +129,29 @@ async fn trap_u12_what_is_owed_at_another_vcenter_is_not_taken_for_gone_here() {
     let error = report.error.expect("a debt was struck off where nobody knows of it");
     assert!(error.detail.contains("another vCenter"), "{error:?}");
     assert_eq!(lab.owed().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn trap_u12_a_vma_that_has_forgotten_a_debt_looks_only_where_it_is() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let discover = hub_vma_api::DiscoverRequest {
+        credentials: Some(lab.credentials()),
+        ..hub_vma_api::DiscoverRequest::default()
+    };
+    let here = lab.source.inventory(&discover).await.unwrap().vcenter;
+    let uuid = here.instance_uuid.unwrap();
+    lab.peer.snapshot(&lab.vm, "sendense-hub job lost").unwrap();
+    let at =
+        |source: &str| CleanupRequest { source: Some(source.to_owned()), ..cleanup(&lab, "lost") };
+    let there = lab.source.clean_up(&at("another-vcenter")).await.unwrap();
+    assert!(there.error.unwrap().detail.contains("another-vcenter"));
+    assert_eq!(lab.peer.snapshots().unwrap().len(), 1);
+    let found = lab.source.clean_up(&at(&uuid.to_ascii_uppercase())).await.unwrap();
+    assert_eq!(found.outcome, CleanupOutcome::Removed);
+    for name in [uuid, here.host] {
+        let again = lab.source.clean_up(&at(&name)).await.unwrap();
+        assert_eq!(again.outcome, CleanupOutcome::None, "{name}");
+    }
 }
 
 #[tokio::test]
