@@ -41,8 +41,10 @@ pub struct Model {
     /// The VMA that reaches it.
     pub vma_node_id: Option<String>,
     /// When it was put under management.
+    #[serde(deserialize_with = "crate::rows::time")]
     pub created_at: Timestamp,
     /// When anything of it changed last.
+    #[serde(deserialize_with = "crate::rows::time")]
     pub updated_at: Timestamp,
     /// The vCenter's own id.
     pub vcenter_uuid: Option<String>,
@@ -57,6 +59,7 @@ pub struct Model {
     /// What decides how the VM can be backed up, as JSON.
     pub conditions: Option<String>,
     /// When the source last said something else.
+    #[serde(deserialize_with = "crate::rows::optional_time")]
     pub facts_at: Option<Timestamp>,
 }
 

@@ -45,8 +45,10 @@ pub struct Model {
     /// Unit on its bus.
     pub unit_number: Option<i64>,
     /// When it was first seen.
+    #[serde(deserialize_with = "crate::rows::time")]
     pub created_at: Timestamp,
     /// When anything of it changed last.
+    #[serde(deserialize_with = "crate::rows::time")]
     pub updated_at: Timestamp,
     /// Id of the disk behind the device.
     pub backing_uuid: Option<String>,

@@ -75,6 +75,27 @@ async fn a_row_that_makes_no_sense_names_its_column() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rows of another program, or put in by hand, say their time as SQL spells it; one of them must not hide a whole list.
+#[tokio::test]
+async fn times_that_sqlite_spells_itself_are_read() -> anyhow::Result<()> {
+    let Some((store, database)) = opened(DatabaseKind::Sqlite).await? else { return Ok(()) };
+    let mut vm = add_vm(&store, 1).await?;
+    for spelled in ["2026-01-02 03:04:05", "2026-01-02T03:04:05.000", "2026-01-02 04:04:05+01:00"] {
+        let times = format!("created_at = '{spelled}', updated_at = '{spelled}'");
+        by_hand(&database, &format!("UPDATE vm_disks SET {times}")).await?;
+        let times = format!("{times}, facts_at = '{spelled}'");
+        by_hand(&database, &format!("UPDATE vm_replication_contexts SET {times}")).await?;
+        let mut view = store.view().await?;
+        let disks = view.disks_of(&[vm.id]).await?;
+        let moment = "2026-01-02T03:04:05Z".parse()?;
+        ensure!(!disks.is_empty() && disks.iter().all(|disk| disk.created_at == moment));
+        (vm.created_at, vm.updated_at, vm.facts_at) = (moment, moment, Some(moment));
+        ensure!(view.vms_page(None, 10).await? == [vm.clone()], "{spelled}");
+    }
+    store.close().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_name_beyond_the_column_is_an_error_and_not_cut() -> anyhow::Result<()> {
     for kind in [DatabaseKind::MariaDb, DatabaseKind::Postgres] {
