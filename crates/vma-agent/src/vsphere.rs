@@ -209,10 +209,13 @@ async fn list(
     let everything = filter.names.is_empty() && filter.ids.is_empty();
     let datacenter = request.datacenter.clone().unwrap_or_default();
     let (mut vms, mut warnings) = (Vec::new(), Vec::new());
+    let mut times: HashMap<String, usize> = HashMap::new();
     let mut pages = client.list_vms().await?;
     while let Some(page) = pages.next_page().await? {
         for it in &page.vms {
             let vm = listing::vm(it, &places);
+            // Counted whether it is asked for or not: a copy that is asked for alone would be taken for the other.
+            *times.entry(vm.id.clone()).or_default() += 1;
             let inside = datacenter.is_empty() || vm.datacenter.as_deref() == Some(&datacenter);
             let asked =
                 everything || filter.names.contains(&vm.name) || filter.ids.contains(&vm.id);
@@ -227,7 +230,7 @@ async fn list(
             }),
         );
     }
-    let (vms, doubles) = without_doubles(vms);
+    let (vms, doubles) = without_doubles(vms, &times);
     warnings.extend(doubles);
     let host = client.endpoint().authority();
     let instance_uuid = client.about().instance_uuid.clone();
@@ -235,13 +238,9 @@ async fn list(
 }
 
 /// Leaves out every VM whose id another one has too: guessing could send one VM's bytes to the other's images.
-fn without_doubles(vms: Vec<Vm>) -> (Vec<Vm>, Vec<Warning>) {
-    let mut counts: HashMap<String, usize> = HashMap::with_capacity(vms.len());
-    for vm in &vms {
-        *counts.entry(vm.id.clone()).or_default() += 1;
-    }
+fn without_doubles(vms: Vec<Vm>, times: &HashMap<String, usize>) -> (Vec<Vm>, Vec<Warning>) {
     let (kept, doubles): (Vec<_>, Vec<_>) =
-        vms.into_iter().partition(|it| counts.get(&it.id) == Some(&1));
+        vms.into_iter().partition(|it| times.get(&it.id) == Some(&1));
     let warn = |it: Vm| Warning {
         detail: format!(
             "{}: another VM has the instance UUID {}, too, so neither is listed; one of them was copied by hand, give it another one",

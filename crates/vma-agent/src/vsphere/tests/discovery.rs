@@ -65,6 +65,12 @@ async fn filters_narrow_and_a_copied_id_hides_both_vms_with_a_warning() {
     lab.peer.shape(&copied).unwrap();
     let told = lab.source.inventory(&request(lab.credentials())).await.unwrap();
     assert_eq!((told.vms.len(), told.warnings.len()), (0, 2), "{told:?}");
+    // Asked for by its name, the copy is not alone either: the hub would take it for the VM that it was copied from.
+    let mut asked = request(lab.credentials());
+    asked.filter = Some(DiscoverFilter { names: vec![other.clone()], ids: Vec::new() });
+    let told = lab.source.inventory(&asked).await.unwrap();
+    assert_eq!((told.vms.len(), told.warnings.len()), (0, 1), "{told:?}");
+    assert_eq!(told.warnings[0].subject, other);
     let error = lab.source.check(&lab.request("job")).await.unwrap_err();
     assert_eq!(error.code(), "source/vm-ambiguous");
 }
