@@ -67,21 +67,27 @@ pub fn plan_disk_sync(
 }
 
 /// Whether a known disk is a seen one.
-type Fits<'a> = dyn Fn(&DiskFacts, &DiskFacts) -> bool + 'a;
+type Fits<'a> = dyn Fn(&VmDisk, &DiskFacts) -> bool + 'a;
 
 /// Which known disk each seen one is, by its place; what is certain is settled before what is likely.
 fn recognised<'a>(known: &'a [VmDisk], seen: &[DiskFacts]) -> BTreeMap<usize, &'a VmDisk> {
     let moved = movable(known, seen);
-    let same_backing = |old: &DiskFacts, new: &DiskFacts| {
-        new.backing_uuid.is_some() && old.backing_uuid == new.backing_uuid
+    let same_backing = |old: &VmDisk, new: &DiskFacts| {
+        new.backing_uuid.is_some() && old.facts.backing_uuid == new.backing_uuid
     };
-    let itself = |old: &DiskFacts, new: &DiskFacts| same_backing(old, new) && old.key == new.key;
-    let elsewhere = |old: &DiskFacts, new: &DiskFacts| {
+    let itself = |old: &VmDisk, new: &DiskFacts| same_backing(old, new) && old.facts.key == new.key;
+    let elsewhere = |old: &VmDisk, new: &DiskFacts| {
         same_backing(old, new) && new.backing_uuid.as_deref().is_some_and(|it| moved.contains(it))
     };
-    let in_its_place = |old: &DiskFacts, new: &DiskFacts| {
-        let unsaid = old.backing_uuid.is_none() || new.backing_uuid.is_none();
-        old.key == new.key && (unsaid || same_backing(old, new))
+    let in_its_place = |old: &VmDisk, new: &DiskFacts| {
+        let (before, now) = (&old.facts.backing_uuid, &new.backing_uuid);
+        // What left its place once may have been replaced since; only a disk that stayed is adopted by its key.
+        let unsaid = if old.is_present() {
+            before.is_none() || now.is_none()
+        } else {
+            before.is_none() && now.is_none()
+        };
+        old.facts.key == new.key && unsaid
     };
     let passes: [&Fits<'_>; 3] = [&itself, &elsewhere, &in_its_place];
     // Of several rows that fit, the present one, then the newest: it is what was there last.
@@ -93,7 +99,7 @@ fn recognised<'a>(known: &'a [VmDisk], seen: &[DiskFacts]) -> BTreeMap<usize, &'
             if found.contains_key(&place) {
                 continue;
             }
-            if let Some(at) = left.iter().rposition(|disk| fits(&disk.facts, facts)) {
+            if let Some(at) = left.iter().rposition(|disk| fits(disk, facts)) {
                 found.insert(place, left.remove(at));
             }
         }
@@ -110,12 +116,14 @@ fn movable<'a>(known: &'a [VmDisk], seen: &'a [DiskFacts]) -> BTreeSet<&'a str> 
         }
         count
     };
-    let present = counted(&mut known.iter().filter(|it| it.is_present()).map(|it| &it.facts));
-    counted(&mut seen.iter())
-        .into_iter()
-        .filter(|(uuid, count)| *count == 1 && present.get(uuid).is_none_or(|count| *count == 1))
-        .map(|(uuid, _)| uuid)
-        .collect()
+    let (present, retired): (Vec<&VmDisk>, Vec<&VmDisk>) =
+        known.iter().partition(|disk| disk.is_present());
+    let present = counted(&mut present.into_iter().map(|disk| &disk.facts));
+    let retired = counted(&mut retired.into_iter().map(|disk| &disk.facts));
+    // One that is present goes before those that are gone.
+    let is_one = |uuid: &str| present.get(uuid).or(retired.get(uuid)) == Some(&1);
+    let seen = counted(&mut seen.iter()).into_iter();
+    seen.filter(|(uuid, count)| *count == 1 && is_one(uuid)).map(|(uuid, _)| uuid).collect()
 }
 
 /// What a source leaves out, it does not deny.

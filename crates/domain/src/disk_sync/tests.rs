@@ -135,6 +135,28 @@ fn a_disk_that_comes_back_under_another_key_is_the_same_row() {
     assert!(sync.add.is_empty() && sync.retire.is_empty());
 }
 
+#[test]
+fn trap_d8_a_retired_disk_of_unknown_backing_is_not_whatever_has_its_key_now() {
+    let mut gone = stored(1, 0, facts("disk-2000", 512));
+    gone.presence = Presence::Retired;
+    let sync = plan(std::slice::from_ref(&gone), &[backed("disk-2000", "new")]);
+    assert_eq!((sync.add.len(), sync.add[0].ordinal), (1, 1));
+    assert!(sync.update.is_empty());
+    gone.facts = backed("disk-2000", "old");
+    let sync = plan(&[gone], &[facts("disk-2000", 512)]);
+    assert_eq!((sync.add.len(), sync.update.len()), (1, 0));
+}
+
+#[test]
+fn a_backing_that_two_retired_disks_share_brings_back_neither() {
+    let mut both = [stored(1, 0, backed("disk-2000", "a")), stored(2, 1, backed("disk-2001", "a"))];
+    both.iter_mut().for_each(|disk| disk.presence = Presence::Retired);
+    let sync = plan(&both, &[backed("disk-2005", "a")]);
+    assert_eq!((sync.add.len(), sync.update.len()), (1, 0));
+    // In its own place each is itself.
+    assert_eq!(ids(&plan(&both, &[backed("disk-2000", "a")]).update), [1]);
+}
+
 /// What the catalogue does with a plan.
 fn carried_out(known: &[VmDisk], sync: &DiskSync) -> Vec<VmDisk> {
     let mut rows = known.to_vec();
