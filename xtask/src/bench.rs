@@ -25,13 +25,18 @@ pub(crate) struct Arguments {
 
 /// Runs a case; its figures are for people, and no figure makes it fail.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> anyhow::Result<()> {
-    // Only the catalogue has a database's server for a peer; the hub that copies keeps its own file.
-    let catalogue = arguments.case.first().is_some_and(|case| case == "catalogue");
+    // Only these fill a catalogue, which a server may keep; the hub that copies keeps its own file.
+    let case = arguments.case.first().map_or("", String::as_str);
+    let catalogue = ["catalogue", "vsphere"].contains(&case);
     let databases = if catalogue { Choice::Mariadb } else { Choice::Sqlite };
     let clients: &[Tool] = if catalogue { &PEERS } else { &[] };
     let wanted = tools::COMMON.iter().chain(clients).chain(databases.tools());
     tools::ensure(wanted, !arguments.no_install)?;
     let programs = workspace.build_release_binaries()?;
+    if case == "vsphere" {
+        // The vSphere peer is no Rust program; this compiles it beside the others.
+        passes(&mut Command::new(programs.join("hub-vsphere-peer")))?;
+    }
     let databases = Databases::start(databases)?;
     let mut bench = Command::new(programs.join("bench"));
     bench.args(&arguments.case).envs(databases.variables.iter().cloned());

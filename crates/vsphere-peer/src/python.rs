@@ -14,7 +14,10 @@ use crate::program::target_directory;
 const PYVMOMI: &str = "pyvmomi==9.1.1.0";
 
 /// What it is asked: every VM with its disks and its snapshots.
-const SCRIPT: &str = include_str!("../python/inventory.py");
+const INVENTORY: &str = include_str!("../python/inventory.py");
+
+/// The same as a measurement: properties of all VMs, and how long that takes.
+const PROPERTIES: &str = include_str!("../python/properties.py");
 
 /// The interpreter with `pyvmomi`, made where it is not yet; `None`, said loudly, when it cannot be and need not.
 pub fn ensure_pyvmomi() -> Result<Option<PathBuf>> {
@@ -62,15 +65,24 @@ fn run(command: &mut Command) -> Result<String> {
 impl VspherePeer {
     /// The inventory as `pyvmomi` sees it; `None` where that is missing and need not be there.
     pub fn seen_by_pyvmomi(&self) -> Result<Option<Value>> {
+        let Some(seen) = self.asked_by_pyvmomi(INVENTORY, &[])? else { return Ok(None) };
+        ensure!(seen.is_array(), "it lists no VMs: {seen}");
+        Ok(Some(seen))
+    }
+
+    /// Has `pyvmomi` read these properties of all VMs: `seconds` from login to logout, and how many `vms`.
+    pub fn read_by_pyvmomi(&self, paths: &[&str]) -> Result<Option<Value>> {
+        self.asked_by_pyvmomi(PROPERTIES, paths)
+    }
+
+    fn asked_by_pyvmomi(&self, script: &str, arguments: &[&str]) -> Result<Option<Value>> {
         let Some(python) = ensure_pyvmomi()? else { return Ok(None) };
         let (host, port) = self.address().rsplit_once(':').context("an address without a port")?;
         let authority = self.home().join("authority.pem");
         fs::write(&authority, self.authority())?;
         let mut command = Command::new(python);
-        command.args(["-c", SCRIPT, host, port, self.user()]).arg(&authority);
+        command.args(["-c", script, host, port, self.user()]).arg(&authority).args(arguments);
         let said = run(command.env("VSPHERE_PEER_PASSWORD", self.password()))?;
-        let seen: Value = serde_json::from_str(&said)?;
-        ensure!(seen.is_array(), "it lists no VMs: {said}");
-        Ok(Some(seen))
+        Ok(Some(serde_json::from_str(&said)?))
     }
 }

@@ -12,6 +12,7 @@ mod ours;
 mod peer;
 mod proof;
 mod qemu_nbd;
+mod vsphere;
 mod workshop;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Case {
     Memory(memory::MemoryArguments),
     /// Verifies and restores, beside reading and digesting the same files.
     Proof(proof::ProofArguments),
+    /// Discovers a simulated vCenter of many VMs, beside `pyvmomi` reading the same properties.
+    Vsphere(vsphere::VsphereArguments),
 }
 
 /// How large, and where the figures go.
@@ -62,5 +65,6 @@ async fn main() -> anyhow::Result<()> {
         Case::Export(arguments) => export::run(&arguments).await,
         Case::Memory(arguments) => memory::run(&arguments).await,
         Case::Proof(arguments) => proof::run(&arguments).await,
+        Case::Vsphere(arguments) => vsphere::run(&arguments).await,
     }
 }

@@ -98,7 +98,8 @@ impl Rows {
     }
 }
 
-struct Server {
+/// A MariaDB server and a database of it.
+pub(crate) struct Server {
     user: String,
     password: String,
     host: String,
@@ -108,7 +109,7 @@ struct Server {
 
 impl Server {
     /// Takes `mysql://user:password@host:port/database` apart.
-    fn parse(url: &str) -> Result<Self> {
+    pub(crate) fn parse(url: &str) -> Result<Self> {
         let rest = url.split_once("://").context("a URL has a scheme")?.1;
         let (login, rest) = rest.split_once('@').unwrap_or(("root", rest));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -124,7 +125,8 @@ impl Server {
         })
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// How its clients are told to reach it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             format!("--host={}", self.host),
             format!("--port={}", self.port),
@@ -139,13 +141,14 @@ impl Server {
     }
 }
 
-fn sqlite_file(url: &str) -> Result<String> {
+/// The file behind an SQLite URL.
+pub(crate) fn sqlite_file(url: &str) -> Result<String> {
     let rest = url.strip_prefix("sqlite://").context("an SQLite URL")?;
     Ok(rest.split('?').next().unwrap_or(rest).to_owned())
 }
 
 /// Runs a client with `input` on its standard input, and answers what it prints.
-fn piped(program: &str, arguments: &[&str], input: &str) -> Result<String> {
+pub(crate) fn piped(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     use std::io::Write as _;
     let mut child = Command::new(program)
         .args(arguments)
