@@ -14,6 +14,10 @@ impl Backup {
     ///
     /// Whatever stops it in between, the point is no restore point any more, and the same call or
     /// [`recover`](Self::recover) goes on.
+    ///
+    /// Restores and verifications of the point are in the catalogue, and refuse it. Exports are not: this engine knows
+    /// none, and whoever reads one is left with files that are gone. A caller that exports points as well withholds the
+    /// point first (`withhold_point` of the restore engine) and holds that until this has returned, as the hub's API does.
     pub async fn delete(&self, id: BackupJobId) -> Result<(), DeleteBackupError> {
         let (job, repository) = retry_conflicts(|| self.begin_deletion(id)).await?;
         self.finish_deletion(&job, &repository).await
