@@ -8,6 +8,12 @@ use hub_ports::{Catalogue, StoreError, UnitOfWork, retry_conflicts};
 use crate::Discovery;
 use crate::plan::{Change, Known, Link, Stored, VmPlan, Writes, plan_vm};
 
+/// Told here, since the catalogue would refuse it as a conflict, which no repetition ends.
+const KEY_TAKEN: StoreError = StoreError::Refused(
+    "the source now gives the id of a managed VM to another one; remove the VM context that has it (its backups stay), \
+     then add the VM again",
+);
+
 impl Discovery {
     /// Stores VMs of one source; the answers stand in the order of the VMs.
     pub(crate) async fn store_chunk(
@@ -22,7 +28,7 @@ impl Discovery {
         let mut view = self.store.view().await?;
         let known = known(view.as_mut(), vms).await?;
         drop(view);
-        let first = self.plan(vms, &known, link);
+        let first = self.plan(vms, &known, link)?;
         let changed: Vec<&SeenVm> = vms
             .iter()
             .zip(&first)
@@ -35,7 +41,7 @@ impl Discovery {
         let mut work = self.store.begin().await?;
         lock(work.as_mut(), &first).await?;
         let known = self::known(work.as_mut(), &changed).await?;
-        let second = self.plan(&changed, &known, link);
+        let second = self.plan(&changed, &known, link)?;
         write(work.as_mut(), &Writes::of(&second), self.clock.now()).await?;
         work.commit().await?;
         let mut written = second.iter().map(VmPlan::stored);
@@ -49,15 +55,14 @@ impl Discovery {
             .collect())
     }
 
-    fn plan(&self, vms: &[&SeenVm], known: &Known, link: Link) -> Vec<VmPlan> {
+    fn plan(&self, vms: &[&SeenVm], known: &Known, link: Link) -> Result<Vec<VmPlan>, StoreError> {
         let at = self.clock.now();
-        vms.iter()
-            .map(|vm| {
-                let known = known.get(&vm.facts);
-                let fresh = || VmContextId::from_uuid(self.ids.new_id());
-                plan_vm(vm, known, link, fresh, at)
-            })
-            .collect()
+        let plan = |vm: &&SeenVm| {
+            let fresh = || VmContextId::from_uuid(self.ids.new_id());
+            let plan = plan_vm(vm, known.get(&vm.facts), link, fresh, at);
+            if known.is_another(&plan.vm) { Err(KEY_TAKEN) } else { Ok(plan) }
+        };
+        vms.iter().map(plan).collect()
     }
 }
 

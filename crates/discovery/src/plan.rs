@@ -183,6 +183,12 @@ impl Known {
         known
     }
 
+    /// Whether what a VM shall be known by is what another one is known by.
+    pub(crate) fn is_another(&self, vm: &VmContext) -> bool {
+        let known = self.by_key.get(&vm.facts.key()).and_then(|number| self.vms.get(*number));
+        known.is_some_and(|(known, _)| known.id != vm.id)
+    }
+
     /// The VM that a seen one is.
     pub(crate) fn get(&self, seen: &VmFacts) -> Option<(&VmContext, &[VmDisk])> {
         let by_key = self.by_key.get(&seen.key());

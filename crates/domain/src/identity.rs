@@ -51,11 +51,12 @@ pub fn recognise<'a>(
     stored: impl IntoIterator<Item = &'a VmContext>,
 ) -> Option<&'a VmContext> {
     let mut local = Vec::new();
-    for vm in stored {
+    // Also under one key: where the vCenter has no id of its own, it gives the reference of a VM that is gone to another.
+    for vm in stored.into_iter().filter(|vm| may_be(&vm.facts, seen)) {
         if vm.facts.key() == seen.key() {
             return Some(vm);
         }
-        if vm.facts.local_key() == seen.local_key() && may_be(&vm.facts, seen) {
+        if vm.facts.local_key() == seen.local_key() {
             local.push(vm);
         }
     }
@@ -124,6 +125,17 @@ mod tests {
         // A vCenter that was installed anew under the old name counts its references from the start.
         assert_eq!(is(&facts("vc", "vm-57", Some(("vc-2", "5016"))), &known), None);
         assert_eq!(is(&facts("vc", "vm-57", Some(("vc-1", "5016"))), &known), None);
+    }
+
+    #[test]
+    fn trap_u15_a_host_that_gives_a_reference_again_means_another_vm() {
+        let of_host = |instance: &str| VmFacts {
+            instance_uuid: Some(instance.to_owned()),
+            ..facts("esx", "12", None)
+        };
+        let known = [stored(1, of_host("5015"))];
+        assert_eq!(is(&of_host("5015"), &known), Some(1));
+        assert_eq!(is(&of_host("5016"), &known), None);
     }
 
     #[test]

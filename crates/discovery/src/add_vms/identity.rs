@@ -65,6 +65,26 @@ async fn trap_u15_the_same_reference_in_another_vcenter_is_another_vm() {
     assert_eq!(bench.stored().await.unwrap().len(), 3);
 }
 
+/// A host without a vCenter has no id of its own, and counts its references from the start when it is installed anew.
+#[tokio::test]
+async fn trap_u15_a_reference_that_is_given_again_is_refused_and_stops_no_other() {
+    let of_host = |instance: &str, id: &str| {
+        let mut vm = seen("", instance, id).unwrap();
+        vm.facts.vcenter_uuid = None;
+        vm
+    };
+    let bench = Bench::new(inventory(vec![of_host("5015", "12")])).await.unwrap();
+    all(&bench).await.unwrap();
+    let before = bench.stored().await.unwrap();
+    bench.vma.set_inventory(inventory(vec![of_host("5016", "12"), of_host("5017", "13")]));
+    let report = all(&bench).await.unwrap();
+    assert_eq!((report.failed(), report.count(Change::Added)), (1, 1));
+    let fault = report.results[0].outcome.as_ref().unwrap_err();
+    assert_eq!(fault.code, "store/refused");
+    assert!(fault.detail.contains("remove the VM context"), "{fault}");
+    assert_eq!(bench.stored().await.unwrap()[..1], before);
+}
+
 #[tokio::test]
 async fn a_vm_from_before_its_ids_were_known_adopts_them() {
     let bench = Bench::new(inventory(vec![fixtures::pgtest1().unwrap()])).await.unwrap();
