@@ -1,6 +1,7 @@
 //! What the VMA reads: datastore folders, or a vCenter or ESXi host.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hub_vma_agent::vsphere::{VddkOptions, VsphereOptions};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// The longest password or certificate file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// A session ends after half an hour without calls.
+const KEEP_ALIVE: Duration = Duration::from_secs(10 * 60);
 
 /// The kinds of sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ pub(crate) struct SourceSettings {
     pub(crate) quiesce: bool,
     /// Reads of datastore files at a time, over all jobs.
     pub(crate) reads_at_once: usize,
+    /// Disks that are read from one host at a time, over all jobs.
+    pub(crate) readers_per_host: usize,
     /// Reads disks through VDDK; over HTTPS where this is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vddk: Option<VddkSettings>,
@@ -121,6 +127,7 @@ impl Default for SourceSettings {
             enable_change_tracking: true,
             quiesce: true,
             reads_at_once: 8,
+            readers_per_host: 6,
             vddk: None,
         }
     }
@@ -153,6 +160,7 @@ impl SourceSettings {
             }
         }
         ensure!((1..=64).contains(&self.reads_at_once), "source.reads_at_once is 1 to 64");
+        ensure!((1..=64).contains(&self.readers_per_host), "source.readers_per_host is 1 to 64");
         Ok(())
     }
 
@@ -174,6 +182,8 @@ impl SourceSettings {
             enable_change_tracking: self.enable_change_tracking,
             quiesce: self.quiesce,
             reads_at_once: self.reads_at_once,
+            readers_per_host: self.readers_per_host,
+            keep_alive: KEEP_ALIVE,
             vddk: self.vddk.as_ref().map(VddkSettings::options),
             client: ClientOptions::default(),
         })
@@ -231,6 +241,7 @@ mod tests {
             "kind = \"vsphere\"\nendpoint = \"vc\"\nusername = \"u\"",
             "kind = \"vsphere\"\nendpoint = \"vc\"\npassword = \"p\"",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreads_at_once = 0",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nreaders_per_host = 0",
         ] {
             assert!(settings(bad).is_err(), "{bad}");
         }

@@ -112,6 +112,15 @@ struct Shared {
     rates: Rates,
 }
 
+impl Shared {
+    /// A job at this moment, with what it waits for.
+    fn report(&self, job: &Job) -> CopyReport {
+        let report = job.report();
+        let waiting = self.source.waits_for(job.id()).filter(|_| !report.state.is_terminal());
+        CopyReport { waiting, ..report }
+    }
+}
+
 impl Jobs {
     /// An owner whose jobs run on the current runtime until `stop` is cancelled.
     ///
@@ -138,7 +147,7 @@ impl Jobs {
         let request = ValidRequest::new(request)?;
         if let Some(job) = self.known(&request)? {
             self.shared.rates.told(&job, request.rates());
-            return Ok(job.report());
+            return Ok(self.shared.report(&job));
         }
         for target in request.targets() {
             self.shared.options.hub.security(target).map_err(StartError::Target)?;
@@ -147,7 +156,7 @@ impl Jobs {
         let job = {
             let mut registry = self.shared.registry.lock();
             match registry.find(&request) {
-                Known::Same(job) => return Ok(job.report()),
+                Known::Same(job) => return Ok(self.shared.report(&job)),
                 Known::Other => return Err(StartError::OtherRequest(request.job_id().to_owned())),
                 Known::New => (),
             }
@@ -170,7 +179,8 @@ impl Jobs {
 
     /// Where a job stands; nothing when the id is unknown or its report has expired.
     pub fn report(&self, job_id: &str) -> Option<CopyReport> {
-        self.shared.registry.lock().get(job_id).map(|job| job.report())
+        let job = self.shared.registry.lock().get(job_id)?;
+        Some(self.shared.report(&job))
     }
 
     /// As [`report`](Self::report), but held back until more disks than `ended` have ended, or the whole job has, at
@@ -184,14 +194,14 @@ impl Jobs {
         let job = self.shared.registry.lock().get(job_id)?;
         // Without news in time the report is as it is.
         let _ = tokio::time::timeout(wait, job.news(ended)).await;
-        Some(job.report())
+        Some(self.shared.report(&job))
     }
 
     /// Asks a job to end; one that has ended stays as it is.
     pub fn cancel(&self, job_id: &str) -> Option<CopyReport> {
         let job = self.shared.registry.lock().get(job_id)?;
         job.cancel();
-        Some(job.report())
+        Some(self.shared.report(&job))
     }
 
     /// Cancels every job and waits until they have ended, at most for `grace`.

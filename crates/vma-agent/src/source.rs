@@ -38,6 +38,11 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// What an opening, or a reader, of a job waits for, in a sentence.
+    fn waits_for(&self, _job_id: &str) -> Option<String> {
+        None
+    }
+
     /// Logs in and out again; a source that wants no credentials looks at none.
     async fn test(&self, _credentials: &Credentials) -> Result<CredentialsTest, SourceError> {
         Ok(CredentialsTest { wanted: false, about: None })

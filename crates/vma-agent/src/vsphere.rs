@@ -4,6 +4,7 @@ mod change_mark;
 mod datastore_disk;
 mod fault;
 mod held;
+mod host_budget;
 mod ledger;
 mod listing;
 mod plan;
@@ -21,6 +22,7 @@ pub use vddk::VddkOptions;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_vma_api::{
@@ -31,6 +33,7 @@ use hub_vsphere::{Client, ClientOptions, Endpoint, Login, MoRef, Trust};
 
 use crate::source::{OpenRequest, Snapshot, Source, SourceError};
 use fault::of_call;
+use host_budget::HostBudget;
 use ledger::Ledger;
 use reader::DiskReader;
 use tasks::Tasks;
@@ -52,6 +55,10 @@ pub struct VsphereOptions {
     pub quiesce: bool,
     /// Reads of datastore files at a time, over all jobs.
     pub reads_at_once: usize,
+    /// Disks that are read from one host at a time, over all jobs.
+    pub readers_per_host: usize,
+    /// How often a session is used that a job would not use for long; shorter than a server keeps one.
+    pub keep_alive: Duration,
     /// VDDK, where it is set up; disks are read through it then, and over HTTPS else.
     pub vddk: Option<VddkOptions>,
     /// Deadlines.
@@ -68,6 +75,7 @@ struct Shared {
     options: VsphereOptions,
     ledger: Ledger,
     reader: Arc<dyn DiskReader>,
+    budget: HostBudget,
     tasks: Arc<Tasks>,
     /// One clean-up of leftovers at a time.
     sweeping: tokio::sync::Mutex<()>,
@@ -79,8 +87,9 @@ impl VsphereSource {
         let ledger = Ledger::open(&options.state_dir)?;
         let tasks = Arc::new(Tasks::here());
         let reader = reader::choose(options.vddk.as_ref(), options.reads_at_once, &tasks);
+        let budget = HostBudget::new(options.readers_per_host);
         let sweeping = tokio::sync::Mutex::default();
-        let shared = Arc::new(Shared { options, ledger, reader, tasks, sweeping });
+        let shared = Arc::new(Shared { options, ledger, reader, budget, tasks, sweeping });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
             shared.tasks.spawn(async move { own.sweep_at_start().await });
@@ -175,6 +184,10 @@ impl Source for VsphereSource {
 
     fn takes_snapshots(&self) -> bool {
         true
+    }
+
+    fn waits_for(&self, job_id: &str) -> Option<String> {
+        self.shared.budget.waits_for(job_id)
     }
 
     async fn test(&self, credentials: &Credentials) -> Result<CredentialsTest, SourceError> {

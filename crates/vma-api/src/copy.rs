@@ -178,6 +178,9 @@ pub struct CopyReport {
     pub job_id: String,
     /// Folded over the disks: succeeded only when all have.
     pub state: CopyState,
+    /// What it waits for before it goes on, in a sentence; it is alive meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// One entry per asked disk, in the order asked.
     pub disks: Vec<DiskReport>,
     /// Why the job failed, when the cause is not one disk's.

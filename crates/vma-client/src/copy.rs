@@ -191,6 +191,7 @@ mod tests {
         wire::CopyReport {
             job_id: "job".to_owned(),
             state,
+            waiting: None,
             disks: vec![disk],
             error: None,
             snapshot: None,

@@ -225,7 +225,7 @@ impl Job {
         };
         let disks: Vec<_> = self.disks.iter().map(JobDisk::report).collect();
         let state = folded(ended, disks.iter().map(|it| it.state));
-        CopyReport { job_id: self.id.clone(), state, disks, error, snapshot }
+        CopyReport { job_id: self.id.clone(), state, waiting: None, disks, error, snapshot }
     }
 
     /// Changes a disk that has not ended; what comes later is ignored.

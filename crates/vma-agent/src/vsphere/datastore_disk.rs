@@ -9,6 +9,7 @@ use hub_vsphere::{BackingKind, Client, DatastoreFile, Disk, Vm};
 use tokio::sync::Semaphore;
 
 use super::fault::{of_call, of_read};
+use super::host_budget::Place;
 use super::listing;
 use super::reader::{DiskReader, FrozenDisk};
 use crate::source::{ReadBy, SourceError};
@@ -60,7 +61,11 @@ impl DiskReader for DatastoreReader {
         (!named).then_some("its file has no name that can be asked for")
     }
 
-    async fn open(&self, frozen: &FrozenDisk) -> Result<Arc<dyn BlockDevice>, SourceError> {
+    async fn open(
+        &self,
+        frozen: &FrozenDisk,
+        place: Place,
+    ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let FrozenDisk { client, datacenter, disk, .. } = frozen;
         let bad = |reason: String| SourceError::BadDisk {
             key: listing::disk_id(disk),
@@ -77,7 +82,7 @@ impl DiskReader for DatastoreReader {
             return Err(bad(format!("`{path}` has {size} bytes, and the disk {capacity}")));
         }
         let reads = self.reads.clone();
-        Ok(Arc::new(DatastoreDisk { client: client.clone(), file, size, reads }))
+        Ok(Arc::new(DatastoreDisk { client: client.clone(), file, size, reads, _place: place }))
     }
 }
 
@@ -87,6 +92,7 @@ struct DatastoreDisk {
     file: DatastoreFile,
     size: u64,
     reads: Arc<Semaphore>,
+    _place: Place,
 }
 
 #[async_trait]

@@ -8,6 +8,7 @@ use hub_vsphere::{Client, Disk, MoRef, Vm};
 
 use super::Tasks;
 use super::datastore_disk::DatastoreReader;
+use super::host_budget::Place;
 use super::vddk::{VddkOptions, VddkReader};
 use crate::source::{ReadBy, SourceError};
 
@@ -28,8 +29,13 @@ pub(super) trait DiskReader: Send + Sync {
     /// Why it cannot read a disk, beyond what forbids any reading.
     fn refuses(&self, disk: &Disk) -> Option<&'static str>;
 
-    /// Opens a disk of a snapshot; it has the size that the server told of it.
-    async fn open(&self, frozen: &FrozenDisk) -> Result<Arc<dyn BlockDevice>, SourceError>;
+    /// Opens a disk of a snapshot; it has the size that the server told of it, and keeps its place at the host until
+    /// nothing of it is left there.
+    async fn open(
+        &self,
+        frozen: &FrozenDisk,
+        place: Place,
+    ) -> Result<Arc<dyn BlockDevice>, SourceError>;
 }
 
 /// A disk of a snapshot, and how to get at it.

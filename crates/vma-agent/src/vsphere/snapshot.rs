@@ -1,14 +1,18 @@
 //! The disks of a VM at one instant: those of one snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_block::BlockDevice;
 use hub_vma_api::SnapshotReport;
 use hub_vsphere::{Client, Disk, Vm};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use super::fault::of_call;
 use super::held::Held;
+use super::host_budget::{Host, Place};
 use super::ledger::{Owed, snapshot_name};
 use super::plan::{Planned, asked_disk};
 use super::reader::FrozenDisk;
@@ -18,6 +22,11 @@ use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 /// All asked disks of one VM, in one snapshot.
 pub(super) struct VsphereSnapshot {
     shared: Arc<Shared>,
+    job_id: String,
+    /// The place at the host that was there before the snapshot; for the first disk that is read.
+    place: Mutex<Option<Place>>,
+    /// Keeps the session, which nobody else uses while a disk is read.
+    alive: JoinSet<()>,
     held: Held,
     client: Arc<Client>,
     planned: Planned,
@@ -35,7 +44,7 @@ pub(super) async fn open(
     // Leftovers on this VM would stand below the new snapshot.
     shared.sweep(client, |it| it.vm_id == request.vm_id).await;
     shared.sweep_beside(client);
-    let planned = shared.plan(client, request).await?;
+    let (planned, place) = with_place(shared, client, request).await?;
     let vm = &planned.vm;
     let owed = Owed {
         job_id: request.job_id.clone(),
@@ -54,7 +63,19 @@ pub(super) async fn open(
     match describe(shared, client, &planned, &held, request).await {
         Ok((described, disks)) => {
             let (shared, client) = (shared.clone(), client.clone());
-            Ok(VsphereSnapshot { shared, held, client, planned, described, disks })
+            let alive = kept_alive(client.clone(), shared.options.keep_alive);
+            let (job_id, place) = (request.job_id.clone(), Mutex::new(Some(place)));
+            Ok(VsphereSnapshot {
+                shared,
+                job_id,
+                place,
+                alive,
+                held,
+                client,
+                planned,
+                described,
+                disks,
+            })
         }
         Err(error) => {
             if let Err(left) = held.remove().await {
@@ -63,6 +84,42 @@ pub(super) async fn open(
             Err(error)
         }
     }
+}
+
+/// Plans with a place at the VM's host: a snapshot that waits for its first reader would only grow.
+async fn with_place(
+    shared: &Shared,
+    client: &Client,
+    request: &OpenRequest,
+) -> Result<(Planned, Place), SourceError> {
+    let mut planned = shared.plan(client, request).await?;
+    loop {
+        let host = Host::of(&planned.vm);
+        let place = shared.budget.place(&host, &request.job_id).await?;
+        if place.at_once {
+            return Ok((planned, place));
+        }
+        // Much may have changed since, the host too.
+        planned = shared.plan(client, request).await?;
+        if Host::of(&planned.vm) == place.host {
+            return Ok((planned, place));
+        }
+    }
+}
+
+/// Uses a session from time to time, until this is dropped.
+fn kept_alive(client: Arc<Client>, every: Duration) -> JoinSet<()> {
+    let mut alive = JoinSet::new();
+    alive.spawn(async move {
+        loop {
+            tokio::time::sleep(every).await;
+            // The next call of the job logs in again, or says why it cannot.
+            if let Err(error) = client.keep_alive().await {
+                tracing::warn!(error = %error, "the session could not be kept");
+            }
+        }
+    });
+    alive
 }
 
 /// Switches change tracking on where that is safe: the snapshot that is taken next makes it active.
@@ -119,6 +176,14 @@ impl Snapshot for VsphereSnapshot {
         let Some(disk) = self.described.get(disk) else {
             return Err(SourceError::Internal("there is no such disk".to_owned()));
         };
+        let spare = self.place.lock().take();
+        let place = match spare {
+            Some(place) => place,
+            None => {
+                let host = Host::of(&self.planned.vm);
+                self.shared.budget.place(&host, &self.job_id).await?
+            }
+        };
         let frozen = FrozenDisk {
             client: self.client.clone(),
             datacenter: self.planned.datacenter.clone(),
@@ -126,7 +191,7 @@ impl Snapshot for VsphereSnapshot {
             snapshot: self.held.snapshot().clone(),
             disk: disk.clone(),
         };
-        self.shared.reader.open(&frozen).await
+        self.shared.reader.open(&frozen, place).await
     }
 
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed {
@@ -170,9 +235,10 @@ impl Snapshot for VsphereSnapshot {
     }
 
     async fn close(self: Box<Self>) -> Result<(), SourceError> {
-        let Self { held, client, disks, .. } = *self;
-        drop(disks);
+        let Self { held, client, alive, place, .. } = *self;
+        drop(place);
         let removed = held.remove().await;
+        drop(alive);
         if removed.is_ok() {
             drop(client.log_out().await);
         }

@@ -1,6 +1,7 @@
 //! A vSphere source against a peer that others wrote.
 
 mod discovery;
+mod jobs;
 mod lab;
 mod reading;
 mod snapshots;

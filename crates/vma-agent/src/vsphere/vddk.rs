@@ -16,6 +16,7 @@ use hub_nbd::{ClientOptions, ConnectError, NbdClient};
 use hub_vsphere::{Disk, Vm};
 use tokio::time::Instant;
 
+use super::host_budget::Place;
 use super::reader::{DiskReader, FrozenDisk};
 use super::{Tasks, listing};
 use crate::source::{ReadBy, SourceError};
@@ -142,10 +143,14 @@ impl DiskReader for VddkReader {
         (!named).then_some("its file has no name that can be asked for")
     }
 
-    async fn open(&self, frozen: &FrozenDisk) -> Result<Arc<dyn BlockDevice>, SourceError> {
+    async fn open(
+        &self,
+        frozen: &FrozenDisk,
+        place: Place,
+    ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let key = listing::disk_id(&frozen.disk);
         let deadline = Instant::now() + self.options.start;
-        let process = Nbdkit::start(&self.options, frozen, &self.tasks, deadline).await?;
+        let process = Nbdkit::start(&self.options, frozen, place, &self.tasks, deadline).await?;
         let connected = self.connect(&process, deadline).await;
         process.forget_password();
         let client = match connected {
@@ -164,6 +169,6 @@ impl DiskReader for VddkReader {
         if found != expected {
             return Err(SourceError::CapacityMismatch { key, expected, found });
         }
-        Ok(Arc::new(VddkDisk::new(client, process)))
+        Ok(Arc::new(VddkDisk::new(client, process, self.tasks.clone())))
     }
 }

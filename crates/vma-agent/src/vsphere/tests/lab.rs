@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hub_vma_api::Credentials;
+use hub_vma_api::{Credentials, DiscoverRequest};
 use hub_vsphere::{ClientOptions, Endpoint, Login, Trust};
 use hub_vsphere_peer::{DiskShape, PeerOptions, VmShape, VspherePeer};
 use tempfile::TempDir;
@@ -32,6 +32,15 @@ pub(super) struct Lab {
     pub(super) state: TempDir,
     /// VDDK, where it is set up.
     vddk: Option<VddkOptions>,
+    /// Disks that are read from one host at a time.
+    per_host: usize,
+}
+
+/// A VM of a lab beside its first one.
+pub(super) struct Other {
+    pub(super) vm: String,
+    pub(super) id: String,
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Lab {
@@ -43,7 +52,7 @@ impl Lab {
         let Some(peer) = VspherePeer::start(options)? else { return Ok(None) };
         let vm = peer.vms()?.into_keys().next().context("no VM")?;
         let state = tempfile::tempdir()?;
-        let source = source(&peer, &state, None)?;
+        let source = source(&peer, &state, None, 4)?;
         let id = format!("5015f0e2-0000-4000-8000-{:012}", 7);
         let shape = VmShape {
             instance_uuid: Some(id.clone()),
@@ -52,15 +61,19 @@ impl Lab {
             ..named(&vm)
         };
         let files = peer.shape(&shape)?.files;
-        Ok(Some(Self { peer, source, vm, id, files, state, vddk: None }))
+        Ok(Some(Self { peer, source, vm, id, files, state, vddk: None, per_host: 4 }))
     }
 
     /// Both disks of the VM, for a job.
     pub(super) fn request(&self, job_id: &str) -> OpenRequest {
+        self.request_of(&self.id, job_id)
+    }
+
+    pub(super) fn request_of(&self, id: &str, job_id: &str) -> OpenRequest {
         let asked = |key: &str| AskedDisk { key: key.to_owned(), capacity_bytes: CAPACITY };
         OpenRequest {
             job_id: job_id.to_owned(),
-            vm_id: self.id.clone(),
+            vm_id: id.to_owned(),
             credentials: Some(self.credentials()),
             disks: vec![asked("disk-2000"), asked("disk-2001")],
         }
@@ -86,7 +99,7 @@ impl Lab {
 
     /// Forgets the source and makes it anew, as a restart does.
     pub(super) fn restart(&mut self) -> Result<()> {
-        self.source = source(&self.peer, &self.state, self.vddk.clone())?;
+        self.source = source(&self.peer, &self.state, self.vddk.clone(), self.per_host)?;
         Ok(())
     }
 
@@ -98,7 +111,40 @@ impl Lab {
 
     /// A second source that has no VDDK.
     pub(super) fn over_https(&self) -> Result<VsphereSource> {
-        source(&self.peer, &self.state, None)
+        source(&self.peer, &self.state, None, self.per_host)
+    }
+
+    /// The same with so many disks of one host at a time.
+    pub(super) fn bounded(&mut self, per_host: usize) -> Result<()> {
+        self.per_host = per_host;
+        self.restart()
+    }
+
+    /// The same with sessions that are used as often as this.
+    pub(super) fn kept_alive(&mut self, keep_alive: Duration) -> Result<()> {
+        let options = VsphereOptions { keep_alive, ..options(&self.peer, &self.state)? };
+        self.source = VsphereSource::new(options)?;
+        Ok(())
+    }
+
+    /// Another VM, with disks like those of the first.
+    pub(super) fn another(&self, vm: &str, number: u64) -> Result<Other> {
+        let id = format!("5015f0e2-0000-4000-8000-{number:012}");
+        let shape = VmShape {
+            instance_uuid: Some(id.clone()),
+            disks: Some(vec![disk(2000, 0), disk(2001, 1)]),
+            ..named(vm)
+        };
+        Ok(Other { vm: vm.to_owned(), id, files: self.peer.shape(&shape)?.files })
+    }
+
+    /// The datastore paths of a VM's disks.
+    pub(super) async fn paths(&self, id: &str) -> Result<Vec<String>> {
+        let credentials = Some(self.credentials());
+        let asked = DiscoverRequest { credentials, ..DiscoverRequest::default() };
+        let told = self.source.inventory(&asked).await?;
+        let vm = told.vms.into_iter().find(|it| it.id == id).context("no VM")?;
+        Ok(vm.disks.into_iter().map(|it| it.path).collect())
     }
 
     /// Waits until nothing is left at the peer and nothing is owed.
@@ -158,6 +204,8 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
         enable_change_tracking: true,
         quiesce: true,
         reads_at_once: 4,
+        readers_per_host: 4,
+        keep_alive: Duration::from_secs(600),
         vddk: None,
         client: ClientOptions {
             backoff: Duration::from_millis(5),
@@ -167,8 +215,14 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
     })
 }
 
-fn source(peer: &VspherePeer, state: &TempDir, vddk: Option<VddkOptions>) -> Result<VsphereSource> {
-    Ok(VsphereSource::new(VsphereOptions { vddk, ..options(peer, state)? })?)
+fn source(
+    peer: &VspherePeer,
+    state: &TempDir,
+    vddk: Option<VddkOptions>,
+    readers_per_host: usize,
+) -> Result<VsphereSource> {
+    let options = options(peer, state)?;
+    Ok(VsphereSource::new(VsphereOptions { vddk, readers_per_host, ..options })?)
 }
 
 /// The same with the peer's account in its configuration.

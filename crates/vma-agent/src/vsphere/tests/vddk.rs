@@ -1,12 +1,11 @@
 //! Disks read through the real plugin of nbdkit, above a library that stands in for VMware's.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hub_block::{BlockDevice, BlockError, ExtentKind};
-use hub_vma_api::DiscoverRequest;
 use hub_vsphere_peer::{DiskLibrary, DiskShape, VmShape};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,19 +39,21 @@ pub(super) fn options(library: &DiskLibrary) -> VddkOptions {
 
 /// Where the bytes of each disk are, and what a login has to bring.
 async fn orders(lab: &Lab) -> Result<Vec<String>> {
-    let asked = DiscoverRequest { credentials: Some(lab.credentials()), ..Default::default() };
-    let told = lab.source.inventory(&asked).await?;
-    let vm = told.vms.iter().find(|it| it.id == lab.id).context("no VM")?;
     let mut orders =
         vec![format!("password {}", lab.peer.password()), format!("thumbprint {THUMBPRINT}")];
-    for (disk, file) in vm.disks.iter().zip(&lab.files) {
-        orders.push(format!("disk {}\t{}", disk.path, file.display()));
-    }
+    orders.extend(disks(lab, &lab.id, &lab.files).await?);
     Ok(orders)
 }
 
+/// Where the bytes of a VM's disks are.
+pub(super) async fn disks(lab: &Lab, id: &str, files: &[PathBuf]) -> Result<Vec<String>> {
+    let paths = lab.paths(id).await?;
+    let order = |(path, file): (&String, &PathBuf)| format!("disk {path}\t{}", file.display());
+    Ok(paths.iter().zip(files).map(order).collect())
+}
+
 /// Processes that read through a library directory: their ids and their arguments.
-fn readers(library: &Path) -> Vec<(i32, String)> {
+pub(super) fn readers(library: &Path) -> Vec<(i32, String)> {
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let told = format!("libdir={}", library.display());
     let reader = |it: std::fs::DirEntry| {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{VddkOptions, complaint};
 use crate::source::SourceError;
+use crate::vsphere::host_budget::Place;
 use crate::vsphere::reader::FrozenDisk;
 use crate::vsphere::{Tasks, listing};
 
@@ -42,6 +43,8 @@ pub(super) struct Nbdkit {
     child: Mutex<Option<Child>>,
     said: Arc<Mutex<Vec<u8>>>,
     tasks: Arc<Tasks>,
+    /// Free when the process has gone.
+    place: Option<Place>,
 }
 
 impl Nbdkit {
@@ -49,6 +52,7 @@ impl Nbdkit {
     pub(super) async fn start(
         options: &VddkOptions,
         frozen: &FrozenDisk,
+        place: Place,
         tasks: &Arc<Tasks>,
         deadline: Instant,
     ) -> Result<Self, SourceError> {
@@ -73,7 +77,8 @@ impl Nbdkit {
         if let Some(stderr) = child.stderr.take() {
             tasks.spawn(listen(stderr, said.clone()));
         }
-        let started = Self { home, child: Mutex::new(Some(child)), said, tasks: tasks.clone() };
+        let (child, tasks) = (Mutex::new(Some(child)), tasks.clone());
+        let started = Self { home, child, said, tasks, place: Some(place) };
         started.answers(deadline).await?;
         tracing::debug!(disk.id = listing::disk_id(&frozen.disk), "VDDK serves a disk");
         Ok(started)
@@ -137,7 +142,9 @@ impl Drop for Nbdkit {
         let pid = child.id().and_then(|it| Pid::from_raw(i32::try_from(it).ok()?));
         let Some(pid) = pid else { return };
         let _ = kill_process(pid, Signal::TERM);
+        let place = self.place.take();
         self.tasks.spawn(async move {
+            let _place = place;
             if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
                 tracing::warn!("a reader did not end when it was told to, and is killed");
                 drop(child.kill().await);
