@@ -64,11 +64,12 @@ pub struct Client {
     renewing: tokio::sync::Mutex<()>,
 }
 
-/// The cookie, and how often there was a new one.
+/// The cookie, how often there was a new one, and whether the account is refused by now.
 #[derive(Clone, Default)]
 struct Session {
     cookie: Option<HeaderValue>,
     generation: u64,
+    refused: bool,
 }
 
 impl fmt::Debug for Client {
@@ -176,7 +177,7 @@ impl Client {
         let mut attempt = 1;
         let mut renewed = false;
         loop {
-            let Session { cookie, generation } = self.session.lock().clone();
+            let Session { cookie, generation, .. } = self.session.lock().clone();
             let sent = exchange(&self.transport, request, cookie, &self.options).await;
             let error = match sent.and_then(|it| read(&self.transport, request, &it, &decode)) {
                 Ok(done) => return Ok(done),
@@ -209,7 +210,7 @@ impl Client {
         let mut attempt = 1;
         let mut renewed = false;
         loop {
-            let Session { cookie, generation } = self.session.lock().clone();
+            let Session { cookie, generation, .. } = self.session.lock().clone();
             let content = range.map_or(Content::Head, |(first, last)| Content::Range(first, last));
             let (url, deadline) = (url.clone(), self.options.call);
             let it = Exchange { method, url, cookie, content, deadline, limit };
@@ -241,7 +242,11 @@ impl Client {
     /// Logs in again, unless somebody else has done so since `generation`.
     async fn renew(&self, generation: u64) -> Result<(), VsphereError> {
         let _turn = self.renewing.lock().await;
-        if self.session.lock().generation != generation {
+        let Session { generation: now, refused, .. } = self.session.lock().clone();
+        if refused {
+            return Err(self.refusal());
+        }
+        if now != generation {
             return Ok(());
         }
         tracing::info!(endpoint = %self.transport.endpoint(), "the session has ended and is renewed");
@@ -256,14 +261,13 @@ impl Client {
         let answer = exchange(&self.transport, &request, None, &self.options).await?;
         let done = read(&self.transport, &request, &answer, |_| Ok(()));
         done.map_err(|error| {
-            if error.fault().is_some_and(|it| it.kind == "InvalidLogin") {
-                let endpoint = self.transport.endpoint().authority();
-                return VsphereError::LoginRefused {
-                    endpoint,
-                    username: self.login.username.clone(),
-                };
+            let refusals = ["InvalidLogin", "PasswordExpired"];
+            if error.fault().is_none_or(|it| !refusals.contains(&it.kind.as_str())) {
+                return error;
             }
-            error
+            // Every caller would try the same password again, which locks the account.
+            self.session.lock().refused = true;
+            self.refusal()
         })?;
         let cookie = answer.session().ok_or_else(|| VsphereError::Garbled {
             method: "Login",
@@ -273,6 +277,11 @@ impl Client {
         session.cookie = Some(cookie);
         session.generation += 1;
         Ok(())
+    }
+
+    fn refusal(&self) -> VsphereError {
+        let endpoint = self.transport.endpoint().authority();
+        VsphereError::LoginRefused { endpoint, username: self.login.username.clone() }
     }
 }
 

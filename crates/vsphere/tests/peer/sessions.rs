@@ -120,3 +120,28 @@ async fn an_address_without_a_server_is_unreachable() {
     let error = gone.await.unwrap_err();
     assert!(matches!(error, VsphereError::Unreachable { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_password_that_is_refused_at_a_renewal_is_not_tried_again() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    for fault in ["InvalidLogin", "PasswordExpired"] {
+        let client = if fault == "InvalidLogin" {
+            &client
+        } else {
+            &crate::lab::client(&peer).await.unwrap()
+        };
+        let before = peer.calls().unwrap()["Login"];
+        peer.expire_sessions().unwrap();
+        let mut changed = Trouble::once("Login", "fault", fault);
+        changed.times = 0;
+        peer.trouble(&changed).unwrap();
+        let (one, two, three) = tokio::join!(list(client), list(client), client.keep_alive());
+        for error in [one.err(), two.err(), three.err(), client.keep_alive().await.err()] {
+            let error = error.unwrap();
+            assert!(matches!(error, VsphereError::LoginRefused { .. }), "{error}");
+        }
+        let tried = peer.calls().unwrap()["Login"] - before;
+        assert_eq!(tried, 1, "an account is locked by repetition");
+        peer.calm().unwrap();
+    }
+}
