@@ -12,6 +12,9 @@ use crate::soap::{self, NoResult, Request};
 /// Further answers that one batch may come in.
 const MAX_CONTINUATIONS: usize = 1000;
 
+/// Views that are made for one list; a session that ends between each of them and its reading is no session.
+const MAX_VIEWS: usize = 3;
+
 /// One object of an answer.
 pub(crate) struct Object<'a, 'i> {
     pub(crate) moref: MoRef,
@@ -131,6 +134,17 @@ impl Client {
 
     /// All objects of some kinds below the root.
     pub(crate) async fn references(&self, kinds: &[&str]) -> Result<Vec<MoRef>, VsphereError> {
+        for _ in 0..MAX_VIEWS {
+            if let Some(listed) = self.in_a_view(kinds).await? {
+                return Ok(listed);
+            }
+            tracing::debug!("a view has ended with its session, and a new one is made");
+        }
+        Err(VsphereError::SessionLost(self.endpoint().authority()))
+    }
+
+    /// The same; none where the view ended with its session, which says nothing about what there is.
+    async fn in_a_view(&self, kinds: &[&str]) -> Result<Option<Vec<MoRef>>, VsphereError> {
         let content = self.content();
         // A view changes nothing but the session's own memory, so asking twice does no harm.
         let mut request = Request::read("CreateContainerView", &content.view_manager);
@@ -143,13 +157,17 @@ impl Client {
             it.moref_of("returnval").ok_or_else(|| NoResult::garbled("it makes no view"))
         });
         let view = view.await?;
-        let listed = self.properties_of(&view, &["view"], |it| Ok(references(it.value("view"))));
-        let listed = listed.await;
+        let listed = self.properties_of(&view, &["view"], |it| match it.missing().next() {
+            // What cannot be read is no empty list.
+            Some((_, fault)) => Err(NoResult::Fault(fault)),
+            None => Ok(references(it.value("view"))),
+        });
+        let Some(listed) = listed.await? else { return Ok(None) };
         let gone = self.call(&Request::once("DestroyView", &view), |_| Ok(())).await;
         if let Err(error) = gone {
             tracing::debug!(error = %error, "a view goes with its session");
         }
-        Ok(listed?.unwrap_or_default())
+        Ok(Some(listed))
     }
 }
 

@@ -67,9 +67,17 @@ impl Client {
             Err(error) => Err(error),
         };
         match removed {
+            // It may be the task that is not known any more, after a restart of the server.
+            Err(VsphereError::NotFound(gone)) if self.is_there(snapshot).await? => {
+                Err(VsphereError::NotFound(gone))
+            }
             Err(VsphereError::NotFound(_)) => Ok(()),
             ended => ended,
         }
+    }
+
+    async fn is_there(&self, snapshot: &MoRef) -> Result<bool, VsphereError> {
+        self.properties_of(snapshot, &["vm"], |_| Ok(())).await.map(|it| it.is_some())
     }
 
     /// Whether a snapshot of a VM is being taken at this moment, by whomever.

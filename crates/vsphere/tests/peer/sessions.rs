@@ -1,5 +1,7 @@
 //! Login, trust, and what happens when sessions end or the server has a bad day.
 
+use std::time::Duration;
+
 use hub_vsphere::{Trust, VsphereError};
 use hub_vsphere_peer::{PeerOptions, Trouble, VspherePeer};
 
@@ -119,6 +121,32 @@ async fn an_address_without_a_server_is_unreachable() {
     let gone = hub_vsphere::Client::connect(endpoint, &trust, login, crate::lab::options());
     let error = gone.await.unwrap_err();
     assert!(matches!(error, VsphereError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_view_that_ended_with_its_session_is_no_empty_inventory() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let view = Trouble {
+        containing: "<pathSet>view</pathSet>".to_owned(),
+        ..Trouble::once("RetrievePropertiesEx", "hold", "")
+    };
+    peer.trouble(&view).unwrap();
+    let ends = async {
+        while !peer.calls().unwrap().contains_key("RetrievePropertiesEx") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        peer.expire_sessions().unwrap();
+        peer.go_on().unwrap();
+    };
+    let (listed, ()) = tokio::join!(list(&client), ends);
+    assert_eq!(listed.unwrap().vms.len(), 2);
+    let mut gone = view;
+    gone.kind = "fault".to_owned();
+    gone.value = "ManagedObjectNotFound".to_owned();
+    gone.times = 0;
+    peer.trouble(&gone).unwrap();
+    let error = list(&client).await.unwrap_err();
+    assert!(matches!(error, VsphereError::SessionLost(_)), "{error}");
 }
 
 #[tokio::test]

@@ -135,3 +135,21 @@ async fn trap_u6_what_a_lying_server_says_of_changes_is_refused() {
     let answered = client.changed_areas(&vm, &snapshot, &disk, "x").await.unwrap();
     assert_eq!(answered, Ok(vec![0..512, 1024..2048]));
 }
+
+#[tokio::test]
+async fn a_removal_whose_task_is_forgotten_is_not_taken_for_done() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let vm = MoRef::vm(peer.vms().unwrap().into_values().next().unwrap());
+    let taken = client.create_snapshot(&vm, "one", "", false).await.unwrap();
+    // A vCenter that was restarted does not know the tasks of before.
+    peer.trouble(&Trouble::once("RemoveSnapshot_Task", "stuck", "")).unwrap();
+    let mut forgotten = Trouble::once("RetrievePropertiesEx", "fault", "ManagedObjectNotFound");
+    forgotten.containing = "info.result".to_owned();
+    peer.trouble(&forgotten).unwrap();
+    let error = client.remove_snapshot(&taken).await.unwrap_err();
+    assert!(matches!(error, VsphereError::NotFound(_)), "{error}");
+    assert_eq!(peer.snapshots().unwrap().len(), 1);
+    peer.trouble(&forgotten).unwrap();
+    client.remove_snapshot(&taken).await.unwrap();
+    assert!(peer.snapshots().unwrap().is_empty());
+}
