@@ -106,6 +106,7 @@ impl Client {
         let read = |it: Node<'_, '_>| decode_batch(it, &decode);
         let Batch { objects: mut all, mut token } = self.call(&request, read).await?;
         for _ in 0..MAX_CONTINUATIONS {
+            check_bounds(all.len(), objects.len())?;
             let Some(next) = token else { return Ok(all) };
             // A token is good once, so a loss here is an error and not a reason to ask again.
             let request = Request::once("ContinueRetrievePropertiesEx", collector);
@@ -171,6 +172,15 @@ impl Client {
     }
 }
 
+/// Without bounds a server that goes on and on decides how much memory an answer takes.
+fn check_bounds(found: usize, asked: usize) -> Result<(), VsphereError> {
+    if found <= asked {
+        return Ok(());
+    }
+    let detail = format!("it tells of {found} objects and was asked for {asked}");
+    Err(VsphereError::Garbled { method: "RetrievePropertiesEx", detail })
+}
+
 fn references(value: Option<Node<'_, '_>>) -> Vec<MoRef> {
     let all = value.into_iter().flat_map(|it| it.children().filter(Node::is_element));
     all.filter_map(|it| it.moref()).collect()
@@ -233,5 +243,11 @@ mod tests {
         );
         let Err(NoResult::Fault(fault)) = names(&xml) else { panic!("it is a fault") };
         assert!(fault.is_not_authenticated());
+    }
+
+    #[test]
+    fn more_objects_than_were_asked_for_are_refused() {
+        assert!(check_bounds(2, 2).is_ok());
+        assert!(check_bounds(3, 2).is_err());
     }
 }

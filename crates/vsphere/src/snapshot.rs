@@ -8,6 +8,7 @@ use crate::element::Element;
 use crate::error::VsphereError;
 use crate::inventory::{Disk, disks_of};
 use crate::moref::MoRef;
+use crate::property::Object;
 use crate::soap::{NoResult, Request};
 use crate::task::{QuiesceFailed, begun};
 
@@ -83,11 +84,13 @@ impl Client {
     /// Whether a snapshot of a VM is being taken at this moment, by whomever.
     pub async fn is_taking_snapshot(&self, vm: &MoRef) -> Result<bool, VsphereError> {
         let tasks = self.properties_of(vm, &["recentTask"], |it| {
+            readable(it)?;
             let tasks = it.value("recentTask");
             Ok(tasks.map(|it| it.children().filter_map(Element::moref).collect::<Vec<_>>()))
         });
         let tasks = tasks.await?.flatten().unwrap_or_default();
         let busy = self.properties("Task", &tasks, &["info.descriptionId", "info.state"], |it| {
+            readable(it)?;
             let kind = it.text("info.descriptionId").unwrap_or_default();
             let ended = matches!(it.text("info.state").as_deref(), Some("success" | "error"));
             Ok(kind.ends_with(".createSnapshot") && !ended)
@@ -109,7 +112,7 @@ impl Client {
         &self,
         snapshot: &MoRef,
     ) -> Result<Option<Vec<Disk>>, VsphereError> {
-        let decode = |it: &crate::property::Object<'_, '_>| {
+        let decode = |it: &Object<'_, '_>| {
             disks_of(it.value("config.hardware.device")).map_err(NoResult::Garbled)
         };
         self.properties_of(snapshot, &["config.hardware.device"], decode).await
@@ -140,6 +143,11 @@ impl Client {
         }
         Ok(Err(BadAreas::TooMany))
     }
+}
+
+/// What cannot be read of a task is no sign that there is none.
+fn readable(object: &Object<'_, '_>) -> Result<(), NoResult> {
+    object.missing().next().map_or(Ok(()), |(_, fault)| Err(NoResult::Fault(fault)))
 }
 
 /// Decodes a `DiskChangeInfo`; what it says is judged by the planner.
@@ -173,5 +181,20 @@ mod tests {
         let bad = xml.replace("524288", "many");
         let document = soap::parse(&bad).unwrap();
         assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_read_is_not_one_that_has_ended() {
+        let answer = |properties: &str| {
+            let xml = format!(
+                "<e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\"><e:Body><RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval><objects><obj type=\"Task\">task-1</obj>{properties}</objects></returnval></RetrievePropertiesExResponse></e:Body></e:Envelope>"
+            );
+            let document = soap::parse(&xml).unwrap();
+            let response = soap::response(&document, "RetrievePropertiesEx").unwrap();
+            crate::property::decode_batch(response, &readable).map(drop)
+        };
+        answer("").unwrap();
+        let refused = "<missingSet><path>info.state</path><fault><fault i:type=\"NoPermission\"/></fault></missingSet>";
+        assert!(matches!(answer(refused), Err(NoResult::Fault(_))));
     }
 }

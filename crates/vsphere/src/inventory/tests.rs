@@ -70,6 +70,14 @@ fn trap_d1_a_vm_whose_devices_are_not_shown_is_no_vm_without_disks() {
 }
 
 #[test]
+fn snapshots_that_are_not_shown_are_not_taken_for_none() {
+    let fault = "<missingSet><path>snapshot</path><fault><fault xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\" i:type=\"HostCommunication\"/><localizedMessage>The host is silent</localizedMessage></fault></missingSet></objects>";
+    let xml = include_str!("tests/simulator.xml").replace("</objects>", fault);
+    let unreadable = decoded(&xml).remove(0).unwrap_err();
+    assert!(unreadable.reason.starts_with("its snapshots cannot be read"), "{unreadable:?}");
+}
+
+#[test]
 fn escaped_names_are_read_as_people_wrote_them() {
     for (spelled, name) in
         [("a%2fb", "a/b"), ("100%25", "100%"), ("%5C%", "\\%"), ("%é%2", "%é%2"), ("", "")]

@@ -110,6 +110,10 @@ pub(super) fn decode(object: &Object<'_, '_>) -> Result<Vm, Unreadable> {
     if devices.is_none() {
         return Err(unreadable(why_no_devices(object)));
     }
+    // A snapshot that is not shown must not be taken for one that is gone.
+    if let Some((_, fault)) = object.missing().find(|(path, _)| path == "snapshot") {
+        return Err(unreadable(format!("its snapshots cannot be read: {fault}")));
+    }
     let mut disks = disk::disks_of(devices).map_err(unreadable)?;
     disk::add_used_bytes(&mut disks, object.value("layoutEx.disk"), object.value("layoutEx.file"));
     let snapshot = object.value("snapshot");
