@@ -9,6 +9,7 @@ mod ledger;
 mod listing;
 mod plan;
 mod reader;
+mod session;
 mod snapshot;
 mod sweep;
 mod tasks;
@@ -36,6 +37,7 @@ use fault::of_call;
 use host_budget::HostBudget;
 use ledger::Ledger;
 use reader::DiskReader;
+use session::Logins;
 use tasks::Tasks;
 
 /// How a vSphere source is set up.
@@ -77,6 +79,7 @@ struct Shared {
     reader: Arc<dyn DiskReader>,
     budget: HostBudget,
     tasks: Arc<Tasks>,
+    logins: Logins,
     /// One clean-up of leftovers at a time.
     sweeping: tokio::sync::Mutex<()>,
 }
@@ -89,7 +92,15 @@ impl VsphereSource {
         let reader = reader::choose(options.vddk.as_ref(), options.reads_at_once, &tasks);
         let budget = HostBudget::new(options.readers_per_host);
         let sweeping = tokio::sync::Mutex::default();
-        let shared = Arc::new(Shared { options, ledger, reader, budget, tasks, sweeping });
+        let shared = Arc::new(Shared {
+            options,
+            ledger,
+            reader,
+            budget,
+            tasks,
+            logins: Logins::default(),
+            sweeping,
+        });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
             shared.tasks.spawn(async move { own.sweep_at_start().await });
@@ -99,21 +110,6 @@ impl VsphereSource {
 }
 
 impl Shared {
-    /// A session with the account of a request, or with the configured one.
-    async fn log_in(&self, given: Option<&Credentials>) -> Result<Arc<Client>, SourceError> {
-        let options = &self.options;
-        let login = match given {
-            Some(given) => {
-                self.check_endpoint(&given.vcenter)?;
-                Login { username: given.username.clone(), password: given.password.clone().into() }
-            }
-            None => options.login.clone().ok_or(SourceError::CredentialsMissing)?,
-        };
-        let (endpoint, client) = (options.endpoint.clone(), options.client);
-        let connected = Client::connect(endpoint, &options.trust, login, client).await;
-        connected.map(Arc::new).map_err(|error| of_call(&error))
-    }
-
     /// Names the vCenter or host behind a session: by its own id, or by its address where it has none.
     fn source(&self, client: &Client) -> String {
         let known = client.about().instance_uuid.clone();
@@ -165,21 +161,26 @@ impl Source for VsphereSource {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         self.shared.sweep_beside(&client);
         let listed = list(&client, request).await;
-        drop(client.log_out().await);
+        session::leave(client).await;
         listed.map_err(|error| of_call(&error))
     }
 
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         let planned = self.shared.plan(&client, request).await;
-        drop(client.log_out().await);
+        session::leave(client).await;
         planned.map(drop)
     }
 
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
-        let opened = snapshot::open(&self.shared, &client, request).await?;
-        Ok(Box::new(opened))
+        match snapshot::open(&self.shared, &client, request).await {
+            Ok(opened) => Ok(Box::new(opened)),
+            Err(error) => {
+                session::leave(client).await;
+                Err(error)
+            }
+        }
     }
 
     fn takes_snapshots(&self) -> bool {
@@ -191,9 +192,9 @@ impl Source for VsphereSource {
     }
 
     async fn test(&self, credentials: &Credentials) -> Result<CredentialsTest, SourceError> {
-        let client = self.shared.log_in(Some(credentials)).await?;
+        let client = self.shared.log_in_anew(credentials).await?;
         let about = client.about().clone();
-        drop(client.log_out().await);
+        session::leave(client).await;
         let about = SourceAbout {
             product: about.product,
             version: about.version,
@@ -207,7 +208,7 @@ impl Source for VsphereSource {
     async fn clean_up(&self, request: &CleanupRequest) -> Result<CleanupReport, SourceError> {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         let report = self.shared.clean_up(&client, request).await;
-        drop(client.log_out().await);
+        session::leave(client).await;
         Ok(report)
     }
 }

@@ -33,11 +33,26 @@ pub(super) fn since<'m>(
             "the disk is not what it was at the last copy: its capacity, its backing, its datastore, its VM or the build of the server has changed",
         );
     }
-    let tracking = |it: &'m str| it.split_once('/').map(|(tracking, _)| tracking);
-    if tracking(change_id).is_none() || tracking(change_id) != now.split_once('/').map(|it| it.0) {
-        return Err("change tracking was started anew since the last copy");
-    }
+    check_order(change_id, now)?;
     Ok(change_id)
+}
+
+/// Two change ids can be asked about when one tracking has counted from the earlier to the later.
+///
+/// A VM that was reverted counts on from less, and what the reverting changed is in no answer.
+fn check_order(earlier: &str, now: &str) -> Result<(), &'static str> {
+    let anew = "change tracking was started anew since the last copy";
+    let (tracking, then) = earlier.split_once('/').ok_or(anew)?;
+    let (tracking_now, now) = now.split_once('/').ok_or(anew)?;
+    if tracking != tracking_now {
+        return Err(anew);
+    }
+    match (then.parse::<u64>(), now.parse::<u64>()) {
+        (Ok(then), Ok(now)) if now < then => {
+            Err("the change id is older than the one of the last copy: the VM was reverted")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One digest over everything that has to be as it was; each part with its length before it.
@@ -59,4 +74,22 @@ fn identity(client: &Client, vm: &Vm, disk: &Disk) -> String {
     }
     let digest = hasher.finalize().to_hex();
     digest.get(..32).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_u17_only_a_later_change_id_of_the_same_tracking_is_asked_about() {
+        for (earlier, now) in [("52 00/3", "52 00/4"), ("52 00/9", "52 00/10"), ("a/3", "a/3")] {
+            assert_eq!(check_order(earlier, now), Ok(()), "{earlier} {now}");
+        }
+        assert_eq!(check_order("52 00/new", "52 00/3"), Ok(()), "what counts otherwise is opaque");
+        for (earlier, now) in
+            [("52 00/4", "52 00/3"), ("52 00/3", "52 01/4"), ("52", "52"), ("", "/1")]
+        {
+            assert!(check_order(earlier, now).is_err(), "{earlier} {now}");
+        }
+    }
 }

@@ -6,9 +6,9 @@ use hub_vma_api::SnapshotReport;
 use hub_vsphere::{Client, MoRef, VsphereError};
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::fault::of_call;
 use super::ledger::{LedgerError, Owed};
+use super::{Shared, session};
 use crate::source::SourceError;
 
 /// A snapshot that exists; dropping this removes it in the background.
@@ -32,10 +32,10 @@ impl Held {
         client: &Arc<Client>,
         owed: Owed,
     ) -> Result<Self, SourceError> {
-        shared.owe(&owed).await?;
         let (send, taken) = oneshot::channel();
         let (own, client) = (shared.clone(), client.clone());
         shared.tasks.spawn(async move {
+            // Writing it down is part of it: a record that nobody follows up would be held for ever.
             // A value that nobody takes is dropped, and what is dropped is removed.
             drop(send.send(Self::make(own, client, owed).await));
         });
@@ -49,6 +49,7 @@ impl Held {
         client: Arc<Client>,
         owed: Owed,
     ) -> Result<Self, SourceError> {
+        shared.owe(&owed).await?;
         let (vm, quiesce) = (MoRef::vm(&owed.vm), shared.options.quiesce);
         let about = "taken for a backup, and removed with it";
         let made = if quiesce {
@@ -59,8 +60,11 @@ impl Held {
         let (snapshot, failed) = match made {
             Ok(made) => made,
             Err(error) => {
-                // The answer may be lost and the snapshot there all the same.
-                shared.settle_or_owe(&client, &owed).await;
+                // The answer may be lost and the snapshot there all the same, or come yet.
+                if error.is_transient() || matches!(error, VsphereError::Garbled { .. }) {
+                    shared.ledger.may_come_within(&owed.job_id, shared.options.client.call);
+                }
+                shared.settle_or_chase(&client, &owed).await;
                 return Err(of_call(&error));
             }
         };
@@ -119,7 +123,10 @@ impl Drop for Held {
             return;
         }
         let (shared, client, owed) = (self.shared.clone(), self.client.clone(), self.owed.clone());
-        self.shared.tasks.spawn(async move { shared.settle_or_owe(&client, &owed).await });
+        self.shared.tasks.spawn(async move {
+            shared.settle_or_chase(&client, &owed).await;
+            session::leave(client).await;
+        });
     }
 }
 
@@ -141,21 +148,30 @@ impl Shared {
 
     /// Removes every snapshot of exactly the owed name from its VM, and strikes the debt off.
     ///
-    /// Where there is none the debt is struck off, too, unless one is being taken at this moment.
+    /// Where there is none the debt is struck off, too, unless one is being taken at this moment or may come yet.
     pub(super) async fn settle(
         self: &Arc<Self>,
         client: &Client,
         owed: &Owed,
     ) -> Result<Settled, SourceError> {
         let settled = self.remove_owed(client, owed).await?;
+        if settled == Settled::Nothing && self.ledger.may_come(&owed.job_id) {
+            let text = "the answer to the request for a snapshot was lost, so it may be taken yet; it is looked for again later";
+            return Err(SourceError::CallFailed(text.to_owned()));
+        }
         let (shared, job_id) = (self.clone(), owed.job_id.clone());
         written(tokio::task::spawn_blocking(move || shared.ledger.forget(&job_id)).await)?;
         Ok(settled)
     }
 
-    /// The same, in the background: what fails stays owed.
-    pub(super) async fn settle_or_owe(self: &Arc<Self>, client: &Client, owed: &Owed) {
-        if let Err(error) = self.settle(client, owed).await {
+    /// The same; what fails stays owed.
+    pub(super) async fn settle_or_owe(
+        self: &Arc<Self>,
+        client: &Client,
+        owed: &Owed,
+    ) -> Result<(), SourceError> {
+        let settled = self.settle(client, owed).await;
+        if let Err(error) = &settled {
             tracing::warn!(
                 job.id = owed.job_id,
                 vm.id = owed.vm_id,
@@ -165,6 +181,7 @@ impl Shared {
             );
             self.ledger.let_go(&owed.job_id);
         }
+        settled.map(drop)
     }
 
     async fn remove_owed(&self, client: &Client, owed: &Owed) -> Result<Settled, SourceError> {
@@ -180,6 +197,8 @@ impl Shared {
         vms.dedup();
         let mut settled = Settled::Nothing;
         for moref in vms {
+            // Asked before the list is read: one that is made in between is in the list.
+            let taking = client.is_taking_snapshot(&moref).await.map_err(failed)?;
             let Some(vm) = client.vm(&moref).await.map_err(failed)? else { continue };
             let vm = vm.map_err(|it| SourceError::BadVm {
                 vm: it.name.unwrap_or(it.moref.value),
@@ -190,9 +209,7 @@ impl Shared {
                 client.remove_snapshot(&snapshot.moref).await.map_err(failed)?;
                 settled = Settled::Removed;
             }
-            if settled == Settled::Nothing
-                && client.is_taking_snapshot(&moref).await.map_err(failed)?
-            {
+            if settled == Settled::Nothing && taking {
                 let text = "a snapshot of the VM is being taken at this moment; it is looked for again later";
                 return Err(SourceError::CallFailed(text.to_owned()));
             }

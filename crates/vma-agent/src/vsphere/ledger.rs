@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ struct Entry {
     owed: Owed,
     /// Whether somebody in this process holds it.
     held: bool,
+    /// Until then the server may do what it was asked to, though nobody heard its answer.
+    may_come: Option<Instant>,
 }
 
 impl Ledger {
@@ -68,7 +71,7 @@ impl Ledger {
     /// Writes a record down, durably, before the snapshot is taken.
     pub(super) fn owe(&self, owed: &Owed) -> Result<(), LedgerError> {
         self.write(owed)?;
-        let entry = Entry { owed: owed.clone(), held: true };
+        let entry = Entry { owed: owed.clone(), held: true, may_come: None };
         self.state.lock().insert(owed.job_id.clone(), entry);
         Ok(())
     }
@@ -78,6 +81,20 @@ impl Ledger {
         if let Some(entry) = self.state.lock().get_mut(job_id) {
             entry.held = false;
         }
+    }
+
+    /// The answer was lost: for so long no look is proof that there is no snapshot.
+    pub(super) fn may_come_within(&self, job_id: &str, time: Duration) {
+        if let Some(entry) = self.state.lock().get_mut(job_id) {
+            entry.may_come = Some(Instant::now() + time);
+        }
+    }
+
+    /// Whether a snapshot that is not there may be taken yet.
+    pub(super) fn may_come(&self, job_id: &str) -> bool {
+        let state = self.state.lock();
+        let until = state.get(job_id).and_then(|it| it.may_come);
+        until.is_some_and(|it| Instant::now() < it)
     }
 
     /// Strikes a record off: the snapshot is gone.
@@ -96,6 +113,11 @@ impl Ledger {
     pub(super) fn left_over(&self) -> Vec<Owed> {
         let state = self.state.lock();
         state.values().filter(|it| !it.held).map(|it| it.owed.clone()).collect()
+    }
+
+    /// Whether it is owed and held by nobody.
+    pub(super) fn is_left_over(&self, job_id: &str) -> bool {
+        self.state.lock().get(job_id).is_some_and(|it| !it.held)
     }
 
     /// Whether a job of this process holds its snapshot.
@@ -147,7 +169,7 @@ fn read(directory: &Path) -> io::Result<BTreeMap<String, Entry>> {
             return Err(io::Error::other("a record is too long"));
         }
         let owed: Owed = serde_json::from_slice(&fs::read(&path)?)?;
-        state.insert(owed.job_id.clone(), Entry { owed, held: false });
+        state.insert(owed.job_id.clone(), Entry { owed, held: false, may_come: None });
     }
     Ok(state)
 }

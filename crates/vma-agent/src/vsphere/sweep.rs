@@ -6,9 +6,9 @@ use std::time::Duration;
 use hub_vma_api::{CleanupOutcome, CleanupReport, CleanupRequest, Fault};
 use hub_vsphere::Client;
 
-use super::Shared;
 use super::held::{Settled, other_source};
 use super::ledger::{Owed, snapshot_name};
+use super::{Shared, session};
 use crate::source::SourceError;
 
 /// How long it waits before it tries again, at first.
@@ -25,7 +25,7 @@ impl Shared {
             match self.log_in(None).await {
                 Ok(client) => {
                     self.sweep(&client, |_| true).await;
-                    drop(client.log_out().await);
+                    session::leave(client).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "snapshots of earlier runs wait to be removed");
@@ -47,20 +47,53 @@ impl Shared {
         let (own, client) = (self.clone(), client.clone());
         self.tasks.spawn(async move {
             own.sweep(&client, |_| true).await;
-            drop(client.log_out().await);
+            session::leave(client).await;
         });
+    }
+
+    /// Settles a debt, and where that fails tries on and on beside everything else: nobody else may ever come by.
+    pub(super) async fn settle_or_chase(self: &Arc<Self>, client: &Arc<Client>, owed: &Owed) {
+        if self.settle_or_owe(client, owed).await.is_ok() {
+            return;
+        }
+        let (own, client, owed) = (self.clone(), client.clone(), owed.clone());
+        self.tasks.spawn(async move {
+            own.chase(&client, &owed).await;
+            session::leave(client).await;
+        });
+    }
+
+    async fn chase(self: Arc<Self>, client: &Client, owed: &Owed) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !self.ledger.is_left_over(&owed.job_id) {
+                return;
+            }
+            match self.settle_or_owe(client, owed).await {
+                // This account is of no use any more; another one may come with a later request.
+                Ok(()) | Err(SourceError::LoginRefused(_)) => return,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Removes the leftovers that are wanted; what cannot be removed stays owed.
     pub(super) async fn sweep(self: &Arc<Self>, client: &Client, wanted: impl Fn(&Owed) -> bool) {
-        let _turn = self.sweeping.lock().await;
         for owed in self.ledger.left_over().iter().filter(|it| wanted(it)) {
+            // A removal that takes hours must not keep a job from a VM that nothing is left of.
+            let _turn = self.sweeping.lock().await;
+            if !self.ledger.is_left_over(&owed.job_id) {
+                continue;
+            }
             tracing::info!(
                 job.id = owed.job_id,
                 vm.id = owed.vm_id,
                 "a leftover snapshot is removed"
             );
-            self.settle_or_owe(client, owed).await;
+            // What fails was told, and stays owed.
+            drop(self.settle_or_owe(client, owed).await);
         }
     }
 

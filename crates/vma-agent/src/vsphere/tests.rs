@@ -3,6 +3,7 @@
 mod discovery;
 mod jobs;
 mod lab;
+mod lost;
 mod reading;
 mod snapshots;
 mod vddk;

@@ -1,0 +1,130 @@
+//! Sessions: opened without locking the account, and ended when nobody uses them any more.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hub_vma_api::Credentials;
+use hub_vsphere::{Client, Login, VsphereError};
+use parking_lot::Mutex;
+use secrecy::ExposeSecret as _;
+
+use super::Shared;
+use super::fault::of_call;
+use crate::source::SourceError;
+
+/// For so long a password that was refused is not sent again.
+///
+/// An account is locked after five refusals, or after as few as three; jobs that are due at one hour would lock it.
+const HOLD_OFF: Duration = Duration::from_secs(15 * 60);
+
+/// Logins that are remembered; those that were refused first of all.
+const MAX_KNOWN: usize = 1024;
+
+/// What the endpoint said to logins of late; no password is kept.
+#[derive(Default)]
+pub(super) struct Logins {
+    hasher: RandomState,
+    known: Mutex<HashMap<u64, Said>>,
+    /// A login that was never accepted is tried by one at a time, so that the others hear the refusal.
+    turn: tokio::sync::Mutex<()>,
+}
+
+enum Said {
+    Yes,
+    No { at: Instant, detail: String },
+}
+
+impl Logins {
+    fn key(&self, login: &Login) -> u64 {
+        self.hasher.hash_one((&login.username, login.password.expose_secret()))
+    }
+
+    /// Refuses what the endpoint would refuse.
+    fn check(&self, key: u64) -> Result<(), SourceError> {
+        let known = self.known.lock();
+        let Some(Said::No { at, detail }) = known.get(&key) else { return Ok(()) };
+        let left = HOLD_OFF.saturating_sub(at.elapsed()).as_secs();
+        if left == 0 {
+            return Ok(());
+        }
+        Err(SourceError::LoginRefused(format!(
+            "{detail}; for another {left} s it is not asked again, so that the account is not locked: test the credentials to have it asked at once"
+        )))
+    }
+
+    fn is_accepted(&self, key: u64) -> bool {
+        matches!(self.known.lock().get(&key), Some(Said::Yes))
+    }
+
+    fn remember(&self, key: u64, said: Said) {
+        let mut known = self.known.lock();
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, it| matches!(it, Said::No { at, .. } if at.elapsed() < HOLD_OFF));
+        }
+        if known.len() < MAX_KNOWN {
+            known.insert(key, said);
+        }
+    }
+}
+
+impl Shared {
+    /// A session with the account of a request, or with the configured one.
+    pub(super) async fn log_in(
+        &self,
+        given: Option<&Credentials>,
+    ) -> Result<Arc<Client>, SourceError> {
+        self.connect(given, false).await
+    }
+
+    /// The same for somebody who waits for the answer, and has it asked for whatever was said before.
+    pub(super) async fn log_in_anew(
+        &self,
+        given: &Credentials,
+    ) -> Result<Arc<Client>, SourceError> {
+        self.connect(Some(given), true).await
+    }
+
+    async fn connect(
+        &self,
+        given: Option<&Credentials>,
+        anew: bool,
+    ) -> Result<Arc<Client>, SourceError> {
+        let (options, logins) = (&self.options, &self.logins);
+        let login = match given {
+            Some(given) => {
+                self.check_endpoint(&given.vcenter)?;
+                Login { username: given.username.clone(), password: given.password.clone().into() }
+            }
+            None => options.login.clone().ok_or(SourceError::CredentialsMissing)?,
+        };
+        let key = logins.key(&login);
+        let mut turn = None;
+        if !logins.is_accepted(key) {
+            turn = Some(logins.turn.lock().await);
+            if !anew {
+                logins.check(key)?;
+            }
+        }
+        let (endpoint, client) = (options.endpoint.clone(), options.client);
+        let connected = Client::connect(endpoint, &options.trust, login, client).await;
+        match &connected {
+            Ok(_) => logins.remember(key, Said::Yes),
+            Err(error @ VsphereError::LoginRefused { .. }) => {
+                let said = Said::No { at: Instant::now(), detail: error.to_string() };
+                logins.remember(key, said);
+            }
+            Err(_) => {}
+        }
+        drop(turn);
+        connected.map(Arc::new).map_err(|error| of_call(&error))
+    }
+}
+
+/// Ends a session that nobody else uses: one that is left open counts against the limit of the server.
+pub(super) async fn leave(client: Arc<Client>) {
+    if let Some(client) = Arc::into_inner(client) {
+        drop(client.log_out().await);
+    }
+}

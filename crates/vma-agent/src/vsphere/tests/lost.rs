@@ -1,0 +1,163 @@
+//! Answers that are lost, servers that forget, and passwords that are refused.
+
+use std::time::Duration;
+
+use hub_vma_api::{CleanupOutcome, CleanupRequest, Credentials, DiscoverRequest};
+use hub_vsphere::ClientOptions;
+use hub_vsphere_peer::{Trouble, VmShape};
+
+use super::lab::{CAPACITY, Lab, disk, named, options};
+use crate::source::{AskedDisk, OpenRequest, Source as _};
+use crate::vsphere::held::Held;
+use crate::vsphere::ledger::{Owed, snapshot_name};
+use crate::vsphere::{VsphereOptions, VsphereSource};
+
+fn discovery(lab: &Lab, password: &str) -> DiscoverRequest {
+    let credentials = Credentials { password: password.to_owned(), ..lab.credentials() };
+    DiscoverRequest { credentials: Some(credentials), ..DiscoverRequest::default() }
+}
+
+/// Waits until the peer was asked so often.
+async fn is_asked(lab: &Lab, method: &str, times: u64) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while lab.peer.calls().unwrap().get(method).is_none_or(|it| *it < times) {
+        assert!(tokio::time::Instant::now() < deadline, "{method} is not called {times} times");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn p3_a_snapshot_that_is_made_while_it_is_looked_for_is_found() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let tasks = Trouble {
+        containing: "recentTask".to_owned(),
+        ..Trouble::once("RetrievePropertiesEx", "hold", "")
+    };
+    lab.peer.trouble(&tasks).unwrap();
+    let request = CleanupRequest {
+        job_id: "late".to_owned(),
+        vm_id: lab.id.clone(),
+        credentials: Some(lab.credentials()),
+        source: None,
+    };
+    let comes = async {
+        // The reference and the list of VMs of that id come first.
+        is_asked(&lab, "RetrievePropertiesEx", 3).await;
+        lab.peer.snapshot(&lab.vm, "sendense-hub job late").unwrap();
+        lab.peer.go_on().unwrap();
+    };
+    let (report, ()) = tokio::join!(lab.source.clean_up(&request), comes);
+    assert_eq!(report.unwrap().outcome, CleanupOutcome::Removed);
+    assert!(lab.peer.snapshots().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn p3_a_snapshot_that_a_server_takes_after_its_answer_was_given_up_goes_too() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.shape(&VmShape { tracking: Some(true), ..named(&lab.vm) }).unwrap();
+    let hasty = options(&lab.peer, &lab.state).unwrap();
+    let client = ClientOptions { call: Duration::from_secs(4), ..hasty.client };
+    lab.source = VsphereSource::new(VsphereOptions { client, ..hasty }).unwrap();
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "hold", "")).unwrap();
+    let error = lab.source.open(&lab.request("job")).await.err().unwrap();
+    assert_eq!(error.code(), "source/endpoint-unreachable", "{error}");
+    assert_eq!(lab.owed().unwrap(), 1, "it may come yet");
+    lab.peer.go_on().unwrap();
+    is_asked(&lab, "RemoveSnapshot_Task", 1).await;
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn p3_what_cannot_be_removed_is_tried_again_though_nobody_asks() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let opened = lab.open("job").await.unwrap();
+    let mut fault = Trouble::once("RemoveSnapshot_Task", "task_fault", "HostCommunication");
+    fault.times = 3;
+    lab.peer.trouble(&fault).unwrap();
+    opened.close().await.unwrap_err();
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_while_its_debt_is_written_holds_nothing() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let shared = &lab.source.shared;
+    let client = shared.log_in(Some(&lab.credentials())).await.unwrap();
+    let owed = Owed {
+        job_id: "job".to_owned(),
+        source: shared.source(&client),
+        vm_id: lab.id.clone(),
+        vm: lab.peer.vms().unwrap()[&lab.vm].clone(),
+        name: snapshot_name("job"),
+        snapshot: None,
+    };
+    tokio::select! {
+        biased;
+        _ = Held::take(shared, &client, owed) => panic!("a disk is not that fast"),
+        () = std::future::ready(()) => {}
+    }
+    is_asked(&lab, "RemoveSnapshot_Task", 1).await;
+    lab.nothing_is_left().await.unwrap();
+    while shared.ledger.is_held("job") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_hangs_keeps_no_job_from_another_vm() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let other = lab.peer.vms().unwrap().into_keys().find(|it| *it != lab.vm).unwrap();
+    let id = "5015f0e2-0000-4000-8000-00000000000b".to_owned();
+    let disks = Some(vec![disk(2000, 0)]);
+    let shape = VmShape { instance_uuid: Some(id.clone()), disks, ..named(&other) };
+    lab.peer.shape(&shape).unwrap();
+    std::mem::forget(lab.open("one").await.unwrap());
+    lab.restart().unwrap();
+    lab.peer.trouble(&Trouble::once("RemoveSnapshot_Task", "hold", "")).unwrap();
+    lab.source.inventory(&discovery(&lab, lab.peer.password())).await.unwrap();
+    is_asked(&lab, "RemoveSnapshot_Task", 1).await;
+    let asked = AskedDisk { key: "disk-2000".to_owned(), capacity_bytes: CAPACITY };
+    let request = OpenRequest { vm_id: id, disks: vec![asked], ..lab.request("two") };
+    let opened = tokio::time::timeout(Duration::from_secs(60), lab.source.open(&request)).await;
+    let opened = opened.expect("it waits for the other VM").unwrap();
+    opened.close().await.unwrap();
+    lab.peer.calm().unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_that_was_refused_is_sent_again_only_when_somebody_tests_it() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let logins = || lab.peer.calls().unwrap().get("Login").copied().unwrap_or_default();
+    let wrong = discovery(&lab, "hunter2");
+    let jobs = [0; 6].map(|_| lab.source.inventory(&wrong));
+    let [a, b, c, d, e, f] = jobs;
+    let (a, b, c, d, e, f) = tokio::join!(a, b, c, d, e, f);
+    for error in [a, b, c, d, e, f].map(Result::unwrap_err) {
+        assert_eq!(error.code(), "source/login-refused");
+        assert!(!error.to_string().contains("hunter2"));
+    }
+    assert_eq!(logins(), 1, "an account is locked by repetition");
+    let credentials = wrong.credentials.clone().unwrap();
+    assert_eq!(lab.source.test(&credentials).await.unwrap_err().code(), "source/login-refused");
+    assert_eq!(logins(), 2);
+    lab.source.inventory(&discovery(&lab, lab.peer.password())).await.unwrap();
+    let locked = Trouble::once("Login", "fault", "InvalidLogin");
+    lab.peer.trouble(&locked).unwrap();
+    let right = discovery(&lab, lab.peer.password());
+    lab.source.inventory(&right).await.unwrap_err();
+    let error = lab.source.inventory(&right).await.unwrap_err();
+    assert!(error.to_string().contains("test the credentials"), "{error}");
+    lab.source.test(&lab.credentials()).await.unwrap();
+    lab.source.inventory(&right).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_begin_leaves_no_session() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.snapshot(&lab.vm, "theirs").unwrap();
+    let error = lab.source.open(&lab.request("job")).await.err().unwrap();
+    assert_eq!(error.code(), "source/vm-has-snapshots");
+    let calls = lab.peer.calls().unwrap();
+    assert_eq!((calls.get("Login"), calls.get("Logout")), (Some(&1), Some(&1)));
+}
