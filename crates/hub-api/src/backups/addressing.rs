@@ -88,13 +88,15 @@ pub(crate) async fn ordinal_of(
         DiskSelector::Key(key) => key,
     };
     let disks = catalogue.disks_of(&[vm]).await?;
-    if let Some(found) = disks.iter().find(|it| it.facts.key == *key) {
+    // A retired disk may have had the key before: the one that has it now is meant, or else the last that had it.
+    let had_it = disks.iter().filter(|it| it.facts.key == *key);
+    if let Some(found) = had_it.max_by_key(|it| (it.is_present(), it.ordinal)) {
         return Ok(found.ordinal);
     }
     let filter = BackupFilter { vm: Some(vm), ..BackupFilter::default() };
     let backups = catalogue.backups_page(&filter, None, LOOKED_THROUGH).await?;
-    let found = backups.iter().find(|it| it.disk_key == *key);
-    found.map(|it| it.ordinal).ok_or_else(|| unknown_disk(key))
+    let had_it = backups.iter().filter(|it| it.disk_key == *key);
+    had_it.map(|it| it.ordinal).max().ok_or_else(|| unknown_disk(key))
 }
 
 async fn known_ordinal(
@@ -126,10 +128,34 @@ fn disk_not_found(disk: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use hub_domain::disk::{NewDisk, Presence};
+    use hub_ports::Store as _;
+    use hub_testkit::MemStore;
+    use hub_testkit::store_contract::samples::{add_vm, at, disks};
+
     use super::*;
 
     fn read(json: &str) -> Option<DiskSelector> {
         serde_json::from_str::<DiskId>(json).ok()?.selector().ok()
+    }
+
+    #[tokio::test]
+    async fn trap_d8_a_key_means_the_disk_that_has_it_now() {
+        let store = MemStore::default();
+        let vm = add_vm(&store, 1).await.unwrap();
+        let mut old = disks(&store, vm.id).await.unwrap().remove(0);
+        old.presence = Presence::Retired;
+        let new = NewDisk { vm: vm.id, ordinal: 2, facts: old.facts.clone() };
+        let key = DiskSelector::Key(old.facts.key.clone());
+        let mut work = store.begin().await.unwrap();
+        work.update_disks(&[old]).await.unwrap();
+        work.insert_disks(&[new], at(4)).await.unwrap();
+        work.commit().await.unwrap();
+        let mut view = store.view().await.unwrap();
+        assert_eq!(ordinal_of(view.as_mut(), vm.id, &key).await.ok(), Some(2));
+        // The one that is gone has its ordinal.
+        let zero = DiskSelector::Ordinal(0);
+        assert_eq!(ordinal_of(view.as_mut(), vm.id, &zero).await.ok(), Some(0));
     }
 
     #[test]
