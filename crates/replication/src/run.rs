@@ -131,7 +131,8 @@ impl Replication {
             Ok(reach) => reach,
             Err(fault) => return Ok(Some(Err(fault))),
         };
-        let disks = unit.disks_of(&[vm.id]).await?;
+        let mut disks = unit.disks_of(&[vm.id]).await?;
+        disks.retain(VmDisk::is_present);
         if let Err(error) = unit.commit().await {
             if !error.is_conflict() {
                 lost.store(true, Ordering::Relaxed);
@@ -196,7 +197,8 @@ impl Replication {
         let Some(replica) = work.job.disks.get_mut(index) else {
             return Ok(());
         };
-        let same = |disk: &&VmDisk| disk.id == replica.disk && disk.is_present();
+        // Another disk may have the key by now, and the VMA knows disks by their keys only (trap D8).
+        let same = |disk: &&VmDisk| disk.id == replica.disk && disk.facts.key == replica.key;
         let Some(disk) = work.disks.iter().find(same) else {
             let detail =
                 format!("disk {} is gone from the VM; start the replication again", replica.key);

@@ -4,5 +4,6 @@ mod bench;
 mod broken;
 mod cancelling;
 mod copying;
+mod keys;
 mod records;
 mod starting;
