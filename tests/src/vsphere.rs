@@ -24,7 +24,7 @@ use crate::tool;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long a condition may take to come true; generous, because test machines are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The real parts together; dropping it ends the processes and removes everything.
 #[derive(Debug)]

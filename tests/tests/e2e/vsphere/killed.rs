@@ -90,3 +90,20 @@ async fn p3_hub_and_vma_killed_together_leave_no_snapshot() {
     };
     play(Account::OfBoth, EXPECTED, part).await.unwrap();
 }
+
+/// The VMA has no account of its own, so only the hub can have it clean up, and does so over a restart of its own.
+#[tokio::test]
+async fn p3_trap_u12_the_hub_remembers_the_snapshot_of_a_vma_that_was_killed_until_it_is_gone() {
+    let part = async |lab: &mut VsphereLab| {
+        let it = HeldBackup::start(lab).await?;
+        lab.vma.program.kill()?;
+        lab.peer.calm()?;
+        let run = it.cancelled(lab).await?;
+        ensure!(run.text("/status")? == "cancelled", "{run:#}");
+        one_is_left(lab)?;
+        lab.vma.restart().await?;
+        lab.hub.restart().await?;
+        it.the_next_one_succeeds(lab).await
+    };
+    play(Account::OfHub, EXPECTED, part).await.unwrap();
+}
