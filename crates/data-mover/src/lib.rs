@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod block_size;
 mod checked_reader;
 mod copy;
@@ -21,6 +22,7 @@ mod table_device;
 mod token_bucket;
 mod verify;
 
+pub use audit::{AuditSample, audit};
 pub use block_size::{BlockSize, InvalidBlockSize};
 pub use checked_reader::CheckedReader;
 pub use copy::{CopyOptions, CopyOutcome, RangeObserver, copy};

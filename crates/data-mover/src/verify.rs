@@ -1,6 +1,7 @@
 //! Comparing an image with its manifest: what is wrong, where, and how much of it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,36 +76,11 @@ pub async fn verify(
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<VerifyOutcome, CopyError> {
-    let (size, capacity) = (device.size(), manifest_table.capacity());
-    if size != capacity {
-        return Err(CopyError::SizeMismatch {
-            source_bytes: size,
-            target_bytes: size,
-            table_bytes: capacity,
-        });
-    }
-    let table = manifest_table;
-    let check = Check {
-        device,
-        table,
-        options,
-        progress,
-        cancel,
-        wrong: Mutex::default(),
-        read: AtomicU64::new(0),
-    };
-    tokio::select! {
-        biased;
-        () = check.cancel.cancelled() => return Err(CopyError::Cancelled),
-        done = check.run() => done?,
-    }
-    let wrong = check.wrong.into_inner();
-    Ok(VerifyOutcome {
-        blocks_checked: table.block_count(),
-        bytes_read: check.read.into_inner(),
-        mismatch_count: wrong.count,
-        mismatches: wrong.first.into_values().collect(),
-    })
+    let check = Check::new(device, manifest_table, options, progress, cancel)?;
+    let everything = std::iter::once(0..manifest_table.capacity()).collect();
+    let mut outcome = check.run(everything, WithoutExtents::Read).await?;
+    outcome.blocks_checked = manifest_table.block_count();
+    Ok(outcome)
 }
 
 #[derive(Default)]
@@ -113,7 +89,8 @@ struct Wrong {
     first: BTreeMap<u64, Mismatch>,
 }
 
-struct Check<'a> {
+/// The comparison of some ranges of a device with a table.
+pub(crate) struct Check<'a> {
     device: Arc<dyn BlockDevice>,
     table: &'a DigestTable,
     options: CopyOptions,
@@ -123,30 +100,75 @@ struct Check<'a> {
     read: AtomicU64,
 }
 
-impl Check<'_> {
-    async fn run(&self) -> Result<(), CopyError> {
-        let capacity = self.table.capacity();
-        self.progress.add_total(capacity);
-        let cut = self.options.cut(self.table.block_size(), WithoutExtents::Read);
+impl<'a> Check<'a> {
+    /// Refuses a device of another size than the table's.
+    pub(crate) fn new(
+        device: Arc<dyn BlockDevice>,
+        table: &'a DigestTable,
+        options: CopyOptions,
+        progress: Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Self, CopyError> {
+        let (size, capacity) = (device.size(), table.capacity());
+        if size != capacity {
+            return Err(CopyError::SizeMismatch {
+                source_bytes: size,
+                target_bytes: size,
+                table_bytes: capacity,
+            });
+        }
+        let (wrong, read) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { device, table, options, progress, cancel, wrong, read })
+    }
+
+    /// Compares `ranges`, which are whole blocks in order; `unreadable` says whether what cannot be read is a mismatch
+    /// or the end. How many blocks were compared is left to the caller, who has chosen them.
+    pub(crate) async fn run(
+        self,
+        ranges: Vec<Range<u64>>,
+        unreadable: WithoutExtents,
+    ) -> Result<VerifyOutcome, CopyError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(CopyError::Cancelled),
+            done = self.compare(ranges, unreadable) => done?,
+        }
+        let wrong = self.wrong.into_inner();
+        Ok(VerifyOutcome {
+            blocks_checked: 0,
+            bytes_read: self.read.into_inner(),
+            mismatch_count: wrong.count,
+            mismatches: wrong.first.into_values().collect(),
+        })
+    }
+
+    async fn compare(
+        &self,
+        ranges: Vec<Range<u64>>,
+        unreadable: WithoutExtents,
+    ) -> Result<(), CopyError> {
+        self.progress.add_total(ranges.iter().map(|it| it.end - it.start).sum());
+        let cut = self.options.cut(self.table.block_size(), unreadable);
         let (sender, receiver) = mpsc::channel(self.options.lanes() * 4);
         let asking = async {
-            let everything = std::iter::once(0..capacity).collect();
-            let asked = send_runs(&*self.device, everything, cut, sender).await;
+            let asked = send_runs(&*self.device, ranges, cut, sender).await;
             asked.map_err(|(offset, error)| CopyError::Source { offset, error })
         };
-        let checking = each_run(receiver, self.options.lanes(), |run| self.check(run));
+        let checking = each_run(receiver, self.options.lanes(), |run| self.check(run, unreadable));
         tokio::try_join!(asking, checking)?;
         Ok(())
     }
 
-    async fn check(&self, run: Extent) -> Result<(), CopyError> {
+    async fn check(&self, run: Extent, unreadable: WithoutExtents) -> Result<(), CopyError> {
         if self.cancel.is_cancelled() {
             return Err(CopyError::Cancelled);
         }
         match run.kind {
             ExtentKind::Zero => self.check_zeroes(run).await?,
             ExtentKind::Data => match self.check_data(run).await {
-                Err(CopyError::Source { error, .. }) if shows_damage(&error) => {
+                Err(CopyError::Source { error, .. })
+                    if unreadable == WithoutExtents::Read && shows_damage(&error) =>
+                {
                     self.check_each(run).await?;
                 }
                 other => other?,

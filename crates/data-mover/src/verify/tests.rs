@@ -83,7 +83,7 @@ async fn only_the_first_mismatches_are_kept() {
 /// An image whose own metadata is damaged for a range: neither extents nor content can be had.
 struct Torn {
     inner: MemoryDevice,
-    bad: std::ops::Range<u64>,
+    bad: Range<u64>,
 }
 
 #[async_trait::async_trait]
