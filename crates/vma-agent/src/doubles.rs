@@ -250,6 +250,7 @@ pub(crate) fn full_disk(key: &str, capacity: usize, target: NbdTarget) -> CopyDi
         method: CopyMethod::Full,
         block_size: BLOCK,
         parent: None,
+        audit: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Credentials;
+use crate::{AuditOrder, AuditReport, Credentials};
 
 /// Starts a copy of the disks of one VM at one instant.
 ///
@@ -72,6 +72,9 @@ pub struct CopyDisk {
     /// Digests of what the target holds already; needed by every method but [`CopyMethod::Full`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentManifest>,
+    /// Whether the source's word about changes is audited, in a copy by [`CopyMethod::ChangedSince`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditOrder>,
 }
 
 /// An NBD export of the hub.
@@ -243,6 +246,9 @@ pub struct DiskReport {
     /// Milliseconds that sending was held back by limits; while it grows, the copy is alive.
     #[serde(default)]
     pub held_back_ms: u64,
+    /// What the audit of the source's word about changes has found, once it is over; nothing where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReport>,
     /// Mark for a later [`CopyMethod::ChangedSince`], where the source has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,

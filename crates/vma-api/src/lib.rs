@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod copy;
 mod identity;
 mod inventory;
@@ -7,6 +8,7 @@ mod problem;
 mod source;
 mod vm;
 
+pub use audit::{AuditOrder, AuditReport, Lie};
 pub use copy::{
     CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, CopyState, DiskReport, Fault,
     NbdTarget, NbdTls, ParentManifest, RateReading, SnapshotReport,

@@ -1,5 +1,7 @@
 //! The work of a job: open the source once, copy its disks, prove what was read.
 
+mod audit;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,8 +130,8 @@ impl DiskCopy {
         let target = self.connect(&self.disk.target, self.options.connections).await?;
         failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
         self.check_target(&target)?;
-        let plan = self.plan().await;
         let table = self.table().await?;
+        let plan = self.plan(&source.device, &table).await?;
         let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
         let limited = RateLimited::new(
             target.clone(),
@@ -201,7 +203,11 @@ impl DiskCopy {
     }
 
     /// Chooses the method; whatever is doubtful is read in full and compared.
-    async fn plan(&self) -> CopyPlan {
+    async fn plan(
+        &self,
+        source: &Arc<dyn BlockDevice>,
+        table: &DigestTable,
+    ) -> Result<CopyPlan, Fault> {
         let (plan, reason) = match &self.disk.method {
             CopyMethod::Full => (CopyPlan::Full, None),
             CopyMethod::ByDigest => (CopyPlan::ByDigest, None),
@@ -210,9 +216,13 @@ impl DiskCopy {
                 Some("the disk has grown since its parent was made".to_owned()),
             ),
             CopyMethod::ChangedSince { change_id } => {
-                match self.snapshot.changed_since(self.index, change_id).await {
-                    Changed::Areas(areas) => (CopyPlan::Areas(areas), None),
-                    Changed::Unknown(reason) => (CopyPlan::ByDigest, Some(reason)),
+                let changed = self.snapshot.changed_since(self.index, change_id).await;
+                match (changed, self.disk.audit) {
+                    (Changed::Areas(areas), Some(order)) => {
+                        self.audited(source, table, areas, order).await?
+                    }
+                    (Changed::Areas(areas), None) => (CopyPlan::Areas(areas), None),
+                    (Changed::Unknown(reason), _) => (CopyPlan::ByDigest, Some(reason)),
                 }
             }
         };
@@ -222,7 +232,7 @@ impl DiskCopy {
             CopyPlan::Areas(_) => self.disk.method.name(),
         };
         self.job.disk_method(self.index, used, reason);
-        plan
+        Ok(plan)
     }
 
     fn has_grown(&self) -> bool {

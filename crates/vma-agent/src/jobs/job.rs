@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hub_data_mover::{Progress, RateLimit};
 use hub_nbd::RedialCounts;
-use hub_vma_api::{CopyReport, CopyState, DiskReport, Fault, SnapshotReport};
+use hub_vma_api::{AuditReport, CopyReport, CopyState, DiskReport, Fault, SnapshotReport};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,7 @@ struct DiskRun {
     method: &'static str,
     method_reason: Option<String>,
     read_by: Option<ReadBy>,
+    audit: Option<AuditReport>,
     change_id: Option<String>,
     source_root: Option<String>,
     error: Option<Fault>,
@@ -82,6 +83,7 @@ impl Job {
                 method: it.method.name(),
                 method_reason: None,
                 read_by: None,
+                audit: None,
                 change_id: None,
                 source_root: None,
                 error: None,
@@ -149,6 +151,11 @@ impl Job {
     /// The way to the disk's bytes.
     pub(super) fn disk_read_by(&self, disk: usize, read_by: Option<ReadBy>) {
         self.change(disk, |run| run.read_by = read_by);
+    }
+
+    /// What the audit of the source's word about changes has found.
+    pub(super) fn disk_audited(&self, disk: usize, audit: AuditReport) {
+        self.change(disk, |run| run.audit = Some(audit));
     }
 
     pub(super) fn disk_ended(&self, disk: usize, end: DiskEnd) {
@@ -262,6 +269,7 @@ impl JobDisk {
             bytes_sent_again: self.link.bytes_again(),
             reconnects: self.link.redials(),
             held_back_ms: u64::try_from(counted.held.as_millis()).unwrap_or(u64::MAX),
+            audit: run.audit.clone(),
             change_id: run.change_id.clone(),
             source_root: run.source_root.clone(),
             error: run.error.clone(),

@@ -1,6 +1,7 @@
 //! Whole jobs, against targets that work and targets that do not.
 
 mod acceptance;
+mod audits;
 mod copies;
 mod faults;
 mod folder;

@@ -1,0 +1,80 @@
+//! The audit of what a source says about changes, before the copy relies on it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hub_block::BlockDevice;
+use hub_data_mover::{
+    AuditSample, BlockSize, CopyOptions, CopyPlan, DigestTable, Found, Mismatch, VerifyOutcome,
+    audit,
+};
+use hub_vma_api::{AuditOrder, AuditReport, Fault, Lie};
+
+use super::{DiskCopy, fault};
+
+impl DiskCopy {
+    /// The plan for areas that a source names, and why it is another one: nothing that a source has told is relied upon
+    /// once a change is found that it did not tell.
+    ///
+    /// What was found is reported before this returns, so before the target is changed.
+    pub(super) async fn audited(
+        &self,
+        source: &Arc<dyn BlockDevice>,
+        table: &DigestTable,
+        areas: Vec<Range<u64>>,
+        order: AuditOrder,
+    ) -> Result<(CopyPlan, Option<String>), Fault> {
+        let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
+        let capacity = self.disk.capacity_bytes;
+        let sample = AuditSample::plan(capacity, block, &areas, order.runs, order.from);
+        let looked = audit(
+            source.clone(),
+            table,
+            &sample,
+            CopyOptions::default(),
+            self.job.progress(self.index),
+            self.job.cancelled().clone(),
+        );
+        let looked = looked.await.map_err(|error| fault::of_copy(&error))?;
+        let lie = lie(&looked);
+        let reason = lie.as_ref().map(|lie| {
+            format!(
+                "the source called {} unchanged that differ from the parent, the first at byte {}; what it says about changes is not relied upon",
+                if lie.blocks == 1 { "a block".to_owned() } else { format!("{} blocks", lie.blocks) },
+                lie.offset
+            )
+        });
+        if let Some(lie) = &lie {
+            tracing::warn!(
+                offset = lie.offset,
+                blocks = lie.blocks,
+                expected = lie.expected,
+                found = lie.found,
+                "the source called blocks unchanged that have changed; the disk is read as a whole"
+            );
+        }
+        let plan = if lie.is_some() { CopyPlan::ByDigest } else { CopyPlan::Areas(areas) };
+        self.job.disk_audited(
+            self.index,
+            AuditReport {
+                blocks: sample.blocks(),
+                bytes: sample.bytes(),
+                next: sample.next(),
+                lie,
+            },
+        );
+        Ok((plan, reason))
+    }
+}
+
+/// The first change that was not told, with how many there were.
+fn lie(looked: &VerifyOutcome) -> Option<Lie> {
+    let Mismatch { offset, expected, found, .. } = looked.mismatches.first()?;
+    let found = match found {
+        Found::Digest(digest) => digest.to_string(),
+        // An audit ends where it cannot read, so this is never said of one.
+        Found::Unreadable(reason) => reason.clone(),
+    };
+    let (offset, expected) = (*offset, expected.to_string());
+    Some(Lie { offset, blocks: looked.mismatch_count, expected, found })
+}
