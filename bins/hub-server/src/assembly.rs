@@ -129,6 +129,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         rates: rates.clone(),
         options: hub_backup::Options {
             copy_attempts: settings.jobs.copy_attempts.max(1),
+            audit_runs: settings.backup.audit_runs()?,
             ..Default::default()
         },
     };

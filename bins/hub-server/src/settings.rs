@@ -12,7 +12,7 @@ use hub_nbd::{ServerSecurity, ServerTls};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub(crate) use jobs::{CopySettings, JobSettings};
+pub(crate) use jobs::{BackupSettings, CopySettings, JobSettings};
 
 /// The hub of Sendense Hub: protects VMware virtual machines from Linux.
 ///
@@ -82,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) nbd: NbdSettings,
     pub(crate) storage: StorageSettings,
     pub(crate) copies: CopySettings,
+    pub(crate) backup: BackupSettings,
     pub(crate) jobs: JobSettings,
     pub(crate) log: LogSettings,
 }
@@ -268,6 +269,7 @@ impl Settings {
 
     fn check(&self) -> Result<()> {
         self.copies.max()?;
+        self.backup.audit_runs()?;
         ensure!(self.jobs.concurrent > 0, "jobs.concurrent is at least 1");
         ensure!(self.database.connections > 1, "database.connections is at least 2");
         ensure!(

@@ -140,6 +140,7 @@ fn verdict(
         bad_blocks: outcome.mismatch_count,
         mismatches: mismatches.collect(),
         damage,
+        suspect: false,
     }
 }
 
@@ -151,5 +152,6 @@ fn damaged(location: &PointLocation, what: String) -> PointVerdict {
         bad_blocks: 0,
         mismatches: Vec::new(),
         damage: Some(what),
+        suspect: false,
     }
 }

@@ -84,6 +84,7 @@ impl Bench {
             policy: None,
             tags: Vec::new(),
             rate: None,
+            audit_runs: None,
         }
     }
 

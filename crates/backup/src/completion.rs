@@ -94,6 +94,7 @@ impl Backup {
         job.stored_bytes = sealed.stored_bytes;
         job.bytes = job.bytes.max(disk.job.bytes);
         job.attempt = disk.job.attempt.clone();
+        job.audited = disk.job.audited;
         job.change_id.clone_from(&report.change_id);
         job.method.clone_from(&report.method);
         job.method_reason = report.method_reason.clone().or(job.method_reason);

@@ -107,6 +107,7 @@ impl Backup {
             let about = |report: &&DiskCopyStatus| report.key == disk.job.disk_key;
             let Some(report) = status.disks.iter().find(about) else { continue };
             disk.job.bytes = disk.job.bytes.max(report.bytes.after(disk.earlier));
+            self.hear_of_audit(disk, report).await?;
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => self.tell_progress(disk, report).await,
                 CopyPhase::Succeeded => disk.copied = Some(report.clone()),
@@ -182,6 +183,7 @@ impl Backup {
             }
             job.bytes = job.bytes.max(disk.job.bytes);
             job.attempt = disk.job.attempt.clone();
+            job.audited = disk.job.audited;
             job.method.clone_from(&report.method);
             job.method_reason = report.method_reason.clone().or(job.method_reason);
             work.update_backup(&mut job).await?;
@@ -213,6 +215,7 @@ fn ordered(disk: &DiskWork) -> Option<OrderedDisk> {
         // What is kept is of another instant, so only its digests say what may stay.
         method: if disk.kept { CopyMethod::ByDigest } else { disk.method.clone() },
         target,
+        audit: disk.audit.filter(|_| !disk.kept),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hub_domain::audit::AuditRuns;
 use hub_ports::{BackupStorage, Clock, IdGen, RateReadings, SourceNode, Store, WatchOptions};
 
 /// Backs up, cancels, deletes and recovers; cloning gives another handle to the same.
@@ -35,6 +36,8 @@ pub struct Options {
     pub copy_attempts: u32,
     /// Time between a loss and the next order, times the number of attempts so far.
     pub attempt_pause: Duration,
+    /// Within how many runs every block of a disk is audited, where a run does not say it itself.
+    pub audit_runs: AuditRuns,
     /// How long the catalogue may be away before a run gives up writing down how it went.
     pub store_patience: Duration,
 }
@@ -46,6 +49,7 @@ impl Default for Options {
             progress_interval: Duration::from_secs(1),
             copy_attempts: 3,
             attempt_pause: Duration::from_secs(2),
+            audit_runs: AuditRuns::DEFAULT,
             store_patience: Duration::from_secs(600),
         }
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod attempts;
+mod audits;
 #[cfg(test)]
 mod bench;
 mod cancel;

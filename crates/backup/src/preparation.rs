@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hub_domain::audit::{AuditOrder, Audited};
 use hub_domain::backup::{BackupJob, BackupType};
-use hub_domain::chain::plan_disk_backup;
+use hub_domain::chain::{audit_from, plan_disk_backup};
 use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
@@ -25,6 +26,10 @@ pub(crate) struct DiskWork {
     pub(crate) order: PrepareImage,
     /// How the blocks are found in a fresh image.
     pub(crate) method: CopyMethod,
+    /// How the source's word about changes is audited, where the method relies on it.
+    pub(crate) audit: Option<AuditOrder>,
+    /// Whether the audit of this job was heard of, in whatever attempt.
+    pub(crate) audit_heard: bool,
     /// Whether the image keeps what an earlier attempt brought.
     pub(crate) kept: bool,
     /// What earlier attempts have moved.
@@ -136,6 +141,7 @@ impl Backup {
         job.parent = plan.parent;
         job.method = plan.method.word().to_owned();
         job.method_reason = plan.reason;
+        job.audited = Audited { next: audit_from(&points), ..Audited::default() };
         job.capacity = disk.facts.capacity;
         job.compression = scene.repository.settings.compression;
         // Stored before the image exists, so that whatever dies in between leaves nothing that nobody knows of.
@@ -145,11 +151,16 @@ impl Backup {
         }
         work.update_backup(&mut job).await?;
         let method = plan.method;
+        let runs = scene.run.audit_runs.unwrap_or(self.options.audit_runs);
+        let audit = AuditOrder { runs, from: job.audited.next };
+        let relies = matches!(method, CopyMethod::ChangedSince { .. });
         Ok(Some(DiskWork {
             earlier: job.bytes,
             job,
             order,
             method,
+            audit: relies.then_some(audit),
+            audit_heard: false,
             kept: false,
             copied: None,
             lost: None,
@@ -167,6 +178,9 @@ impl Backup {
         scene: &Scene,
         disk: &mut DiskWork,
     ) -> Result<(), StoreError> {
+        if disk.order.resume && disk.audit_is_open() {
+            self.abandon(scene, &disk.job).await;
+        }
         let mut prepared = self.storage.prepare_image(&disk.order).await;
         if let (Ok(target), Some(_)) = (&prepared, &disk.order.parent)
             && target.parent.is_none()
@@ -177,6 +191,7 @@ impl Backup {
                 .unwrap_or_else(|| "the parent point cannot be read".to_owned());
             self.abandon(scene, &disk.job).await;
             disk.method = CopyMethod::Full;
+            disk.audit = None;
             disk.order.parent = None;
             // The manifest is made from this one, and has to say why as well.
             disk.job.method_reason = Some(reason.clone());

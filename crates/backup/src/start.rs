@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hub_domain::attempt::Attempt;
+use hub_domain::audit::{AuditRuns, Audited};
 use hub_domain::backup::{BackupJob, BackupRun, BackupType};
 use hub_domain::chain::{ChainKey, DiskPlan, plan_disk_backup};
 use hub_domain::compression::Compression;
@@ -36,6 +37,8 @@ pub struct StartBackup {
     pub tags: Vec<String>,
     /// What it may send per second; without, as much as the VMA may.
     pub rate: Option<ByteRate>,
+    /// Within how many runs every block of a disk is audited; without, as the hub is set.
+    pub audit_runs: Option<AuditRuns>,
 }
 
 /// A run that was asked for.
@@ -100,6 +103,7 @@ impl Backup {
             backup_type: request.backup_type,
             tags: request.tags.clone(),
             rate: request.rate,
+            audit_runs: request.audit_runs,
             created_at: self.clock.now(),
         }
     }
@@ -128,6 +132,8 @@ impl Backup {
             change_id: None,
             method: plan.method.word().to_owned(),
             method_reason: plan.reason,
+            audited: Audited::default(),
+            suspicion: None,
             compression,
             proof: None,
             bytes: CopyBytes::default(),
@@ -231,6 +237,7 @@ async fn running(
         && run.policy == request.policy
         && run.tags == request.tags
         && run.rate == request.rate
+        && run.audit_runs == request.audit_runs
         && asked == at_work;
     if same { Ok(Some(StartedRun { run, jobs, is_new: false })) } else { Err(other()) }
 }

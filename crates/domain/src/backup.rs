@@ -1,6 +1,7 @@
 //! Backup runs and backup jobs: one instant of a VM, one job per disk.
 
 use crate::attempt::Attempt;
+use crate::audit::{AuditRuns, Audited, Suspicion};
 use crate::capacity::Capacity;
 use crate::chain::ChainKey;
 use crate::compression::Compression;
@@ -8,7 +9,7 @@ use crate::disk::DiskKey;
 use crate::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId, VmDiskId};
 use crate::job::{JobState, JobStatus, fold_status};
 use crate::limits::ByteRate;
-use crate::source::CopyBytes;
+use crate::source::{CopyBytes, CopyMethod};
 use crate::time::Timestamp;
 
 /// One protection of one VM at one instant; its status is folded over its jobs.
@@ -30,6 +31,8 @@ pub struct BackupRun {
     pub tags: Vec<String>,
     /// What it may send, if it was told.
     pub rate: Option<ByteRate>,
+    /// How closely its sources are audited, if it was told; else as the hub does.
+    pub audit_runs: Option<AuditRuns>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -74,6 +77,10 @@ pub struct BackupJob {
     pub method: String,
     /// Why it is a full where an incremental was asked for, and why this method.
     pub method_reason: Option<String>,
+    /// What was audited of the source's word about changes.
+    pub audited: Audited,
+    /// Why the chain that it stands in is suspect, if it is; the same for all points of the chain.
+    pub suspicion: Option<Suspicion>,
     /// How its image is stored, as its repository said when the job began.
     pub compression: Compression,
     /// Proof at both ends; set when succeeded.
@@ -100,6 +107,12 @@ impl BackupJob {
         self.state.status() == JobStatus::Succeeded
             && self.deleting_since.is_none()
             && self.path.is_some()
+    }
+
+    /// Whether changes may be missing in it: it relied on a source that was caught leaving some out. A point for which
+    /// everything was read holds what the source held, whatever its chain is.
+    pub fn is_suspect(&self) -> bool {
+        self.suspicion.is_some() && self.method == CopyMethod::CHANGED_SINCE
     }
 
     /// The chain that it belongs to, or would.

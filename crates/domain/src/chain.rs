@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::audit::Suspicion;
 use crate::backup::{BackupJob, BackupType};
 use crate::disk::{DiskKey, VmDisk};
 use crate::ids::{BackupJobId, RepositoryId, VmContextId};
@@ -82,30 +83,57 @@ pub fn plan_disk_backup(asked: BackupType, disk: &VmDisk, points: &[BackupJob]) 
         return full(None);
     }
     let Some(parent) = latest_point(points) else {
-        return full(Some("no completed backup of this disk in this repository"));
+        return because("no completed backup of this disk in this repository");
     };
     if parent.disk != Some(disk.id) {
-        return full(Some("the latest backup under this ordinal is of another disk"));
+        return because("the latest backup under this ordinal is of another disk");
     }
     if parent.capacity > disk.facts.capacity {
-        return full(Some("the disk is smaller than at its latest backup"));
+        return because("the disk is smaller than at its latest backup");
     }
-    match chain_to(points, parent.id) {
-        None => full(Some("the chain of the latest backup is incomplete")),
-        Some(chain) if chain.len() >= MAX_CHAIN_LENGTH => {
-            full(Some("the chain has reached its greatest length"))
-        }
-        Some(_) => incremental(parent, disk),
+    let Some(chain) = chain_to(points, parent.id) else {
+        return because("the chain of the latest backup is incomplete");
+    };
+    if let Some(suspicion) = suspicion_of(&chain) {
+        return full(Some(format!(
+            "the source left out changes in the chain of the latest backup, as the audit in backup {} found",
+            suspicion.found_by
+        )));
     }
+    if chain.len() >= MAX_CHAIN_LENGTH {
+        return because("the chain has reached its greatest length");
+    }
+    incremental(parent, disk)
 }
 
-fn full(reason: Option<&str>) -> DiskPlan {
-    DiskPlan {
-        backup_type: BackupType::Full,
-        parent: None,
-        method: CopyMethod::Full,
-        reason: reason.map(ToOwned::to_owned),
+/// Where the audit of a disk goes on, in bytes: where the latest point left it, whatever is planned.
+pub fn audit_from(points: &[BackupJob]) -> u64 {
+    latest_point(points).map_or(0, |latest| latest.audited.next)
+}
+
+/// Why a chain is suspect, if it is.
+pub fn suspicion_of<'a>(chain: &[&'a BackupJob]) -> Option<&'a Suspicion> {
+    chain.iter().find_map(|point| point.suspicion.as_ref())
+}
+
+/// The points that a backup stands on, as far as they are known, itself included; broken and unfinished ones, too.
+pub fn ancestry(points: &[BackupJob], tip: BackupJobId) -> Vec<BackupJobId> {
+    let parents: BTreeMap<_, _> = points.iter().map(|job| (job.id, job.parent)).collect();
+    let mut found = Vec::new();
+    let mut next = Some(tip);
+    while let Some(id) = next.filter(|id| parents.contains_key(id) && !found.contains(id)) {
+        found.push(id);
+        next = parents.get(&id).copied().flatten();
     }
+    found
+}
+
+fn because(reason: &str) -> DiskPlan {
+    full(Some(reason.to_owned()))
+}
+
+fn full(reason: Option<String>) -> DiskPlan {
+    DiskPlan { backup_type: BackupType::Full, parent: None, method: CopyMethod::Full, reason }
 }
 
 fn incremental(parent: &BackupJob, disk: &VmDisk) -> DiskPlan {

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod attempt;
+pub mod audit;
 pub mod backup;
 pub mod capacity;
 pub mod chain;

@@ -123,6 +123,9 @@ pub struct PointVerdict {
     pub mismatches: Vec<Mismatch>,
     /// What is wrong with the image or the manifest as a whole, if anything.
     pub damage: Option<String>,
+    /// Whether changes may be missing in it all the same: what is proven is what was stored, and its source was caught
+    /// leaving out changes.
+    pub suspect: bool,
 }
 
 impl PointVerdict {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::audit::{AuditOrder, Audited, Lie};
 use crate::capacity::Capacity;
 use crate::disk::DiskKey;
 use crate::fault::Fault;
@@ -22,11 +23,14 @@ pub enum CopyMethod {
 }
 
 impl CopyMethod {
+    /// The word for [`ChangedSince`](Self::ChangedSince), whatever its mark.
+    pub const CHANGED_SINCE: &str = "changed_since";
+
     /// The word for it in the catalogue and on the wire.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Full => "full",
-            Self::ChangedSince { .. } => "changed_since",
+            Self::ChangedSince { .. } => Self::CHANGED_SINCE,
             Self::ByDigest => "by_digest",
         }
     }
@@ -105,6 +109,8 @@ pub struct OrderedDisk {
     pub method: CopyMethod,
     /// Where to.
     pub target: PreparedTarget,
+    /// How the source's word about changes is audited, where the method relies on it.
+    pub audit: Option<AuditOrder>,
 }
 
 /// Where a copy, or one disk of it, stands.
@@ -157,6 +163,8 @@ pub struct DiskCopyStatus {
     pub bytes: CopyBytes,
     /// How long sending was held back by limits; it never falls.
     pub held_back: Duration,
+    /// What was audited, once that is over, and the change that the source was found to have left out.
+    pub audit: Option<(Audited, Option<Lie>)>,
     /// Mark for a later [`CopyMethod::ChangedSince`].
     pub change_id: Option<String>,
     /// Root digest of what the VMA read; set when succeeded.

@@ -1,6 +1,7 @@
 //! Backups: runs, jobs, restore points and chains; each call under its first name and its later one.
 
 pub(crate) mod addressing;
+mod audit;
 pub(crate) mod chains;
 pub(crate) mod listing;
 pub(crate) mod points;

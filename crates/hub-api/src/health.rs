@@ -4,7 +4,7 @@ use actix_web::web;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answer::State;
+use crate::answer::{State, bytes};
 use crate::endpoint::Endpoint;
 use crate::owed::{self, OwedSums};
 
@@ -26,7 +26,18 @@ pub(crate) struct Health {
 pub(crate) struct DebugHealth {
     /// `ok`, or `degraded` while the database does not answer.
     status: &'static str,
+    /// What somebody should look at; null while the database does not answer.
+    alarms: Option<Alarms>,
     system_info: SystemInfo,
+}
+
+/// What somebody should look at; all is well while everything is 0.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Alarms {
+    /// Chains whose source was caught leaving out changes, until the next backup has begun a new one.
+    suspect_chains: i64,
+    /// Restore points of such chains that may lack changes, as long as they are kept.
+    suspect_points: i64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,9 +75,15 @@ pub(crate) async fn live(state: State) -> web::Json<Health> {
     responses((status = 200, body = DebugHealth)))]
 pub(crate) async fn inspect(state: State) -> web::Json<DebugHealth> {
     let answers = state.ask(|hub| async move { Ok(hub.store.ping().await?) }).await.is_ok();
+    let asked = state.ask(|hub| async move { Ok(hub.store.view().await?.backup_stats().await?) });
+    let alarms = asked.await.ok().map(|stats| Alarms {
+        suspect_chains: bytes(stats.suspect_chains),
+        suspect_points: bytes(stats.suspect),
+    });
     let facts = &state.hub().facts;
     web::Json(DebugHealth {
         status: if answers { "ok" } else { "degraded" },
+        alarms,
         system_info: SystemInfo {
             version: facts.version.clone(),
             build: facts.build.clone(),

@@ -51,7 +51,8 @@ pub trait BackupStorage: Send + Sync {
     /// Ends an export made by [`export_point`](Self::export_point); an unknown name is no error.
     async fn close_export(&self, export: &str) -> Result<(), StorageError>;
 
-    /// Reads a point through its chain and compares every block with its manifest.
+    /// Reads a point through its chain and compares every block with its manifest. Whether the point is suspect is not
+    /// known here.
     async fn verify_point(
         &self,
         point: &PointLocation,

@@ -195,7 +195,13 @@ fn order(work: &Work, rates: CopyRates) -> CopyOrder {
         // Only digests of what the replica holds allow to send less than everything.
         let method = if target.parent.is_some() { CopyMethod::ByDigest } else { CopyMethod::Full };
         let capacity = disk.facts.capacity;
-        Some(OrderedDisk { key: key.clone(), capacity, method, target: target.clone() })
+        Some(OrderedDisk {
+            key: key.clone(),
+            capacity,
+            method,
+            target: target.clone(),
+            audit: None,
+        })
     };
     CopyOrder {
         kind: CopyKind::Replication,

@@ -122,6 +122,8 @@ fn queued(number: u128, parent: Option<u128>, repository: &Repository) -> Result
         change_id: None,
         method: "full".to_owned(),
         method_reason: None,
+        audited: Default::default(),
+        suspicion: None,
         compression: Default::default(),
         proof: None,
         bytes: CopyBytes::default(),
@@ -144,6 +146,7 @@ fn run_of(job: &BackupJob) -> BackupRun {
         backup_type: job.backup_type,
         tags: Vec::new(),
         rate: None,
+        audit_runs: None,
         created_at: job.created_at,
     }
 }

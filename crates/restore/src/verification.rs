@@ -1,5 +1,6 @@
 //! Verifications: every block of a point, or of a chain, compared with its manifest.
 
+use hub_domain::backup::BackupJob;
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
@@ -85,12 +86,15 @@ impl Restore {
                         "progress of a verification could not be stored");
                 }
             };
-            let verdict = saving(self.options, cancel, work, save).await?;
+            let mut verdict = saving(self.options, cancel, work, save).await?;
             if !verdict.is_good() {
                 tracing::error!(job.id = %id, point.id = %verdict.point,
                     "a restore point is not what its manifest says");
             }
-            before += self.capacity_of(location.point).await?;
+            let read = || async { self.store.view().await?.backup(location.point).await };
+            let point = self.patiently(read).await?;
+            verdict.suspect = point.as_ref().is_some_and(BackupJob::is_suspect);
+            before += point.map_or(0, |point| point.capacity.bytes());
             self.record_verified(id, before, Some(verdict)).await?;
         }
         Ok(())
@@ -119,11 +123,6 @@ impl Restore {
             locations.push(point::locate(view.as_mut(), found).await?);
         }
         Ok(locations)
-    }
-
-    async fn capacity_of(&self, id: BackupJobId) -> Result<u64, StoreError> {
-        let read = || async { self.store.view().await?.backup(id).await };
-        Ok(self.patiently(read).await?.map_or(0, |point| point.capacity.bytes()))
     }
 
     /// Stores how far it is, and a verdict that is new.

@@ -26,6 +26,9 @@ struct StoredVerdict {
     bad_blocks: u64,
     mismatches: Vec<StoredMismatch>,
     damage: Option<String>,
+    /// Verdicts of before the audit have none.
+    #[serde(default)]
+    suspect: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,6 +52,7 @@ impl From<&PointVerdict> for StoredVerdict {
             bad_blocks: verdict.bad_blocks,
             mismatches: mismatches.collect(),
             damage: verdict.damage.clone(),
+            suspect: verdict.suspect,
         }
     }
 }
@@ -68,6 +72,7 @@ impl TryFrom<StoredVerdict> for PointVerdict {
             bad_blocks: stored.bad_blocks,
             mismatches: mismatches.collect(),
             damage: stored.damage,
+            suspect: stored.suspect,
         })
     }
 }

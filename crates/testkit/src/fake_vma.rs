@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_domain::access::{Credential, VmaNode};
+use hub_domain::audit::{Audited, Lie};
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::inventory::SeenInventory;
@@ -33,6 +34,10 @@ pub struct CopyScript {
     pub forgets_at: Option<u64>,
     /// The method that is really used, and why, where it is not the one asked for.
     pub falls_back: Option<(CopyMethod, String)>,
+    /// These disks are found to have lied about changes, where they are audited; they are read as a whole then.
+    pub lies: BTreeMap<DiskKey, Lie>,
+    /// The step from which on audits are told.
+    pub audits_at: u64,
     /// Whether a finished disk carries a mark for the next changed-since copy.
     pub gives_change_id: bool,
     /// Whether a copy can be cancelled; else it hangs on whatever it is told.
@@ -50,6 +55,8 @@ impl Default for CopyScript {
             lost_at: None,
             forgets_at: None,
             falls_back: None,
+            lies: BTreeMap::new(),
+            audits_at: 1,
             gives_change_id: true,
             obeys_cancel: true,
             takes: None,
@@ -328,6 +335,15 @@ impl SourceNode for FakeVma {
 }
 
 impl Copy {
+    /// What an ordered audit has found, from the step on at which it is told.
+    fn audit(&self, disk: &OrderedDisk) -> Option<(Audited, Option<Lie>)> {
+        let order = disk.audit.filter(|_| self.step >= self.script.audits_at)?;
+        let total = disk.capacity.bytes();
+        let bytes = total.div_ceil(u64::from(order.runs.get().get()));
+        let audited = Audited { blocks: 1, bytes, next: (order.from + bytes) % total };
+        Some((audited, self.script.lies.get(&disk.key).cloned()))
+    }
+
     fn status(&self) -> CopyStatus {
         let disks: Vec<DiskCopyStatus> = self.disks.iter().map(|disk| self.disk(disk)).collect();
         let any = |phase| disks.iter().any(|disk| disk.phase == phase);
@@ -351,9 +367,13 @@ impl Copy {
             Some(_) => CopyPhase::Failed,
             None => CopyPhase::Succeeded,
         };
-        let (method, method_reason) = match &self.script.falls_back {
-            Some((method, reason)) => (method.word(), Some(reason.clone())),
-            None => (disk.method.word(), None),
+        let audit = self.audit(disk);
+        let (method, method_reason) = match (&self.script.falls_back, &audit) {
+            (Some((method, reason)), _) => (method.word(), Some(reason.clone())),
+            (None, Some((_, Some(_)))) => {
+                (CopyMethod::ByDigest.word(), Some("a change was left out".to_owned()))
+            }
+            (None, _) => (disk.method.word(), None),
         };
         let total = disk.capacity.bytes();
         let done = total / self.script.steps.max(1) * self.step;
@@ -371,6 +391,7 @@ impl Copy {
                 ..CopyBytes::default()
             },
             held_back: Duration::ZERO,
+            audit,
             change_id: (finished && self.script.gives_change_id)
                 .then(|| format!("mark-{}-{}", disk.key, self.number)),
             source_root: finished.then(|| format!("root-{}-{}", disk.key, self.number)),

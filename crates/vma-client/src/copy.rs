@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hub_domain::audit::{Audited, Lie};
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::limits::ByteRate;
@@ -44,6 +45,9 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
             capacity_bytes: parent.capacity.bytes(),
             root: parent.root.clone(),
         }),
+        audit: disk
+            .audit
+            .map(|audit| wire::AuditOrder { runs: audit.runs.get(), from: audit.from }),
     });
     wire::CopyRequest {
         job_id: order.job.clone(),
@@ -108,7 +112,12 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
     if !["full", "changed_since", "by_digest"].contains(&disk.method.as_str()) {
         return Err(format!("the method of disk {key} is unknown to this hub"));
     }
+    let audit = disk.audit.map(|it| audit(&key, it)).transpose()?;
     let phase = phase(disk.state);
+    let lied = matches!(&audit, Some((_, Some(_))));
+    if phase == CopyPhase::Succeeded && lied && disk.method == CopyMethod::CHANGED_SINCE {
+        return Err(format!("disk {key} relies on what it has found to be untrue"));
+    }
     if phase == CopyPhase::Succeeded && disk.source_root.is_none() {
         return Err(format!("disk {key} succeeded without a root digest"));
     }
@@ -126,10 +135,30 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
             reconnects: disk.reconnects,
         },
         held_back: Duration::from_millis(disk.held_back_ms.min(MAX_COUNTER)),
+        audit,
         change_id: disk.change_id,
         source_root: disk.source_root,
         fault: disk.error.map(fault),
     })
+}
+
+/// What an audit has found; kept short, since it is stored with every point of a chain.
+fn audit(key: &DiskKey, report: wire::AuditReport) -> Result<(Audited, Option<Lie>), String> {
+    let wire::AuditReport { blocks, bytes, next, lie } = report;
+    let places = lie.as_ref().map_or([0, 1], |lie| [lie.offset, lie.blocks]);
+    if [blocks, bytes, next].into_iter().chain(places).any(|counter| counter > MAX_COUNTER) {
+        return Err(format!("the audit of disk {key} is beyond reason"));
+    }
+    if lie.iter().any(|it| it.blocks == 0 || !is_digest(&it.expected) || !is_digest(&it.found)) {
+        return Err(format!("what the audit of disk {key} has found is no change"));
+    }
+    let lie = lie.map(|wire::Lie { offset, blocks, expected, found }| Lie {
+        offset,
+        blocks,
+        expected,
+        found,
+    });
+    Ok((Audited { blocks, bytes, next }, lie))
 }
 
 fn phase(state: wire::CopyState) -> CopyPhase {
@@ -182,6 +211,7 @@ mod tests {
             bytes_sent_again: 256,
             reconnects: 1,
             held_back_ms: 0,
+            audit: None,
             change_id: Some("mark".to_owned()),
             source_root: Some("ab".repeat(32)),
             error: None,
@@ -200,7 +230,10 @@ mod tests {
 
     #[test]
     fn a_good_report_is_taken_over() {
-        let status = status_from_wire(report(|_| ())).unwrap();
+        let status = status_from_wire(report(|disk| disk.audit = Some(audit(|_| ())))).unwrap();
+        let (audited, lie) = status.disks[0].audit.clone().unwrap();
+        assert_eq!((audited.blocks, audited.bytes, audited.next), (1, 512, 1024));
+        assert_eq!(lie.unwrap().offset, 512);
         assert_eq!(status.phase, CopyPhase::Succeeded);
         assert_eq!(status.disks[0].key.as_str(), "disk-2000");
         assert_eq!(
@@ -230,11 +263,23 @@ mod tests {
         assert!(!told(wire::CopyState::Running, Some("none")), "it may be taken yet");
     }
 
+    fn audit(change: impl FnOnce(&mut wire::AuditReport)) -> wire::AuditReport {
+        let (expected, found) = ("00".repeat(32), "ab".repeat(32));
+        let lie = Some(wire::Lie { offset: 512, blocks: 1, expected, found });
+        let mut audit = wire::AuditReport { blocks: 1, bytes: 512, next: 1024, lie };
+        change(&mut audit);
+        audit
+    }
+
+    fn change(audit: &mut wire::AuditReport, change: impl FnMut(&mut wire::Lie)) {
+        audit.lie.iter_mut().for_each(change);
+    }
+
     type Break = (&'static str, fn(&mut wire::DiskReport));
 
     #[test]
     fn nothing_out_of_bounds_is_believed() {
-        let breaks: [Break; 7] = [
+        let breaks: [Break; 11] = [
             ("beyond reason", |disk| disk.bytes_read = u64::MAX),
             ("no digest", |disk| disk.source_root = Some("x".repeat(64))),
             ("without a root", |disk| disk.source_root = None),
@@ -242,6 +287,15 @@ mod tests {
             ("plain text", |disk| disk.change_id = Some("x".repeat(2000))),
             ("unknown to this hub", |disk| disk.method = "magic".to_owned()),
             ("empty", |disk| disk.key = " ".to_owned()),
+            ("beyond reason", |disk| disk.audit = Some(audit(|it| it.next = u64::MAX))),
+            ("no change", |disk| disk.audit = Some(audit(|it| change(it, |lie| lie.blocks = 0)))),
+            ("no change", |disk| {
+                disk.audit = Some(audit(|it| change(it, |lie| lie.found.clear())))
+            }),
+            ("relies on", |disk| {
+                disk.method = "changed_since".to_owned();
+                disk.audit = Some(audit(|_| ()));
+            }),
         ];
         for (expected, change) in breaks {
             let error = status_from_wire(report(change)).unwrap_err();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use hub_domain::audit::AuditRuns;
 use hub_domain::limits::CopyCount;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,26 @@ impl CopySettings {
     /// The limit.
     pub(crate) fn max(&self) -> Result<CopyCount> {
         CopyCount::new(self.max).context("copies.max")
+    }
+}
+
+/// How backups are made, where their requests do not say it themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BackupSettings {
+    audit_runs: u32,
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        Self { audit_runs: AuditRuns::DEFAULT.get().get() }
+    }
+}
+
+impl BackupSettings {
+    /// Within how many incrementals every block that was reported unchanged is read once.
+    pub(crate) fn audit_runs(&self) -> Result<AuditRuns> {
+        AuditRuns::new(self.audit_runs).context("backup.audit_runs")
     }
 }
 

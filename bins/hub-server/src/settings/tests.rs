@@ -39,6 +39,7 @@ fn what_makes_no_sense_is_refused() {
     };
     assert!(refused(&[], &[("HUB__SERVER__LISTEM", "x")]).contains("listem"));
     assert!(refused(&[], &[("HUB__JOBS__CONCURRENT", "0")]).contains("at least 1"));
+    assert!(refused(&[], &[("HUB__BACKUP__AUDIT_RUNS", "0")]).contains("backup.audit_runs"));
     assert!(refused(&["--nbd-listen", "0.0.0.0:1"], &[]).contains("advertise_host"));
     assert!(refused(&["--database-url", "oracle:x"], &[]).contains("begins with"));
     assert!(refused(&["--config", "/nowhere.toml"], &[]).contains("nowhere"));

@@ -1,5 +1,6 @@
 //! Trials of the engine over doubles, in paused time: units that meet, stops at every wait, a hub that comes back.
 
+mod auditing;
 mod changing;
 mod concerns;
 mod meddler;

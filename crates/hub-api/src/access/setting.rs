@@ -1,5 +1,6 @@
 //! Limits and compression as requests spell them.
 
+use hub_domain::audit::AuditRuns;
 use hub_domain::compression::{Compression, ZstdLevel};
 use hub_domain::limits::{ByteRate, CopyCount};
 use serde::{Deserialize, Deserializer};
@@ -31,6 +32,13 @@ pub(crate) fn copies(given: Option<Whole>) -> Result<Option<CopyCount>, Problem>
 pub(crate) fn rate(given: Option<Whole>) -> Result<Option<ByteRate>, Problem> {
     let wrong = |error| Problem::field("/max_bytes_per_second", error);
     given.map(|Whole(given)| ByteRate::new(given)).transpose().map_err(wrong)
+}
+
+/// Within how many runs every block is audited.
+pub(crate) fn audit_runs(given: Option<Whole>) -> Result<Option<AuditRuns>, Problem> {
+    let wrong = |error| Problem::field("/audit_runs", error);
+    let runs = |Whole(given)| AuditRuns::new(u32::try_from(given).unwrap_or(u32::MAX));
+    given.map(runs).transpose().map_err(wrong)
 }
 
 /// How images are stored; a level beside `none` is a mistake that is better told than dropped.

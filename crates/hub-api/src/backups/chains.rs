@@ -1,7 +1,7 @@
 //! Chains: from a full to the newest point that stands on it, per disk and repository.
 
 use actix_web::web;
-use hub_domain::chain::{ChainKey, chain_to};
+use hub_domain::chain::{ChainKey, chain_to, suspicion_of};
 use hub_domain::ids::RepositoryId;
 use hub_ports::ErrorClass;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::addressing::{backed_up_vm, ordinal_of, selector};
+use super::audit::SuspicionView;
 use super::points::find;
 use super::query::ChainQuery;
 use super::view::BackupView;
@@ -37,6 +38,8 @@ pub(crate) struct ChainView {
     count: u32,
     /// Bytes they take in the repository.
     stored_bytes: i64,
+    /// Why changes may be missing in it: its source was caught leaving one out. The next backup is a full then.
+    suspicion: Option<SuspicionView>,
     /// From the full to the latest.
     points: Vec<BackupView>,
 }
@@ -44,6 +47,8 @@ pub(crate) struct ChainView {
 /// What a point stands on.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PointChain {
+    /// Why changes may be missing in some of them; each says itself whether it is suspect.
+    suspicion: Option<SuspicionView>,
     /// From the full to the point asked for.
     points: Vec<BackupView>,
 }
@@ -74,6 +79,7 @@ pub(crate) async fn of_disk(state: State, query: web::Query<ChainQuery>) -> Answ
                 latest_backup_id: chain.latest.as_uuid(),
                 count: chain.count,
                 stored_bytes: bytes(chain.stored_bytes),
+                suspicion: suspicion_of(&points).map(SuspicionView::of),
                 points: points.into_iter().map(BackupView::of_point).collect(),
             });
         }
@@ -101,7 +107,10 @@ pub(crate) async fn of_point(state: State, of: web::Path<String>) -> Answer<Poin
             let detail = format!("the chain of backup {} is incomplete in the catalogue", point.id);
             Problem::new(ErrorClass::Conflict, "backup/chain-incomplete", detail)
         })?;
-        Ok(PointChain { points: points.into_iter().map(BackupView::of_point).collect() })
+        Ok(PointChain {
+            suspicion: suspicion_of(&points).map(SuspicionView::of),
+            points: points.into_iter().map(BackupView::of_point).collect(),
+        })
     });
     found.await.map(web::Json)
 }

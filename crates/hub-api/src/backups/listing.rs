@@ -32,6 +32,10 @@ pub(crate) struct StatsView {
     active: i64,
     /// Bytes that the restore points take.
     stored_bytes: i64,
+    /// Restore points that may lack changes, because the audit of their chain found that its source left some out.
+    suspect: i64,
+    /// Chains whose latest point stands in such a chain; each gets a full next.
+    suspect_chains: i64,
 }
 
 /// Backups by id.
@@ -63,6 +67,8 @@ pub(crate) async fn stats(state: State) -> Answer<StatsView> {
         failed: bytes(sums.failed),
         active: bytes(sums.active),
         stored_bytes: bytes(sums.stored_bytes),
+        suspect: bytes(sums.suspect),
+        suspect_chains: bytes(sums.suspect_chains),
     }))
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::addressing::DiskId;
 use super::view::RunView;
-use crate::access::setting::{Whole, rate};
+use crate::access::setting::{Whole, audit_runs, rate};
 use crate::answer::{Answer, Response, State, accepted, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
@@ -51,6 +51,10 @@ pub(crate) struct NewBackup {
     /// What it may send at most; without, as much as its VMA may.
     #[schema(value_type = Option<u64>, minimum = 65536)]
     max_bytes_per_second: Option<Whole>,
+    /// Within how many incrementals by changed areas every block that was reported unchanged is read once; without, as
+    /// the hub is set.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    audit_runs: Option<Whole>,
 }
 
 /// Backs up a VM: all asked disks at one instant; the same request while it runs answers that run.
@@ -146,6 +150,7 @@ fn request(new: NewBackup) -> Result<StartBackup, Problem> {
         repository: id(&new.repository_id, "repository/not-found", "repository")?,
         policy: new.policy_id.map(PolicyId::from_uuid),
         rate: rate(new.max_bytes_per_second)?,
+        audit_runs: audit_runs(new.audit_runs)?,
         tags: new.tags.iter().map(tag).collect::<Result<_, _>>()?,
     })
 }

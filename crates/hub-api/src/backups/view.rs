@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::audit::{AuditView, SuspicionView};
 use super::runs::KIND;
 use crate::answer::{bytes, percent};
 use crate::events::Followed;
@@ -29,6 +30,8 @@ pub(crate) struct RunView {
     tags: Vec<String>,
     /// What it may send, if it was told.
     max_bytes_per_second: Option<i64>,
+    /// How closely its sources are audited, if it was told.
+    audit_runs: Option<u32>,
     /// Folded over the backups: succeeded only when all have.
     status: JobStatus,
     /// What it waits for, while it is queued behind others.
@@ -69,6 +72,12 @@ pub(crate) struct BackupView {
     method: String,
     /// Why so, where it is not what was asked for.
     method_reason: Option<String>,
+    /// What was read and compared of the blocks that the source called unchanged.
+    audit: AuditView,
+    /// Whether changes may be missing in it, because it relied on a source that was caught leaving some out.
+    suspect: bool,
+    /// Why its chain is suspect, if it is: on every point of the chain, those included for which everything was read.
+    suspicion: Option<SuspicionView>,
     /// How the image is stored.
     compression: Compression,
     /// The disk's capacity at that instant.
@@ -132,6 +141,7 @@ impl RunView {
             policy_id: run.policy.map(|it| it.as_uuid()),
             backup_type: run.backup_type.into(),
             tags: run.tags,
+            audit_runs: run.audit_runs.map(|it| it.get().get()),
             max_bytes_per_second: run.rate.map(|it| bytes(it.bytes_per_second())),
             status: status.into(),
             created_at: run.created_at,
@@ -173,6 +183,9 @@ impl BackupView {
             change_id: job.change_id.clone(),
             method: job.method.clone(),
             method_reason: job.method_reason.clone(),
+            audit: AuditView::of(job.audited),
+            suspect: job.is_suspect(),
+            suspicion: job.suspicion.as_ref().map(SuspicionView::of),
             compression: job.compression.into(),
             capacity_bytes: bytes(job.capacity.bytes()),
             bytes: BytesView::of(job.bytes),

@@ -49,6 +49,9 @@ pub(crate) struct VerificationView {
     good: Option<bool>,
     /// The first thing from the full upwards that is not; null when there is none.
     first_bad: Option<FirstBad>,
+    /// Whether a point that is what its manifest says may lack changes, because its source was caught leaving some out;
+    /// no verification can tell.
+    suspect: bool,
     /// What was found, point by point, from the full upwards.
     points: Vec<VerdictView>,
     error: Option<Fault>,
@@ -81,6 +84,9 @@ pub(crate) struct VerdictView {
     mismatches: Vec<MismatchView>,
     /// What is wrong with the image or the manifest as a whole.
     damage: Option<String>,
+    /// Whether changes may be missing in it although everything is as it was stored, because the source was caught
+    /// leaving some out.
+    suspect: bool,
 }
 
 /// Bytes that are not what the manifest says.
@@ -188,6 +194,7 @@ fn view(job: Verification) -> VerificationView {
         bytes_done: bytes(job.bytes_done),
         good: succeeded.then_some(first_bad.is_none()),
         first_bad: first_bad.map(FirstBad::of),
+        suspect: job.verdicts.iter().any(|it| it.suspect),
         points: job.verdicts.iter().map(VerdictView::of).collect(),
         error: job.state.fault().map(Fault::from),
         created_at: job.created_at,
@@ -223,6 +230,7 @@ impl VerdictView {
             bad_blocks: bytes(verdict.bad_blocks),
             mismatches: mismatches.collect(),
             damage: verdict.damage.clone(),
+            suspect: verdict.suspect,
         }
     }
 }

@@ -36,6 +36,10 @@ pub struct BackupStats {
     pub active: u64,
     /// Bytes that the restore points take.
     pub stored_bytes: u64,
+    /// Restore points that may lack changes, because their source was caught leaving some out.
+    pub suspect: u64,
+    /// Of the chains whose next backup would stand on such points, how many; each gets a full next.
+    pub suspect_chains: u64,
 }
 
 /// Reads backups.

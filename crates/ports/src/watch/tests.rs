@@ -124,6 +124,7 @@ impl SourceNode for Hasty {
             method_reason: None,
             bytes: CopyBytes::default(),
             held_back: self.held_since.map_or(Duration::ZERO, |since| since.elapsed()),
+            audit: None,
             change_id: None,
             source_root: None,
             fault: None,

@@ -2,4 +2,5 @@
 
 mod reads;
 mod rows;
+mod suspicion;
 mod writes;

@@ -5,6 +5,7 @@ use hub_domain::backup::{BackupJob, BackupRun};
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
+use hub_domain::source::CopyMethod;
 use hub_ports::StoreError;
 use hub_ports::store::{BackupFilter, BackupReads, BackupStats};
 use hub_vm_disk_repo::reads::wide_integer;
@@ -12,7 +13,7 @@ use hub_vm_disk_repo::{column, store_error};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
 };
 
 use crate::entity::{backup_chain, backup_job, backup_run};
@@ -125,6 +126,8 @@ impl<S: Source> BackupReads for Session<S> {
             failed: count(db, Condition::all().add(status.is_in(failed))).await?,
             active: count(db, Condition::all().add(status.is_in(unfinished_words()))).await?,
             stored_bytes,
+            suspect: count(db, suspect_points()).await?,
+            suspect_chains: suspect_chains(db).await?,
         })
     }
 }
@@ -147,6 +150,28 @@ async fn jobs(
 ) -> Result<Vec<BackupJob>, StoreError> {
     let rows = query.all(db).await.map_err(store_error)?;
     rows.into_iter().map(BackupJob::try_from).collect()
+}
+
+/// As `BackupJob::is_suspect` has it, of restore points.
+fn suspect_points() -> Condition {
+    Condition::all()
+        .add(backup_job::Column::Status.eq(JobStatus::Succeeded.word()))
+        .add(backup_job::Column::DeletingSince.is_null())
+        .add(backup_job::Column::RepositoryPath.is_not_null())
+        .add(backup_job::Column::Suspicion.is_not_null())
+        .add(backup_job::Column::Method.eq(CopyMethod::CHANGED_SINCE))
+}
+
+/// Of the chains that are extended next, those whose latest point stands in a suspect one.
+async fn suspect_chains(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+    let latest = backup_chain::Entity::find()
+        .select_only()
+        .column(backup_chain::Column::LatestBackupId)
+        .into_query();
+    let of_latest = Condition::all()
+        .add(backup_job::Column::Suspicion.is_not_null())
+        .add(backup_job::Column::Id.in_subquery(latest));
+    count(db, of_latest).await
 }
 
 async fn count(db: &impl ConnectionTrait, of: Condition) -> Result<u64, StoreError> {

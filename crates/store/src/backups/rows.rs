@@ -1,6 +1,7 @@
 //! Rows of backup runs, backup jobs and chains.
 
 use hub_domain::attempt::Attempt;
+use hub_domain::audit::{AuditRuns, Audited};
 use hub_domain::backup::{BackupJob, BackupRun, BackupType, Proof};
 use hub_domain::capacity::Capacity;
 use hub_domain::chain::{BackupChain, ChainKey};
@@ -11,6 +12,7 @@ use hub_ports::StoreError;
 use hub_vm_disk_repo::column;
 use sea_orm::Set;
 
+use super::suspicion;
 use crate::entity::{backup_chain, backup_job, backup_run};
 use crate::job_state::StateColumns;
 use crate::limit;
@@ -29,9 +31,15 @@ impl TryFrom<backup_run::Model> for BackupRun {
             tags: serde_json::from_str(&row.tags)
                 .map_err(|error| column::corrupt("tags", error))?,
             rate: limit::rate(row.max_bytes_per_second)?,
+            audit_runs: row.audit_runs.map(audit_runs).transpose()?,
             created_at: row.created_at,
         })
     }
+}
+
+fn audit_runs(stored: i32) -> Result<AuditRuns, StoreError> {
+    let number = column::number("audit_runs", stored.into())?;
+    AuditRuns::new(number).map_err(|error| column::corrupt("audit_runs", error))
 }
 
 /// The row of a run.
@@ -46,6 +54,7 @@ pub(super) fn run(run: &BackupRun) -> Result<backup_run::ActiveModel, StoreError
         backup_type: Set(run.backup_type.word().to_owned()),
         tags: Set(tags),
         max_bytes_per_second: Set(run.rate.map(limit::rate_column)),
+        audit_runs: Set(run.audit_runs.map(|it| column::small(it.get().get())).transpose()?),
         created_at: Set(run.created_at),
     })
 }
@@ -81,6 +90,12 @@ impl TryFrom<backup_job::Model> for BackupJob {
             change_id: row.change_id,
             method: row.method,
             method_reason: row.method_reason,
+            audited: Audited {
+                blocks: column::number("audited_blocks", row.audited_blocks)?,
+                bytes: column::number("audited_bytes", row.audited_bytes)?,
+                next: column::number("audit_next", row.audit_next)?,
+            },
+            suspicion: row.suspicion.as_deref().map(suspicion::from_text).transpose()?,
             compression: limit::compression(&row.compression, row.compression_level)?,
             proof: row
                 .source_root
@@ -129,6 +144,10 @@ pub(super) fn job(job: &BackupJob) -> Result<backup_job::ActiveModel, StoreError
         change_id: Set(job.change_id.clone()),
         method: Set(job.method.clone()),
         method_reason: Set(job.method_reason.clone()),
+        audited_blocks: Set(column::signed(job.audited.blocks)?),
+        audited_bytes: Set(column::signed(job.audited.bytes)?),
+        audit_next: Set(column::signed(job.audited.next)?),
+        suspicion: Set(job.suspicion.as_ref().map(suspicion::to_text).transpose()?),
         compression: Set(job.compression.word().to_owned()),
         compression_level: Set(limit::level_column(job.compression)),
         source_root: Set(source_root),

@@ -15,6 +15,7 @@ pub(crate) struct Model {
     pub(crate) backup_type: String,
     pub(crate) tags: String,
     pub(crate) max_bytes_per_second: Option<i64>,
+    pub(crate) audit_runs: Option<i32>,
     pub(crate) created_at: Timestamp,
 }
 

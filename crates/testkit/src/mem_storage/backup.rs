@@ -288,6 +288,7 @@ impl BackupStorage for MemBackupStorage {
             bad_blocks: u64::from(damaged),
             mismatches: damaged.then(mismatch).into_iter().collect(),
             damage: None,
+            suspect: false,
         })
     }
 

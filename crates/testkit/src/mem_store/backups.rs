@@ -88,7 +88,8 @@ impl BackupReads for Session {
     }
 
     async fn backup_stats(&mut self) -> Result<BackupStats, StoreError> {
-        let jobs = &self.rows().backups;
+        let rows = self.rows();
+        let (jobs, chains) = (&rows.backups, &rows.chains);
         let with = |fits: &dyn Fn(&BackupJob) -> bool| {
             count(jobs.values().filter(|job| fits(job)).count())
         };
@@ -104,6 +105,10 @@ impl BackupReads for Session {
                 .filter(|job| job.is_restore_point())
                 .map(|job| job.stored_bytes)
                 .sum(),
+            suspect: with(&|job| job.is_restore_point() && job.is_suspect()),
+            suspect_chains: with(&|job| {
+                job.suspicion.is_some() && chains.values().any(|chain| chain.latest == job.id)
+            }),
         })
     }
 }

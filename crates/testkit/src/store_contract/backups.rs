@@ -1,17 +1,20 @@
 //! Backup runs, backup jobs and chains.
 
 use anyhow::ensure;
+use hub_domain::audit::{Lie, Suspicion};
 use hub_domain::backup::BackupJob;
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::fault::Fault;
-use hub_domain::ids::{BackupJobId, RepositoryId};
+use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId};
 use hub_domain::job::{JobState, JobStatus};
+use hub_domain::source::CopyMethod;
 use hub_ports::store::{BackupFilter, BackupStats};
 use hub_ports::{Store, StoreError};
 use uuid::Uuid;
 
 use super::samples::{BackedUp, at, back_up, run, standing_on};
 use super::{Outcome, ensure_refused};
+use crate::fixtures::BIG;
 
 /// Every field of a run and its jobs survives, changes included.
 pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outcome {
@@ -188,8 +191,57 @@ pub async fn stats_follow_the_domain(store: &dyn Store) -> Outcome {
     }
     work.commit().await?;
     let stats = store.view().await?.backup_stats().await?;
-    let expected = BackupStats { jobs: 4, points: 1, failed: 1, active: 1, stored_bytes: 1_000 };
+    let expected = BackupStats {
+        jobs: 4,
+        points: 1,
+        failed: 1,
+        active: 1,
+        stored_bytes: 1_000,
+        ..BackupStats::default()
+    };
     ensure!(stats == expected, "{stats:?}");
+    Ok(())
+}
+
+/// Why a chain is suspect is kept with each of its points, and both are counted: points that relied on the source, and
+/// chains that the next backup would have stood on.
+pub async fn suspicions_are_kept_and_counted(store: &dyn Store) -> Outcome {
+    let BackedUp { run, jobs, .. } = back_up(store, 1).await?;
+    let lie = Lie { offset: BIG, blocks: 3, expected: "00".repeat(32), found: "ab".repeat(32) };
+    let suspicion = Suspicion { found_by: jobs[1].id, found_at: at(60), lie };
+    let (mut full, mut other) = (jobs[0].clone(), jobs[1].clone());
+    full.suspicion = Some(suspicion.clone());
+    let mut point = standing_on(&full, 300);
+    point.method = CopyMethod::CHANGED_SINCE.to_owned();
+    let mut next = run.clone();
+    next.id = BackupRunId::from_uuid(Uuid::from_u128(0x77));
+    point.run = next.id;
+    let chain = BackupChain {
+        key: point.chain_key(),
+        full: full.id,
+        latest: point.id,
+        count: 2,
+        stored_bytes: 2_000,
+    };
+    let mut work = store.begin().await?;
+    work.update_backup(&mut full).await?;
+    work.insert_backup_run(&next, std::slice::from_ref(&point)).await?;
+    work.put_chain(&chain).await?;
+    work.commit().await?;
+    ensure!(store.view().await?.backup(full.id).await? == Some(full.clone()));
+    let counted = |stats: BackupStats| (stats.suspect, stats.suspect_chains);
+    let counts = counted(store.view().await?.backup_stats().await?);
+    ensure!(counts == (0, 0), "the full is right whatever its chain is: {counts:?}");
+    let mut work = store.begin().await?;
+    other.suspicion = Some(suspicion.clone());
+    other.method = CopyMethod::CHANGED_SINCE.to_owned();
+    other.deleting_since = Some(at(61));
+    work.update_backup(&mut other).await?;
+    point.suspicion = Some(suspicion);
+    work.update_backup(&mut point).await?;
+    work.commit().await?;
+    let counts = counted(store.view().await?.backup_stats().await?);
+    ensure!(counts == (1, 1), "{counts:?}");
     Ok(())
 }
 

@@ -35,6 +35,7 @@ macro_rules! store_contract {
             backups::trap_d13_a_chain_is_its_key_and_nothing_else,
             backups::chains_are_put_and_removed,
             backups::stats_follow_the_domain,
+            backups::suspicions_are_kept_and_counted,
             backups::a_parent_must_exist,
             removals::trap_c10_points_outlive_their_vm,
             removals::what_is_stood_upon_stays,

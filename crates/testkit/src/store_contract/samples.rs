@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use hub_domain::attempt::Attempt;
+use hub_domain::audit::{AuditRuns, Audited};
 use hub_domain::backup::{BackupJob, BackupRun, BackupType, Proof};
 use hub_domain::capacity::Capacity;
 use hub_domain::compression::{Compression, ZstdLevel};
@@ -128,6 +129,7 @@ pub fn run(number: u128, vm: &VmContext, repository: &Repository) -> BackupRun {
         backup_type: BackupType::Full,
         tags: vec!["nightly".to_owned(), "Ж \"quoted\"".to_owned()],
         rate: ByteRate::new(ByteRate::MAX).ok(),
+        audit_runs: AuditRuns::new(AuditRuns::MAX).ok(),
         created_at: at(7),
     }
 }
@@ -151,6 +153,8 @@ pub fn point(number: u128, run: &BackupRun, disk: &VmDisk) -> anyhow::Result<Bac
         change_id: Some("52 de/7".to_owned()),
         method: "full".to_owned(),
         method_reason: Some("no completed backup".to_owned()),
+        audited: Audited { blocks: 7, bytes: BIG, next: BIG },
+        suspicion: None,
         compression: Compression::Zstd(ZstdLevel::new(7)?),
         proof: Some(Proof { source_root: "ab".repeat(32), stored_root: "cd".repeat(32) }),
         bytes: CopyBytes {
@@ -239,6 +243,7 @@ pub fn verification(number: u128, point: BackupJobId) -> Verification {
             bad_blocks: 1,
             mismatches: vec![Mismatch { offset: 65_536, len: 512, what: "differs".to_owned() }],
             damage: Some("a table is torn".to_owned()),
+            suspect: true,
         }],
         state: JobState::Running { started: at(11) },
         version: 0,

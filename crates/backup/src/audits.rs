@@ -1,0 +1,80 @@
+//! Hears what the audit of a source's word about changes has found, and marks a chain whose source has lied.
+
+use hub_domain::audit::{Lie, Suspicion};
+use hub_domain::chain::ancestry;
+use hub_domain::ids::BackupJobId;
+use hub_domain::source::{CopyMethod, DiskCopyStatus};
+use hub_ports::{StoreError, UnitOfWork};
+
+use crate::Backup;
+use crate::completion::lock_if_there;
+use crate::preparation::DiskWork;
+
+impl Backup {
+    /// Notes what an audit has looked at; a lie is durable, with every point of its chain, before the run goes on.
+    ///
+    /// A hub that dies before finds the lie again: an incremental that was cut begins anew, with its audit.
+    pub(crate) async fn hear_of_audit(
+        &self,
+        disk: &mut DiskWork,
+        report: &DiskCopyStatus,
+    ) -> Result<(), StoreError> {
+        let Some((audited, lie)) = report.audit.as_ref().filter(|_| disk.audit.is_some()) else {
+            return Ok(());
+        };
+        disk.audit_heard = true;
+        disk.job.audited = *audited;
+        let Some(lie) = lie else { return Ok(()) };
+        let found_at = self.clock.now();
+        let why = Suspicion { found_by: disk.job.id, found_at, lie: lie.clone() };
+        self.patiently(|| self.suspect(disk.job.id, &why)).await?;
+        tell(disk, lie);
+        disk.job.suspicion = Some(why);
+        // Whatever is attempted from here on relies on nothing that this source says.
+        disk.method = CopyMethod::ByDigest;
+        disk.audit = None;
+        Ok(())
+    }
+
+    /// Marks a job and everything that it stands on; what is marked already keeps its first mark.
+    async fn suspect(&self, found_by: BackupJobId, why: &Suspicion) -> Result<(), StoreError> {
+        let mut work = self.store.begin().await?;
+        let Some(finder) = work.backup(found_by).await? else { return Ok(()) };
+        lock_if_there(work.as_mut(), &finder).await?;
+        let points = work.backups_of_chain(finder.chain_key()).await?;
+        for id in ancestry(&points, found_by) {
+            mark(work.as_mut(), id, why).await?;
+        }
+        work.commit().await
+    }
+}
+
+async fn mark(
+    work: &mut dyn UnitOfWork,
+    id: BackupJobId,
+    why: &Suspicion,
+) -> Result<(), StoreError> {
+    let Some(mut job) = work.backup(id).await? else { return Ok(()) };
+    if job.suspicion.is_none() {
+        job.suspicion = Some(why.clone());
+        work.update_backup(&mut job).await?;
+    }
+    Ok(())
+}
+
+fn tell(disk: &DiskWork, lie: &Lie) {
+    tracing::error!(
+        backup.id = %disk.job.id, vm.name = %disk.job.vm_name, disk.ordinal = disk.job.ordinal,
+        offset = lie.offset, blocks = lie.blocks, expected = %lie.expected, found = %lie.found,
+        "the source left out a change: the chain is suspect, this backup reads the whole disk, and the next one is a full; \
+         reset change tracking of the VM"
+    );
+}
+
+impl DiskWork {
+    /// Whether an audit was ordered and nothing heard of it, so that what has arrived may hide a change that it would
+    /// have found: the next attempt begins anew, and not with what is there.
+    pub(crate) fn audit_is_open(&self) -> bool {
+        self.audit.is_some() && !self.audit_heard
+    }
+}

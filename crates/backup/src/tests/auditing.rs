@@ -1,0 +1,191 @@
+//! Sources that are audited, and what becomes of a chain whose source has lied.
+
+use hub_domain::audit::{AuditRuns, Lie};
+use hub_domain::backup::{BackupJob, BackupType};
+use hub_domain::fault::Fault;
+use hub_domain::job::JobStatus;
+use hub_domain::source::CopyMethod;
+use hub_ports::Store;
+use hub_testkit::{Break, CopyScript};
+use tokio::time::{Duration, timeout};
+
+use crate::StartBackup;
+use crate::bench::{Bench, FULL, INCREMENTAL};
+
+fn lie() -> Lie {
+    Lie { offset: 65_536, blocks: 2, expected: "00".repeat(32), found: "ab".repeat(32) }
+}
+
+/// A script in which the first disk is found to have left out a change.
+async fn lying(bench: &Bench) -> anyhow::Result<CopyScript> {
+    let key = bench.disks().await?[0].facts.key.clone();
+    let lies = [(key, lie())].into_iter().collect();
+    Ok(CopyScript { lies, steps: 10, ..CopyScript::default() })
+}
+
+/// The jobs of the first disk.
+async fn of_first_disk(bench: &Bench) -> anyhow::Result<Vec<BackupJob>> {
+    Ok(bench.jobs().await?.into_iter().filter(|job| job.ordinal == 0).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_audit_goes_on_where_the_last_point_left_it() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    assert!(bench.vma.orders()[0].disks.iter().all(|it| it.audit.is_none()), "all is read");
+    let capacity = bench.jobs().await.unwrap()[0].capacity.bytes();
+    let part = capacity.div_ceil(100);
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let failing = bench.disks().await.unwrap()[0].facts.key.clone();
+    let fault = Fault::new("source/unreadable", "sector 7");
+    let failing = [(failing, fault)].into_iter().collect();
+    bench.vma.script(CopyScript { failing, ..CopyScript::default() });
+    assert_eq!(bench.back_up(INCREMENTAL).await.unwrap(), JobStatus::Failed);
+    bench.vma.script(CopyScript::default());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let falls_back = Some((CopyMethod::ByDigest, "in doubt".to_owned()));
+    bench.vma.script(CopyScript { falls_back, audits_at: 100, ..CopyScript::default() });
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.vma.script(CopyScript::default());
+    bench.back_up(FULL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let ordered: Vec<_> = bench
+        .vma
+        .orders()
+        .iter()
+        .map(|order| order.disks[0].audit.map(|audit| (audit.from / part, audit.runs)))
+        .collect();
+    let at = |place| Some((place, AuditRuns::DEFAULT));
+    // A run that failed is repeated; one that read everything, and a full, pass the place on.
+    assert_eq!(ordered, [None, at(0), at(1), at(1), at(2), None, at(2)]);
+    let jobs = of_first_disk(&bench).await.unwrap();
+    assert_eq!((jobs[1].audited.bytes, jobs[1].audited.next), (part, part));
+    assert_eq!((jobs[4].audited.bytes, jobs[4].audited.next), (0, 2 * part));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_may_say_itself_how_closely_it_audits() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    let audit_runs = AuditRuns::new(7).ok();
+    let request = StartBackup { audit_runs, ..bench.request(INCREMENTAL) };
+    let started = bench.backup.start(&request).await.unwrap();
+    assert_eq!(started.run.audit_runs, audit_runs);
+    let other = bench.backup.start(&bench.request(INCREMENTAL)).await;
+    assert!(other.is_err(), "another number of runs is another request");
+    bench.run(started.run.id).await.unwrap();
+    assert_eq!(bench.vma.orders()[1].disks[0].audit.map(|it| it.runs), audit_runs);
+}
+
+/// Trap U36: the run that finds a lie is right, everything that it stands on is marked, and the next run begins anew.
+#[tokio::test(start_paused = true)]
+async fn trap_u36_a_lie_marks_the_chain_and_the_next_run_is_a_full() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.vma.script(lying(&bench).await.unwrap());
+    assert_eq!(bench.back_up(INCREMENTAL).await.unwrap(), JobStatus::Succeeded);
+    let jobs = of_first_disk(&bench).await.unwrap();
+    let finder = &jobs[2];
+    assert_eq!((finder.method.as_str(), finder.backup_type), ("by_digest", INCREMENTAL));
+    for job in &jobs {
+        let suspicion = job.suspicion.as_ref().unwrap();
+        assert_eq!((suspicion.found_by, &suspicion.lie), (finder.id, &lie()));
+    }
+    let suspect: Vec<_> = jobs.iter().map(BackupJob::is_suspect).collect();
+    assert_eq!(
+        suspect,
+        [false, true, false],
+        "what was read as a whole holds what the source held"
+    );
+    let others = bench.jobs().await.unwrap().into_iter().filter(|job| job.ordinal == 1);
+    assert!(others.into_iter().all(|job| job.suspicion.is_none()), "the other disk told the truth");
+    let stats = bench.store.view().await.unwrap().backup_stats().await.unwrap();
+    assert_eq!((stats.suspect, stats.suspect_chains), (1, 1));
+
+    bench.vma.script(CopyScript::default());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let full = of_first_disk(&bench).await.unwrap().remove(3);
+    assert_eq!((full.backup_type, full.parent, full.suspicion), (BackupType::Full, None, None));
+    assert!(full.method_reason.unwrap().contains(&finder.id.to_string()));
+    let stats = bench.store.view().await.unwrap().backup_stats().await.unwrap();
+    assert_eq!((stats.suspect, stats.suspect_chains), (1, 0));
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let next = of_first_disk(&bench).await.unwrap().remove(4);
+    assert_eq!((next.parent, next.method.as_str()), (Some(full.id), "changed_since"));
+    bench.assert_nothing_left().await.unwrap();
+}
+
+/// The mark does not hang on the point that found the lie: it may go, and the others stay what they are.
+#[tokio::test(start_paused = true)]
+async fn a_chain_stays_suspect_without_the_backup_that_found_it() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    let mut script = lying(&bench).await.unwrap();
+    let key = bench.disks().await.unwrap()[0].facts.key.clone();
+    script.failing = [(key, Fault::new("source/unreadable", "sector 7"))].into_iter().collect();
+    bench.vma.script(script.clone());
+    assert_eq!(bench.back_up(INCREMENTAL).await.unwrap(), JobStatus::Failed);
+    let jobs = of_first_disk(&bench).await.unwrap();
+    assert!(jobs[0].suspicion.is_some() && !jobs[1].is_restore_point());
+    bench.backup.delete(jobs[1].id).await.unwrap();
+    bench.vma.script(CopyScript::default());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    assert_eq!(of_first_disk(&bench).await.unwrap()[1].backup_type, BackupType::Full);
+}
+
+/// Whenever the hub dies, a lie that was told is marked, or found again; it is never passed over.
+#[tokio::test(start_paused = true)]
+async fn a_lie_survives_a_hub_that_dies_at_any_step() {
+    let whole = Bench::new().await.unwrap();
+    whole.back_up(FULL).await.unwrap();
+    whole.vma.script(lying(&whole).await.unwrap());
+    let run = whole.start(INCREMENTAL).await.unwrap();
+    whole.steps.heal();
+    whole.run(run).await.unwrap();
+    let steps = whole.steps.log().len();
+    let mut marked = Vec::new();
+    for step in 1..=steps {
+        let bench = Bench::new().await.unwrap();
+        bench.back_up(FULL).await.unwrap();
+        bench.vma.script(lying(&bench).await.unwrap());
+        let run = bench.start(INCREMENTAL).await.unwrap();
+        bench.steps.break_at(step, Break::Hang);
+        let _ = timeout(Duration::from_secs(900), bench.run(run)).await;
+        assert!(bench.steps.reached(), "step {step}");
+        bench.steps.heal();
+        marked.push(of_first_disk(&bench).await.unwrap()[0].suspicion.is_some());
+        bench.next_hub().await.unwrap();
+        let jobs = of_first_disk(&bench).await.unwrap();
+        let (full, next) = (&jobs[0], &jobs[1]);
+        let is_right = next.backup_type == BackupType::Full || next.method == "by_digest";
+        assert!(is_right || !next.is_restore_point(), "step {step}: {next:?}");
+        if next.is_restore_point() {
+            assert!(full.suspicion.is_some(), "step {step}: the lie was passed over");
+        }
+        bench.assert_nothing_left().await.unwrap();
+    }
+    assert!(marked.contains(&true) && marked.contains(&false), "{marked:?}");
+}
+
+/// What an attempt has brought may hide what its audit would have found, so it is kept only once that is known.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_audit_was_not_heard_of_begins_anew() {
+    for (audits_at, kept) in [(100, false), (1, true)] {
+        let bench = Bench::new().await.unwrap();
+        bench.back_up(FULL).await.unwrap();
+        bench.vma.script(CopyScript {
+            steps: 10,
+            forgets_at: Some(5),
+            audits_at,
+            ..CopyScript::default()
+        });
+        bench.back_up(INCREMENTAL).await.unwrap();
+        let orders = bench.vma.orders();
+        assert!(orders.len() > 2, "there was another attempt");
+        let again = &orders[2].disks[0];
+        assert_eq!(again.method == CopyMethod::ByDigest, kept, "audits_at {audits_at}");
+        assert_eq!(again.audit.is_none(), kept);
+        bench.assert_nothing_left().await.unwrap();
+    }
+}
