@@ -1,5 +1,7 @@
 //! The history of the schema on real databases, with rows in place.
 
+#[path = "history/audits.rs"]
+mod audits;
 #[path = "history/catalogue.rs"]
 mod catalogue;
 #[path = "history/command.rs"]
