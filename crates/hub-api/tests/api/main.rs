@@ -1,6 +1,7 @@
 //! The API in process, over doubles: each call's status and body, and who may make it.
 
 mod access;
+mod audits;
 mod backups;
 mod edges;
 mod inventory;
