@@ -9,7 +9,7 @@ use crate::on_each_database;
 on_each_database!(backups_of_before_have_no_audit, a_mark_is_counted_before_it_is_lost);
 
 /// The steps from the one that adds audits on.
-const BEFORE_AUDITS: u32 = AFTER_FIRST - 11;
+const BEFORE_AUDITS: u32 = AFTER_FIRST - 12;
 
 async fn filled(catalogue: &Catalogue) -> anyhow::Result<()> {
     catalogue.at_first_step().await?;

@@ -52,7 +52,8 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
     assert_eq!((&why["offset"], &why["blocks"]), (&json!(65_536), &json!(2)));
     assert_eq!(why["expected_digest"], "00".repeat(32));
     assert_eq!(why["found_digest"], "ab".repeat(32));
-    let suspect: Vec<_> = chain["points"].as_array().unwrap().iter().map(|it| &it["suspect"]).collect();
+    let suspect: Vec<_> =
+        chain["points"].as_array().unwrap().iter().map(|it| &it["suspect"]).collect();
     assert_eq!(suspect, [&json!(false), &json!(true), &json!(false)]);
     assert!(chain["points"].as_array().unwrap().iter().all(|it| it["suspicion"] == *why));
     assert_eq!(alarms(&lab).await.unwrap(), json!({ "suspect_chains": 1, "suspect_points": 1 }));
@@ -70,7 +71,9 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
     lab.vma.script(CopyScript::default());
     let next = backed_up(&lab, "incremental", &repository).await.unwrap();
     assert_eq!((&next["backup_type"], &next["suspicion"]), (&json!("full"), &Value::Null));
-    assert!(next["method_reason"].as_str().unwrap().contains(finder["backup_id"].as_str().unwrap()));
+    assert!(
+        next["method_reason"].as_str().unwrap().contains(finder["backup_id"].as_str().unwrap())
+    );
     assert_ne!(next["backup_id"], full["backup_id"]);
     assert_eq!(alarms(&lab).await.unwrap(), json!({ "suspect_chains": 0, "suspect_points": 1 }));
 }
@@ -85,7 +88,7 @@ async fn an_audit_that_makes_no_sense_is_refused() {
             "audit_runs": audit_runs,
         });
         let refused = lab.post("/api/v1/backups", body).await.unwrap();
-        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert_eq!(refused.problem(), (400, "request/invalid-field"));
         assert!(refused.text.contains("/audit_runs"), "{}", refused.text);
     }
 }

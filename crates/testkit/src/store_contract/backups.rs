@@ -212,6 +212,7 @@ pub async fn suspicions_are_kept_and_counted(store: &dyn Store) -> Outcome {
     let (mut full, mut other) = (jobs[0].clone(), jobs[1].clone());
     full.suspicion = Some(suspicion.clone());
     let mut point = standing_on(&full, 300);
+    point.suspicion = None;
     point.method = CopyMethod::CHANGED_SINCE.to_owned();
     let mut next = run.clone();
     next.id = BackupRunId::from_uuid(Uuid::from_u128(0x77));

@@ -131,7 +131,7 @@ impl DiskCopy {
         failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
         self.check_target(&target)?;
         let table = self.table().await?;
-        let plan = self.plan(&source.device, &table).await?;
+        let plan = self.plan(&device, &table).await?;
         let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
         let limited = RateLimited::new(
             target.clone(),
