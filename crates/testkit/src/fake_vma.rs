@@ -340,8 +340,8 @@ impl Copy {
         let order = disk.audit.filter(|_| self.step >= self.script.audits_at)?;
         let total = disk.capacity.bytes();
         let bytes = total.div_ceil(u64::from(order.runs.get().get()));
-        let audited = Audited { blocks: 1, bytes, next: (order.from + bytes) % total };
-        Some((audited, self.script.lies.get(&disk.key).cloned()))
+        let next = (order.from + bytes) % total;
+        Some((Audited { blocks: 1, bytes, next }, self.script.lies.get(&disk.key).cloned()))
     }
 
     fn status(&self) -> CopyStatus {
@@ -368,11 +368,10 @@ impl Copy {
             None => CopyPhase::Succeeded,
         };
         let audit = self.audit(disk);
+        let lied = || Some("a change was left out".to_owned());
         let (method, method_reason) = match (&self.script.falls_back, &audit) {
             (Some((method, reason)), _) => (method.word(), Some(reason.clone())),
-            (None, Some((_, Some(_)))) => {
-                (CopyMethod::ByDigest.word(), Some("a change was left out".to_owned()))
-            }
+            (None, Some((_, Some(_)))) => (CopyMethod::ByDigest.word(), lied()),
             (None, _) => (disk.method.word(), None),
         };
         let total = disk.capacity.bytes();
