@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hub_testkit::database::{DatabaseKind, TestDatabase};
-use hub_vsphere_peer::{PeerOptions, VspherePeer};
+use hub_vsphere_peer::{AreaPage, PeerOptions, VspherePeer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -129,13 +129,35 @@ impl VsphereLab {
 
     /// Starts a backup of all disks and answers its path, without waiting for it.
     pub async fn start_backup(&self, context: &Value, kind: &str) -> Result<String> {
-        let repository = self.repository().await?.text("/id")?;
-        let body = json!({
+        self.api.start("/backups", &self.request(context, kind).await?).await
+    }
+
+    /// The request for a backup of all disks.
+    async fn request(&self, context: &Value, kind: &str) -> Result<Value> {
+        Ok(json!({
             "vm_context_id": context.text("/context_id")?,
             "backup_type": kind,
-            "repository_id": repository,
-        });
-        self.api.start("/backups", &body).await
+            "repository_id": self.repository().await?.text("/id")?,
+        }))
+    }
+
+    /// An incremental of one disk that audits all of it within so many runs; answers the one backup, which must succeed.
+    pub async fn audit(&self, context: &Value, disk: usize, runs: u32) -> Result<Value> {
+        let mut body = self.request(context, "incremental").await?;
+        body["disk_id"] = disk.into();
+        body["audit_runs"] = runs.into();
+        let run = self.api.run("/backups", &body).await?;
+        let mut backups = run.list("/backups")?;
+        ensure!(backups.len() == 1, "one disk, one backup: {run:#}");
+        backups.pop().context("one backup")
+    }
+
+    /// Lets the vCenter say from now on that nothing has changed on a disk.
+    pub fn deny_changes(&self, guest: &Guest, disk: usize) -> Result<()> {
+        let path = guest.disks().get(disk).context("there is no such disk")?;
+        let length = i64::try_from(path.metadata()?.len())?;
+        let nothing = AreaPage { length, ..AreaPage::default() };
+        self.peer.areas(guest.name(), Guest::key(disk)?, &[nothing])
     }
 
     /// Backs all disks up, which must succeed, and has each image judged by tools that are not ours.

@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::api::Fields as _;
 use crate::judge::Image;
 
+/// The key of the first disk; the others follow.
+const FIRST_KEY: i32 = 2000;
+
 /// A VM with its backing files.
 #[derive(Debug)]
 pub struct Guest {
@@ -23,7 +26,7 @@ impl Guest {
     pub fn make(peer: &VspherePeer, name: &str, capacities: &[u64]) -> Result<Self> {
         let vm = peer.vms()?.into_keys().next().context("a vCenter has VMs")?;
         let disks = (0..).zip(capacities).map(|(unit, capacity)| DiskShape {
-            key: 2000 + unit,
+            key: FIRST_KEY + unit,
             unit,
             file: format!("{name}-{unit}.vmdk"),
             capacity: *capacity,
@@ -44,6 +47,11 @@ impl Guest {
     /// Its name when it was made.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The vCenter's key of a disk.
+    pub(super) fn key(disk: usize) -> Result<i32> {
+        Ok(FIRST_KEY + i32::try_from(disk)?)
     }
 
     /// The files with the bytes of its disks.

@@ -87,6 +87,18 @@ impl Screen {
     }
 }
 
+/// A long text in lines that the screen has room for.
+pub(crate) fn folded(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut().filter(|it| it.chars().count() + word.chars().count() < WIDTH) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// A template of ours; one that indicatif refuses would only cost the bar its look.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())

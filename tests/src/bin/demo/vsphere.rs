@@ -1,5 +1,6 @@
 //! The same mission on a VM of a simulated vCenter: what is asked of the vCenter, what is believed, what is left there.
 
+mod audit;
 mod inventory;
 mod protection;
 mod recovery;
@@ -71,6 +72,7 @@ async fn tell(stage: &mut Stage, screen: &mut Screen) -> Result<Ledger> {
         &mut ledger,
     )
     .await?;
+    audit::lie(stage, screen, &mut ledger).await?;
     inventory::leftovers(stage, screen, &mut ledger).await?;
     Ok(ledger)
 }

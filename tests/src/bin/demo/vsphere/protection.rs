@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{MIB, NAME, Stage};
 use crate::ledger::{Ledger, disk_name, expect};
-use crate::screen::{Screen, bytes};
+use crate::screen::{Screen, bytes, folded};
 use crate::story::show;
 
 /// Backs up all disks at one instant, and has each image judged.
@@ -41,11 +41,16 @@ pub(super) async fn back_up(
         backups.len(),
     )];
     if questions > 0 {
-        lines.push(format!("{questions} questions for changed areas"));
+        lines.push(format!("questions for changed areas: {questions}"));
     }
     for backup in &backups {
+        let (blocks, audited) = (backup.number("/audit/blocks")?, backup.number("/audit/bytes")?);
+        if blocks > 0 {
+            let (name, audited) = (disk_name(backup)?, bytes(audited));
+            lines.push(format!("{name}: {audited} audited in {blocks} blocks, unchanged as told"));
+        }
         if let Some(reason) = backup.pointer("/method_reason").and_then(Value::as_str) {
-            lines.push(format!("{}: {reason}", disk_name(backup)?));
+            lines.extend(folded(&format!("{}: {reason}", disk_name(backup)?)));
         }
     }
     screen.end(&lines);
