@@ -3,6 +3,7 @@
 mod discovery;
 mod jobs;
 mod lab;
+mod lies;
 mod lost;
 mod reading;
 mod snapshots;

@@ -1,0 +1,115 @@
+//! Odd answers about changes that are right, and a server that leaves changes out.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyState};
+use hub_vsphere_peer::AreaPage;
+use tokio_util::sync::CancellationToken;
+
+use super::lab::{CAPACITY, GRAIN, Lab};
+use crate::doubles::{Hub, copying, ended, full_disk, memory};
+use crate::jobs::{Jobs, JobsOptions};
+use crate::source::Changed;
+
+fn page(start: u64, length: u64, areas: &[(u64, u64)]) -> AreaPage {
+    let signed = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+    let areas = areas.iter().map(|(start, length)| (signed(*start), signed(*length))).collect();
+    AreaPage { start: signed(start), length: signed(length), areas, fault: String::new() }
+}
+
+#[tokio::test]
+async fn trap_u4_areas_on_many_pages_in_any_order_that_overlap_are_all_found() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let first = lab.open("one").await.unwrap();
+    let mark = first.disks()[0].change_id.clone().unwrap();
+    first.close().await.unwrap();
+    let second = lab.open("two").await.unwrap();
+    let half = CAPACITY / 2;
+    let pages = [
+        page(0, half, &[(GRAIN, GRAIN), (0, 512), (GRAIN / 2, GRAIN), (256, 512)]),
+        page(half, half, &[(CAPACITY - 512, 512), (half, 512)]),
+    ];
+    lab.peer.areas(&lab.vm, 2000, &pages).unwrap();
+    let found = second.changed_since(0, &mark).await;
+    let expected = vec![0..768, GRAIN / 2..2 * GRAIN, half..half + 512, CAPACITY - 512..CAPACITY];
+    assert_eq!(found, Changed::Areas(expected));
+    lab.peer.areas(&lab.vm, 2000, &[page(0, CAPACITY, &[(GRAIN, 0)])]).unwrap();
+    let empty = second.changed_since(0, &mark).await;
+    assert!(matches!(empty, Changed::Unknown(_)), "an area without length: {empty:?}");
+    // The truth on pages of two areas each.
+    lab.peer.areas(&lab.vm, 2000, &[]).unwrap();
+    second.close().await.unwrap();
+    lab.peer.page_size(2).unwrap();
+    for grain in [1, 3, 5, 7, 9] {
+        lab.write(0, grain * GRAIN, b"changed").unwrap();
+    }
+    let third = lab.open("three").await.unwrap();
+    let expected = [1, 3, 5, 7, 9].map(|it| it * GRAIN..(it + 1) * GRAIN).to_vec();
+    assert_eq!(third.changed_since(0, &mark).await, Changed::Areas(expected));
+    third.close().await.unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
+/// Trap U36: a vCenter that leaves out a change is caught within as many copies as were promised.
+#[tokio::test]
+async fn trap_u36_a_change_that_the_server_leaves_out_is_found_in_time() {
+    const RUNS: u32 = 4;
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let bytes: Vec<u8> = (0..CAPACITY).map(|it| u8::try_from(it % 251).unwrap()).collect();
+    lab.write(0, 0, &bytes).unwrap();
+    let mut hub = Hub::start().await.unwrap();
+    let image = memory(vec![0; bytes.len()]);
+    let target = hub.offer("disk", image.clone()).unwrap();
+    let source = Arc::new(lab.over_https().unwrap());
+    let jobs = Jobs::new(source, JobsOptions::default(), CancellationToken::new());
+    let order = |job: &str, disk: CopyDisk| {
+        let mut request = copying(job, vec![disk]);
+        request.vm_id.clone_from(&lab.id);
+        request.credentials = Some(lab.credentials());
+        request
+    };
+    let full = full_disk("disk-2000", bytes.len(), target.clone());
+    jobs.start(order("full", full.clone())).await.unwrap();
+    let report = ended(&jobs, "full").await.unwrap();
+    assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+    let mut mark = report.disks[0].change_id.clone().unwrap();
+    let parent_of = image.snapshot();
+    assert!(parent_of == bytes);
+
+    // Changed, and never told.
+    let place = 21 * GRAIN + 7;
+    lab.write(0, place, b"left out").unwrap();
+    let mut truth = bytes.clone();
+    truth[usize::try_from(place).unwrap()..][..8].copy_from_slice(b"left out");
+    lab.peer.areas(&lab.vm, 2000, &[page(0, CAPACITY, &[])]).unwrap();
+    let (mut from, mut found) = (0, None);
+    for run in 1..=RUNS {
+        let mut parents = Hub::start().await.unwrap();
+        let parent = parents.parent(&image.snapshot()).await.unwrap();
+        let runs = NonZeroU32::new(RUNS).unwrap();
+        let disk = CopyDisk {
+            method: CopyMethod::ChangedSince { change_id: mark.clone() },
+            parent: Some(parent),
+            audit: Some(AuditOrder { runs, from }),
+            ..full.clone()
+        };
+        let job = format!("run-{run}");
+        jobs.start(order(&job, disk)).await.unwrap();
+        let mut report = ended(&jobs, &job).await.unwrap();
+        assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+        let disk = report.disks.remove(0);
+        let audit = disk.audit.unwrap();
+        if let Some(lie) = audit.lie {
+            assert_eq!((lie.offset, lie.blocks), (21 * GRAIN, 1));
+            assert_eq!(disk.method, "by_digest");
+            found = Some(run);
+            break;
+        }
+        assert!(image.snapshot() == bytes, "believed, and wrong: this is why there is an audit");
+        (from, mark) = (audit.next, disk.change_id.unwrap());
+    }
+    assert_eq!(found, Some(3), "21 of 32 grains lies in the third of four stretches");
+    assert!(image.snapshot() == truth, "the copy that found it is right");
+    lab.nothing_is_left().await.unwrap();
+}
