@@ -106,3 +106,14 @@ async fn converse(endpoint: &Endpoint) {
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
+
+/// Reads bytes as a vCenter's answer to everything that is asked of one.
+#[cfg(feature = "vma")]
+pub fn vsphere_answer(data: &[u8]) -> Result<()> {
+    let kinds = hub_vsphere::answers_in(data);
+    assert!(
+        kinds <= 3,
+        "a question for properties has three kinds of answers, any other one: {kinds}"
+    );
+    Ok(())
+}

@@ -25,4 +25,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "vmdk_file", run: files::vmdk_file },
     #[cfg(feature = "vma")]
     Target { name: "vmx", run: files::vmx },
+    #[cfg(feature = "vma")]
+    Target { name: "vsphere_answer", run: network::vsphere_answer },
 ];

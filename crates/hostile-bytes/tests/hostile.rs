@@ -204,6 +204,22 @@ fn a_vmx_may_hold_anything() {
     stands("vmx").unwrap();
 }
 
+#[test]
+fn a_vcenter_may_answer_anything() {
+    stands("vsphere_answer").unwrap();
+}
+
+#[test]
+fn a_vcenter_may_answer_with_elements_of_any_depth() {
+    let depth = 200_000;
+    for element in ["childSnapshotList", "a"] {
+        let (begin, end) =
+            (format!("<{element}>").repeat(depth), format!("</{element}>").repeat(depth));
+        hub_hostile_bytes::network::vsphere_answer((begin.clone() + &end).as_bytes()).unwrap();
+        hub_hostile_bytes::network::vsphere_answer(begin.as_bytes()).unwrap();
+    }
+}
+
 /// A panic of a task is seen, though the task's owner goes on.
 #[test]
 fn a_panic_in_a_task_is_no_secret() {

@@ -261,6 +261,7 @@ pub(crate) fn copying(job_id: &str, disks: Vec<CopyDisk>) -> CopyRequest {
         vm_id: "vm".to_owned(),
         credentials: None,
         disks,
+        quiesce: None,
         rates: CopyRates::default(),
     }
 }

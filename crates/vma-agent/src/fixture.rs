@@ -109,6 +109,7 @@ pub(crate) fn asking(vm_id: &str, keys: &[&str]) -> OpenRequest {
         vm_id: vm_id.to_owned(),
         credentials: None,
         disks: keys.iter().map(disk).collect(),
+        quiesce: None,
     }
 }
 

@@ -65,6 +65,8 @@ pub struct OpenRequest {
     pub credentials: Option<Credentials>,
     /// The disks in the order wanted.
     pub disks: Vec<AskedDisk>,
+    /// Whether the guest is brought to rest for a snapshot; as the source is set up where nothing is said.
+    pub quiesce: Option<bool>,
 }
 
 /// A disk to open.

@@ -20,6 +20,10 @@ pub struct CopyRequest {
     pub credentials: Option<Credentials>,
     /// The disks, each with its own target; at least one, and no two with one key or one target.
     pub disks: Vec<CopyDisk>,
+    /// Whether the guest is brought to rest for the snapshot, where the source takes one; as the VMA is set up where
+    /// nothing is said. A guest that does not come to rest is copied as it is, and the report says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce: Option<bool>,
     /// How fast it may send.
     #[serde(default, skip_serializing_if = "CopyRates::are_none")]
     pub rates: CopyRates,

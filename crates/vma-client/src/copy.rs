@@ -54,6 +54,7 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
         vm_id: order.vm.clone(),
         credentials: order.credential.as_ref().map(credentials_to_wire),
         disks: disks.collect(),
+        quiesce: None,
         rates: wire::CopyRates {
             job: order.rates.job.map(ByteRate::bytes_per_second),
             vma: order.rates.vma.map(ByteRate::bytes_per_second),

@@ -21,6 +21,14 @@ use crate::client::Client;
 use crate::error::VsphereError;
 use crate::moref::MoRef;
 
+/// Reads any object as a VM, whatever comes of it.
+pub(crate) fn read(object: &crate::property::Object<'_, '_>) {
+    if let Ok(vm) = vm::decode(object) {
+        let counted: usize = vm.snapshots.iter().map(|it| it.all().len()).sum();
+        assert!(counted >= vm.snapshots.len(), "every root is one");
+    }
+}
+
 /// VMs that are asked for nothing but their id at a time.
 const IDS_AT_ONCE: usize = 1000;
 

@@ -11,6 +11,7 @@ mod fault;
 mod inventory;
 mod moref;
 mod property;
+mod reading;
 mod snapshot;
 mod soap;
 mod task;
@@ -29,5 +30,6 @@ pub use inventory::{
     VmPage,
 };
 pub use moref::MoRef;
+pub use reading::answers_in;
 pub use task::QuiesceFailed;
 pub use trust::{BadTrust, Trust};

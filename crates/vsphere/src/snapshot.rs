@@ -112,10 +112,7 @@ impl Client {
         &self,
         snapshot: &MoRef,
     ) -> Result<Option<Vec<Disk>>, VsphereError> {
-        let decode = |it: &Object<'_, '_>| {
-            disks_of(it.value("config.hardware.device")).map_err(NoResult::Garbled)
-        };
-        self.properties_of(snapshot, &["config.hardware.device"], decode).await
+        self.properties_of(snapshot, &["config.hardware.device"], decode_disks).await
     }
 
     /// What changed on a disk between `change_id` and a snapshot: in order, without overlaps.
@@ -150,8 +147,13 @@ fn readable(object: &Object<'_, '_>) -> Result<(), NoResult> {
     object.missing().next().map_or(Ok(()), |(_, fault)| Err(NoResult::Fault(fault)))
 }
 
+/// Decodes the disks among the devices of a snapshot.
+pub(crate) fn decode_disks(snapshot: &Object<'_, '_>) -> Result<Vec<Disk>, NoResult> {
+    disks_of(snapshot.value("config.hardware.device")).map_err(NoResult::Garbled)
+}
+
 /// Decodes a `DiskChangeInfo`; what it says is judged by the planner.
-fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> {
+pub(crate) fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> {
     let info = response.child("returnval");
     let info = info.ok_or_else(|| NoResult::garbled("it says nothing about changes"))?;
     let number = |node: Node<'_, '_>, name: &str| {

@@ -25,7 +25,7 @@ pub struct QuiesceFailed(pub String);
 
 /// Where a task stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Running,
     Success(Option<MoRef>),
     Error(MethodFault),
@@ -64,7 +64,7 @@ impl Client {
     }
 }
 
-fn decode(task: &Object<'_, '_>) -> Result<State, NoResult> {
+pub(crate) fn decode(task: &Object<'_, '_>) -> Result<State, NoResult> {
     Ok(match task.text("info.state").as_deref() {
         Some("queued" | "running") => State::Running,
         Some("success") => State::Success(task.reference("info.result")),

@@ -82,6 +82,7 @@ impl ValidRequest {
             vm_id: self.request.vm_id.clone(),
             credentials: self.request.credentials.clone(),
             disks: self.request.disks.iter().map(asked).collect(),
+            quiesce: self.request.quiesce,
         }
     }
 }

@@ -31,13 +31,14 @@ impl Held {
         shared: &Arc<Shared>,
         client: &Arc<Client>,
         owed: Owed,
+        quiesce: bool,
     ) -> Result<Self, SourceError> {
         let (send, taken) = oneshot::channel();
         let (own, client) = (shared.clone(), client.clone());
         shared.tasks.spawn(async move {
             // Writing it down is part of it: a record that nobody follows up would be held for ever.
             // A value that nobody takes is dropped, and what is dropped is removed.
-            drop(send.send(Self::make(own, client, owed).await));
+            drop(send.send(Self::make(own, client, owed, quiesce).await));
         });
         taken
             .await
@@ -48,9 +49,10 @@ impl Held {
         shared: Arc<Shared>,
         client: Arc<Client>,
         owed: Owed,
+        quiesce: bool,
     ) -> Result<Self, SourceError> {
         shared.owe(&owed).await?;
-        let (vm, quiesce) = (MoRef::vm(&owed.vm), shared.options.quiesce);
+        let vm = MoRef::vm(&owed.vm);
         let about = "taken for a backup, and removed with it";
         let made = if quiesce {
             client.create_quiesced_snapshot(&vm, &owed.name, about).await

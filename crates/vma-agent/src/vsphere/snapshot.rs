@@ -59,7 +59,8 @@ pub(super) async fn open(
         shared.settle(client, &owed).await?;
     }
     track_changes(shared, client, vm).await?;
-    let held = Held::take(shared, client, owed).await?;
+    let quiesce = request.quiesce.unwrap_or(shared.options.quiesce);
+    let held = Held::take(shared, client, owed, quiesce).await?;
     match describe(shared, client, &planned, &held, request).await {
         Ok((described, disks)) => {
             let (shared, client) = (shared.clone(), client.clone());

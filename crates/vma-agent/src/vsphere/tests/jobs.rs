@@ -37,7 +37,7 @@ impl Copies {
     }
 
     async fn start(&mut self, opening: OpenRequest) -> Result<()> {
-        let OpenRequest { job_id, vm_id, credentials, disks: asked } = opening;
+        let OpenRequest { job_id, vm_id, credentials, disks: asked, quiesce } = opening;
         let mut disks = Vec::new();
         for asked in asked {
             let name = format!("{job_id}/{}", asked.key);
@@ -47,7 +47,7 @@ impl Copies {
             disks.push(full_disk(&asked.key, size, target));
             self.targets.insert(name, device);
         }
-        let request = CopyRequest { vm_id, credentials, ..copying(&job_id, disks) };
+        let request = CopyRequest { vm_id, credentials, quiesce, ..copying(&job_id, disks) };
         self.jobs.start(request).await?;
         Ok(())
     }

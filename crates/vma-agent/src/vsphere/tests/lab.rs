@@ -76,6 +76,7 @@ impl Lab {
             vm_id: id.to_owned(),
             credentials: Some(self.credentials()),
             disks: vec![asked("disk-2000"), asked("disk-2001")],
+            quiesce: None,
         }
     }
 

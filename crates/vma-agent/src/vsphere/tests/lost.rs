@@ -93,7 +93,7 @@ async fn a_job_that_is_cancelled_while_its_debt_is_written_holds_nothing() {
     };
     tokio::select! {
         biased;
-        _ = Held::take(shared, &client, owed) => panic!("a disk is not that fast"),
+        _ = Held::take(shared, &client, owed, false) => panic!("a disk is not that fast"),
         () = std::future::ready(()) => {}
     }
     is_asked(&lab, "RemoveSnapshot_Task", 1).await;

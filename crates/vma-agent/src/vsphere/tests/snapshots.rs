@@ -6,7 +6,7 @@ use hub_vma_api::{CleanupOutcome, CleanupRequest};
 use hub_vsphere_peer::{Trouble, VmShape};
 
 use super::lab::{Lab, named, with_account};
-use crate::source::Source as _;
+use crate::source::{OpenRequest, Source as _};
 
 fn cleanup(lab: &Lab, job_id: &str) -> CleanupRequest {
     CleanupRequest {
@@ -31,6 +31,19 @@ async fn p3_a_job_takes_one_snapshot_for_all_disks_and_removes_it() {
     opened.close().await.unwrap();
     lab.nothing_is_left().await.unwrap();
     assert_eq!(lab.peer.calls().unwrap().get("CreateSnapshot_Task"), Some(&1));
+}
+
+#[tokio::test]
+async fn a_job_says_whether_its_guest_is_brought_to_rest() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    for quiesce in [false, true] {
+        let asked = OpenRequest { quiesce: Some(quiesce), ..lab.request("job") };
+        let opened = lab.source.open(&asked).await.unwrap();
+        assert_eq!(lab.peer.snapshots().unwrap()[0].quiesced, quiesce);
+        let report = opened.report().unwrap();
+        assert_eq!((report.quiesced, report.reason), (Some(quiesce), None));
+        opened.close().await.unwrap();
+    }
 }
 
 #[tokio::test]
