@@ -2,6 +2,7 @@
 
 use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId};
 use hub_domain::preflight::Concern;
+use hub_domain::reader_choice::NoReader;
 use hub_domain::selector::DiskSelector;
 use hub_ports::store::{FindVmError, VmCandidate};
 use hub_ports::{Classify, ErrorClass, RetryConflicts, StorageError, StoreError};
@@ -28,10 +29,12 @@ pub enum StartBackupError {
         vm_name: String,
     },
     /// No VMA reaches the VM.
-    #[error("no VMA is known for VM {vm_name}; add it again with the VMA that reaches it")]
+    #[error("VM {vm_name} cannot be reached: {reason}")]
     NoVma {
         /// The VM.
         vm_name: String,
+        /// Why none can be chosen.
+        reason: NoReader,
     },
     /// The VM's source wants a login, and none is stored with the VM.
     #[error("the source of VM {vm_name} wants a login; add the VM again with a credential_id")]

@@ -9,6 +9,7 @@ use hub_domain::ids::BackupRunId;
 use hub_domain::job::JobStatus;
 use hub_domain::repository::Repository;
 use hub_domain::vm::VmContext;
+use hub_ports::store::reader;
 use hub_ports::{StoreError, retry_patiently, told};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -167,12 +168,9 @@ impl Backup {
         let Some(repository) = view.repository(run.repository).await? else {
             return Ok(Err(Fault::new("repository/not-found", "the repository was removed")));
         };
-        let node = match vm.vma_node {
-            Some(id) => view.vma_node(id).await?,
-            None => None,
-        };
-        let Some(node) = node else {
-            return Ok(Err(Fault::new("vm/no-vma", "no VMA reaches the VM; add it again")));
+        let node = match reader(view.as_mut(), &vm).await? {
+            Ok(node) => node,
+            Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
         };
         let credential = match vm.credential {
             None => None,

@@ -15,7 +15,7 @@ use hub_domain::preflight::Preflight;
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
-use hub_ports::store::{FindVmError, find_vm};
+use hub_ports::store::{FindVmError, find_vm, reader};
 use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
 use crate::{Backup, StartBackupError};
@@ -159,17 +159,13 @@ async fn locked(work: &mut dyn UnitOfWork, id: VmContextId) -> Result<VmContext,
 
 /// Whether the VM can be reached, asked before anything is stored (traps D3, C7).
 async fn check_reach(work: &mut dyn UnitOfWork, vm: &VmContext) -> Result<(), StartBackupError> {
-    let vm_name = || vm.facts.name.clone();
-    let node = match vm.vma_node {
-        Some(id) => work.vma_node(id).await?,
-        None => None,
-    };
-    match node {
-        None => Err(StartBackupError::NoVma { vm_name: vm_name() }),
-        Some(node) if node.source_kind == "vsphere" && vm.credential.is_none() => {
-            Err(StartBackupError::NoLogin { vm_name: vm_name() })
+    let vm_name = vm.facts.name.clone();
+    match reader(work, vm).await? {
+        Err(reason) => Err(StartBackupError::NoVma { vm_name, reason }),
+        Ok(node) if node.takes_snapshots() && vm.credential.is_none() => {
+            Err(StartBackupError::NoLogin { vm_name })
         }
-        Some(_) => Ok(()),
+        Ok(_) => Ok(()),
     }
 }
 

@@ -49,7 +49,7 @@ fn no_copies() -> SourceError {
 impl SourceNode for Shelf {
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
         let (version, source_kind) = ("1".to_owned(), "folder".to_owned());
-        Ok(NodeIdentity { name: node.name.clone(), version, source_kind })
+        Ok(NodeIdentity { name: node.name.clone(), version, source_kind, source_host: None })
     }
 
     async fn inventory(

@@ -115,7 +115,7 @@ impl Discovery {
             Link { vma_node: node.id, credential: credential.as_ref().map(|login| login.id) };
         let (names, ids) = request.wanted.query();
         let query = InventoryQuery { credential, names, ids };
-        let seen = self.source.inventory(&node, &query).await?;
+        let seen = self.inventory_of(&node, &query).await?;
         let asked = select(&seen, &request.wanted);
         let vms: Vec<&SeenVm> =
             asked.iter().filter_map(|it| it.vm.as_ref().ok().copied()).collect();

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::identity::recognise;
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
 use hub_domain::inventory::{SeenInventory, SeenVm};
+use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::vm::{VmAddress, VmFacts};
-use hub_ports::store::find_vm;
+use hub_ports::store::{find_vm, note_source, reader};
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::DiscoveryError;
@@ -34,18 +36,20 @@ pub struct Discovery {
 pub struct Options {
     /// How many VMs are stored in one unit of work.
     pub chunk: usize,
+    /// How long a copy waits for what its source says of its VM by now.
+    pub refresh_patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk: 500 }
+        Self { chunk: 500, refresh_patience: Duration::from_secs(30) }
     }
 }
 
 /// Which source a request means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceChoice {
-    /// The VMA; may be left out while exactly one is registered.
+    /// The VMA; may be left out while exactly one is registered, and where one is known to read the login's endpoint.
     pub vma_node: Option<VmaNodeId>,
     /// The login, where the source wants one.
     pub credential: Option<CredentialId>,
@@ -76,7 +80,7 @@ impl Discovery {
     pub async fn discover(&self, query: &DiscoverQuery) -> Result<Discovered, DiscoveryError> {
         let (node, credential) = self.source_of(&query.source).await?;
         let asked = InventoryQuery { credential, names: query.names.clone(), ids: Vec::new() };
-        let inventory = self.source.inventory(&node, &asked).await?;
+        let inventory = self.inventory_of(&node, &asked).await?;
         let seen: Vec<VmFacts> = inventory.vms.iter().map(|vm| vm.facts.clone()).collect();
         let known = if seen.is_empty() {
             Vec::new()
@@ -93,17 +97,20 @@ impl Discovery {
     /// Brings one VM and its disks up to date with its source.
     pub async fn refresh(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
         let vm = find_vm(self.store.view().await?.as_mut(), vm).await?;
-        let choice = SourceChoice { vma_node: vm.vma_node, credential: vm.credential };
+        let chosen = reader(self.store.view().await?.as_mut(), &vm).await?.ok();
+        let vma_node = chosen.map(|node| node.id).or(vm.vma_node);
+        let choice = SourceChoice { vma_node, credential: vm.credential };
         let (node, credential) = self.source_of(&choice).await?;
-        let link = Link { vma_node: node.id, credential: vm.credential };
+        // What was chosen when the VM was added stays: a stand-in reads it, and does not take it over.
+        let link = Link { vma_node: vm.vma_node.unwrap_or(node.id), credential: vm.credential };
         let ids = vec![vm.facts.vmware_vm_id.clone()];
         let mut query = InventoryQuery { credential, names: Vec::new(), ids };
         let same = |other: &&SeenVm| recognise(&other.facts, [&vm]).is_some();
-        let mut seen = self.source.inventory(&node, &query).await?;
+        let mut seen = self.inventory_of(&node, &query).await?;
         if !seen.vms.iter().any(|vm| same(&vm)) && vm.facts.instance_uuid.is_some() {
             // It may have been registered anew, under an id that nobody has told us.
             query.ids.clear();
-            seen = self.source.inventory(&node, &query).await?;
+            seen = self.inventory_of(&node, &query).await?;
         }
         let name = vm.facts.name.clone();
         let Some(found) = seen.vms.iter().find(same) else {
@@ -125,34 +132,90 @@ impl Discovery {
             .ok_or_else(|| hub_ports::StoreError::Internal("nothing was stored".into()).into())
     }
 
+    /// The same before a copy of the VM begins, where its hypervisor may say something else by now: pre-flight and sizes
+    /// are those of this moment then. A source that cannot be asked changes nothing, and the copy meets it itself.
+    pub async fn refresh_before_copy(&self, vm: VmContextId) {
+        let refreshed = async {
+            let mut view = self.store.view().await?;
+            let Some(known) = view.vm(vm).await? else { return Ok(None) };
+            let node = reader(view.as_mut(), &known).await?;
+            drop(view);
+            match node {
+                Ok(node) if node.takes_snapshots() => {
+                    self.refresh(&VmAddress::Id(vm)).await.map(|stored| Some(stored.change))
+                }
+                _ => Ok(None),
+            }
+        };
+        let refreshed: Result<Result<_, DiscoveryError>, _> =
+            tokio::time::timeout(self.options.refresh_patience, refreshed).await;
+        match refreshed {
+            Ok(Ok(Some(change))) => {
+                tracing::debug!(vm.id = %vm, change = change.word(), "what is known of a VM was refreshed");
+            }
+            Ok(Ok(None)) => (),
+            Ok(Err(error)) => tracing::info!(
+                vm.id = %vm, error = %hub_ports::told(&error),
+                "a copy begins with what was known of its VM before"
+            ),
+            Err(_) => {
+                tracing::info!(vm.id = %vm, "what is known of a VM could not be refreshed in time")
+            }
+        }
+    }
+
     /// The VMA and the login that a request means.
     pub(crate) async fn source_of(
         &self,
         choice: &SourceChoice,
     ) -> Result<(VmaNode, Option<Credential>), DiscoveryError> {
         let mut view = self.store.view().await?;
-        let node = match choice.vma_node {
-            Some(id) => view.vma_node(id).await?.ok_or(DiscoveryError::VmaNodeNotFound(id))?,
-            None => {
-                let mut all = view.vma_nodes().await?;
-                match all.len() {
-                    1 => all.remove(0),
-                    registered => return Err(DiscoveryError::VmaNodeNeeded { registered }),
-                }
-            }
-        };
         let credential = match choice.credential {
             Some(id) => {
                 Some(view.credential(id).await?.ok_or(DiscoveryError::CredentialNotFound(id))?)
             }
-            // Asked before anything is done: a VM stored without its login could never be backed up (traps D3, C7).
-            None if node.source_kind == "vsphere" => {
-                return Err(DiscoveryError::CredentialNeeded { vma: node.name });
-            }
             None => None,
         };
+        let node = match choice.vma_node {
+            Some(id) => view.vma_node(id).await?.ok_or(DiscoveryError::VmaNodeNotFound(id))?,
+            None => chosen(view.vma_nodes().await?, credential.as_ref())?,
+        };
+        // Asked before anything is done: a VM stored without its login could never be backed up (traps D3, C7).
+        if credential.is_none() && node.takes_snapshots() {
+            return Err(DiscoveryError::CredentialNeeded { vma: node.name });
+        }
         Ok((node, credential))
     }
+
+    /// Asks a VMA what its source has, and keeps in mind which source that is.
+    pub(crate) async fn inventory_of(
+        &self,
+        node: &VmaNode,
+        query: &InventoryQuery,
+    ) -> Result<SeenInventory, DiscoveryError> {
+        let seen = self.source.inventory(node, query).await?;
+        if node.takes_snapshots() {
+            let name = SourceName {
+                host: Some(seen.vcenter_host.clone()),
+                uuid: seen.vcenter_uuid.clone(),
+            };
+            note_source(self.store.as_ref(), node.id, &name).await?;
+        }
+        Ok(seen)
+    }
+}
+
+/// The only VMA there is, or the one that is known to read the endpoint of the login.
+fn chosen(
+    mut all: Vec<VmaNode>,
+    credential: Option<&Credential>,
+) -> Result<VmaNode, DiscoveryError> {
+    if all.len() == 1 {
+        return Ok(all.remove(0));
+    }
+    let reader = credential.and_then(|it| reader_of(&SourceName::of_login(it), &all));
+    let needed = DiscoveryError::VmaNodeNeeded { registered: all.len() };
+    reader.cloned().ok_or(needed)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use secrecy::SecretString;
 
 use crate::ids::{ApiTokenId, CredentialId, VmaNodeId};
-use crate::limits::VmaLimits;
+use crate::limits::{CopyCount, VmaLimits};
+use crate::reader_choice::SourceName;
 use crate::time::Timestamp;
 
 /// A login for a vCenter or an ESXi host.
@@ -21,6 +22,8 @@ pub struct Credential {
     pub password: SecretString,
     /// Only this datacenter, where given.
     pub datacenter: Option<String>,
+    /// Copies at a time from its endpoint, by whatever VMAs; of several logins for one endpoint the lowest holds.
+    pub copies: Option<CopyCount>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -40,6 +43,8 @@ pub struct VmaNode {
     pub token: SecretString,
     /// What it reads from, as it said at registration (`folder`, `vsphere`).
     pub source_kind: String,
+    /// Which vCenter or host that is, as it said at registration and as discovery and tests have found since.
+    pub source: SourceName,
     /// What it may take.
     pub limits: VmaLimits,
     /// When it was registered.

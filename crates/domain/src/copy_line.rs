@@ -1,21 +1,23 @@
-//! Who of those in line may copy next: one line, and limits of the hub, of VMAs and of repositories.
+//! Who of those in line may copy next: one line, and limits of the hub, of VMAs, of sources and of repositories.
 //!
 //! A copy takes everything that it needs at once or nothing. The line is walked from its head: a copy claims a place at
-//! its VMA where there is one left, then at its repository, then at the hub; the first that has none left is what it
+//! its VMA where there is one left, then at its source, at its repository and at the hub; the first that has none left is what it
 //! waits for. Places that were claimed on the way are kept for it, so that those behind it cannot take them for ever
 //! in turns; what it did not get to claim stays free for those behind it, so that one slow VMA does not hold up
 //! everybody else.
 
 use std::collections::BTreeMap;
 
-use crate::ids::{RepositoryId, VmaNodeId};
+use crate::ids::{CredentialId, RepositoryId, VmaNodeId};
 use crate::limits::CopyCount;
 
 /// What a copy takes a place of, beside one of the hub's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyNeeds {
     /// The VMA that reads, where it is known.
     pub vma: Option<VmaNodeId>,
+    /// The vCenter or host that is read, where it wants a login: the first of the logins for it stands for it.
+    pub source: Option<CredentialId>,
     /// The repository that is written, where it is one.
     pub repository: Option<RepositoryId>,
 }
@@ -27,6 +29,8 @@ pub struct CopyLimits {
     pub hub: CopyCount,
     /// From a VMA; one that is not here has no limit.
     pub vmas: BTreeMap<VmaNodeId, CopyCount>,
+    /// From a vCenter or host, by whatever VMAs; one that is not here has no limit.
+    pub sources: BTreeMap<CredentialId, CopyCount>,
     /// To a repository; one that is not here has no limit.
     pub repositories: BTreeMap<RepositoryId, CopyCount>,
     /// From a VMA that has said itself that it takes no more than these; it may be none.
@@ -38,6 +42,8 @@ pub struct CopyLimits {
 pub enum Limited {
     /// A VMA's.
     Vma(VmaNodeId),
+    /// A vCenter's or a host's.
+    Source(CredentialId),
     /// A repository's.
     Repository(RepositoryId),
     /// The hub's.
@@ -104,8 +110,9 @@ fn turn(copy: CopyNeeds, limits: &CopyLimits, places: &mut BTreeMap<Limited, Pla
 /// The hub comes last: a place there is claimed by those only who can begin at once.
 fn needed(copy: CopyNeeds) -> impl Iterator<Item = Limited> {
     let vma = copy.vma.map(Limited::Vma);
+    let source = copy.source.map(Limited::Source);
     let repository = copy.repository.map(Limited::Repository);
-    vma.into_iter().chain(repository).chain([Limited::Hub])
+    vma.into_iter().chain(source).chain(repository).chain([Limited::Hub])
 }
 
 fn limit(limits: &CopyLimits, of: Limited) -> Option<u32> {
@@ -114,6 +121,7 @@ fn limit(limits: &CopyLimits, of: Limited) -> Option<u32> {
             let (set, taken) = (limits.vmas.get(&id), limits.taken.get(&id));
             set.map(|limit| limit.get()).into_iter().chain(taken.copied()).min()
         }
+        Limited::Source(id) => limits.sources.get(&id).map(|limit| limit.get()),
         Limited::Repository(id) => limits.repositories.get(&id).map(|limit| limit.get()),
         Limited::Hub => Some(limits.hub.get()),
     }

@@ -19,6 +19,7 @@ pub mod job;
 pub mod limits;
 pub mod owed;
 pub mod preflight;
+pub mod reader_choice;
 pub mod replication;
 pub mod repository;
 pub mod restore;

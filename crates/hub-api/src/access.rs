@@ -1,9 +1,11 @@
 //! What the hub is set up with: repositories, logins and VMAs.
 
+pub(crate) mod credential_test;
 pub(crate) mod credentials;
 pub(crate) mod repositories;
 pub(crate) mod repository_settings;
 pub(crate) mod setting;
+pub(crate) mod source_limit;
 pub(crate) mod vma_limits;
 pub(crate) mod vma_nodes;
 
@@ -16,8 +18,11 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post("/api/v1/vmware-credentials", || web::post().to(credentials::add)),
     Endpoint::get("/api/v1/vmware-credentials/{id}", || web::get().to(credentials::show)),
     Endpoint::put("/api/v1/vmware-credentials/{id}", || web::put().to(credentials::change)),
+    Endpoint::patch("/api/v1/vmware-credentials/{id}", || web::patch().to(source_limit::adjust)),
     Endpoint::delete("/api/v1/vmware-credentials/{id}", || web::delete().to(credentials::remove)),
-    Endpoint::post("/api/v1/vmware-credentials/{id}/test", || web::post().to(credentials::test)),
+    Endpoint::post("/api/v1/vmware-credentials/{id}/test", || {
+        web::post().to(credential_test::test)
+    }),
     Endpoint::get("/api/v1/vma-nodes", || web::get().to(vma_nodes::list)),
     Endpoint::post("/api/v1/vma-nodes", || web::post().to(vma_nodes::add)),
     Endpoint::get("/api/v1/vma-nodes/{id}", || web::get().to(vma_nodes::show)),

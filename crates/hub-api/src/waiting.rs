@@ -32,6 +32,7 @@ pub(crate) struct WaitingView {
 pub(crate) enum LimitedBy {
     Hub,
     Vma,
+    Source,
     Repository,
 }
 
@@ -55,6 +56,7 @@ impl From<&Waiting> for WaitingView {
         let limited_by = match wait.at {
             Limited::Hub => LimitedBy::Hub,
             Limited::Vma(_) => LimitedBy::Vma,
+            Limited::Source(_) => LimitedBy::Source,
             Limited::Repository(_) => LimitedBy::Repository,
         };
         let (limit, at_work, place) = (wait.limit, wait.at_work, wait.place);

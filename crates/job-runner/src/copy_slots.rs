@@ -1,14 +1,16 @@
-//! Lets copies begin in the order of their coming, within the limits of the hub, of VMAs and of repositories.
+//! Lets copies begin in the order of their coming, within the limits of the hub, of VMAs, of sources and of repositories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub_domain::access::VmaNode;
+use hub_domain::access::{Credential, VmaNode};
 use hub_domain::copy_line::{CopyLimits, CopyNeeds, Limited, Turn, Wait, turns};
-use hub_domain::ids::{RepositoryId, VmContextId, VmaNodeId};
+use hub_domain::ids::{CredentialId, RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::limits::CopyCount;
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
+use hub_ports::store::reader;
 use hub_ports::{Catalogue, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, oneshot};
@@ -82,6 +84,7 @@ impl CopySlots {
         let limits = CopyLimits {
             hub,
             vmas: BTreeMap::new(),
+            sources: BTreeMap::new(),
             repositories: BTreeMap::new(),
             taken: BTreeMap::new(),
         };
@@ -111,6 +114,25 @@ impl CopySlots {
             None => state.limits.vmas.remove(&node.id),
         };
         state.let_in();
+    }
+
+    /// Takes in the limit of the vCenter or host that a login is for, the lowest of all logins for it; the one of them that
+    /// stands for it, which is none when there is no such login.
+    pub fn set_source(&self, all: &[Credential], login: CredentialId) -> Option<CredentialId> {
+        let login = all.iter().find(|it| it.id == login)?;
+        let place = SourceName::of_login(login);
+        let same: Vec<&Credential> =
+            all.iter().filter(|it| place.is(&SourceName::of_login(it)) == Some(true)).collect();
+        let first = same.iter().map(|it| it.id).min()?;
+        let mut state = self.state.lock();
+        let name = same.iter().find(|it| it.id == first).map(|it| it.vcenter_host.clone());
+        state.names.insert(Limited::Source(first), name.unwrap_or_default());
+        match same.iter().filter_map(|it| it.copies).min() {
+            Some(limit) => state.limits.sources.insert(first, limit),
+            None => state.limits.sources.remove(&first),
+        };
+        state.let_in();
+        Some(first)
     }
 
     /// Takes in the limit of a repository; copies at work go on, and whoever has room now begins.
@@ -158,11 +180,13 @@ impl CopySlots {
         repository: Option<RepositoryId>,
     ) -> Result<CopyNeeds, StoreError> {
         let _unchanged = self.settings().await;
-        let vma = match catalogue.vm(vm).await?.and_then(|vm| vm.vma_node) {
-            Some(id) => catalogue.vma_node(id).await?,
-            // A VM of an older catalogue names none; while there is only one, that one is meant.
-            None => catalogue.vma_nodes().await?.pop_if_alone(),
-        };
+        let (mut vma, mut source) = (None, None);
+        if let Some(vm) = catalogue.vm(vm).await? {
+            vma = reader(catalogue, &vm).await?.ok();
+            if let Some(login) = vm.credential {
+                source = self.set_source(&catalogue.credentials().await?, login);
+            }
+        }
         if let Some(vma) = &vma {
             self.set_vma(vma);
         }
@@ -171,7 +195,7 @@ impl CopySlots {
         {
             self.set_repository(&repository);
         }
-        Ok(CopyNeeds { vma: vma.map(|vma| vma.id), repository })
+        Ok(CopyNeeds { vma: vma.map(|vma| vma.id), source, repository })
     }
 
     /// What a job waits for; nothing when it is not in line.
@@ -237,21 +261,11 @@ impl State {
     }
 }
 
-/// Takes the only one of a list.
-trait PopIfAlone<T> {
-    fn pop_if_alone(self) -> Option<T>;
-}
-
-impl<T> PopIfAlone<T> for Vec<T> {
-    fn pop_if_alone(mut self) -> Option<T> {
-        if self.len() == 1 { self.pop() } else { None }
-    }
-}
-
 fn reason(wait: &Wait, name: Option<&String>) -> String {
     let name = name.map(String::as_str).unwrap_or_default();
     let whose = match wait.at {
         Limited::Vma(_) => format!("of VMA {name}"),
+        Limited::Source(_) => format!("from {name}"),
         Limited::Repository(_) => format!("to repository {name}"),
         Limited::Hub => "of the hub".to_owned(),
     };

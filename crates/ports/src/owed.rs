@@ -179,9 +179,13 @@ impl OwedCleanups {
 
     async fn way(&self, owed: &OwedCleanup) -> Result<Result<Way, Fault>, StoreError> {
         let mut view = self.store.view().await?;
-        let Some(node) = view.vma_node(owed.vma_node).await? else {
-            let detail = "the VMA that took the snapshot is not registered any more; remove the snapshot by hand";
-            return Ok(Err(Fault::new("vma/not-found", detail)));
+        let nodes = view.vma_nodes().await?;
+        let Some(node) = reader_of_owed(owed, &nodes) else {
+            let detail = format!(
+                "no registered VMA reads {}; register one there, or remove the snapshot by hand",
+                owed.source
+            );
+            return Ok(Err(Fault::new("vm/no-vma", detail)));
         };
         let credential = match owed.credential {
             None => None,
@@ -193,7 +197,7 @@ impl OwedCleanups {
                 found => found,
             },
         };
-        Ok(Ok(Way { node, credential }))
+        Ok(Ok(Way { node: node.clone(), credential }))
     }
 
     /// Strikes off what is settled; answers what is still owed otherwise, with the try noted.
@@ -254,6 +258,13 @@ impl OwedCleanups {
             );
         }
     }
+}
+
+/// The VMA that took the snapshot, unless it is gone or known to read something else by now; else another one there.
+fn reader_of_owed<'a>(owed: &OwedCleanup, nodes: &'a [VmaNode]) -> Option<&'a VmaNode> {
+    let reads = |node: &VmaNode| node.source.is_called(&owed.source);
+    let own = nodes.iter().find(|node| node.id == owed.vma_node && reads(node) != Some(false));
+    own.or_else(|| nodes.iter().find(|node| node.takes_snapshots() && reads(node) == Some(true)))
 }
 
 /// What of the overdue has to be warned of now: what is new, and what was warned of long ago.

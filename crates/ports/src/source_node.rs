@@ -98,6 +98,8 @@ pub struct NodeIdentity {
     pub version: String,
     /// `folder` or `vsphere`.
     pub source_kind: String,
+    /// The vCenter or host that it reads; told at an introduction only, and not by a folder.
+    pub source_host: Option<String>,
 }
 
 /// Which VMs to list.

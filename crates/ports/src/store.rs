@@ -5,6 +5,7 @@ mod backups;
 mod find_vm;
 mod jobs;
 mod owed;
+mod reach;
 mod vms;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
 pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
 pub use owed::{OwedReads, OwedWrites};
+pub use reach::{note_source, reader};
 pub use vms::{InventoryTotals, VmReads, VmWrites};
 
 /// The catalogue.

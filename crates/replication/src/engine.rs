@@ -6,6 +6,7 @@ use std::time::Duration;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::vm::VmContext;
+use hub_ports::store::reader;
 use hub_ports::{
     Catalogue, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, Store, StoreError,
     WatchOptions, retry_patiently,
@@ -79,16 +80,9 @@ pub(crate) async fn reach(
     catalogue: &mut dyn Catalogue,
     vm: &VmContext,
 ) -> Result<Result<Reach, Fault>, StoreError> {
-    let node = match vm.vma_node {
-        Some(id) => catalogue.vma_node(id).await?,
-        // A VM of an older catalogue names none; while there is only one, that one must be meant.
-        None => {
-            let mut all = catalogue.vma_nodes().await?;
-            if all.len() == 1 { all.pop() } else { None }
-        }
-    };
-    let Some(node) = node else {
-        return Ok(Err(Fault::new("vm/no-vma", "no VMA reaches the VM; add it again")));
+    let node = match reader(catalogue, vm).await? {
+        Ok(node) => node,
+        Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
     };
     let credential = match vm.credential {
         None => None,

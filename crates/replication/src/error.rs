@@ -19,10 +19,12 @@ pub enum StartReplicationError {
         vm_name: String,
     },
     /// No VMA reaches the VM.
-    #[error("no VMA with a valid login is known for VM {vm_name}; add it again")]
+    #[error("VM {vm_name} cannot be reached: {reason}")]
     NoVma {
         /// The VM.
         vm_name: String,
+        /// Why.
+        reason: String,
     },
     /// Its source does not have the VM any more.
     #[error("the source has no VM {vm_name} any more")]

@@ -28,8 +28,12 @@ impl Replication {
     ) -> Result<Option<Missing>, StartReplicationError> {
         let mut view = self.store.view().await?;
         let vm_name = || vm.facts.name.clone();
-        let Ok(reach) = reach(view.as_mut(), vm).await? else {
-            return Err(StartReplicationError::NoVma { vm_name: vm_name() });
+        let reach = match reach(view.as_mut(), vm).await? {
+            Ok(reach) => reach,
+            Err(fault) => {
+                let (vm_name, reason) = (vm_name(), fault.detail);
+                return Err(StartReplicationError::NoVma { vm_name, reason });
+            }
         };
         if has_disks(&view.disks_of(&[vm.id]).await?) {
             return Ok(None);

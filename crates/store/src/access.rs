@@ -5,13 +5,14 @@ mod rows;
 use async_trait::async_trait;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 use hub_ports::StoreError;
 use hub_ports::store::{AccessReads, AccessWrites};
 use hub_vm_disk_repo::{is_reference, is_unique, store_error};
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _,
+    QueryOrder as _, Set,
 };
 
 use crate::entity::{api_token, credential, repository, vma_node};
@@ -126,6 +127,22 @@ impl AccessWrites for Session<Unit> {
             .await
             .map_err(taken)?;
         some(updated.rows_affected, "the VMA")
+    }
+
+    async fn note_vma_source(
+        &mut self,
+        id: VmaNodeId,
+        source: &SourceName,
+    ) -> Result<(), StoreError> {
+        let noted = vma_node::ActiveModel {
+            source_host: Set(source.host.clone()),
+            source_uuid: Set(source.uuid.clone()),
+            ..Default::default()
+        };
+        let updated = vma_node::Entity::update_many()
+            .set(noted)
+            .filter(vma_node::Column::Id.eq(id.to_string()));
+        updated.exec(self.db()).await.map(drop).map_err(store_error)
     }
 
     async fn delete_vma_node(&mut self, id: VmaNodeId) -> Result<(), StoreError> {

@@ -2,6 +2,8 @@
 
 #[path = "store/databases.rs"]
 mod databases;
+#[path = "store/rediscovery.rs"]
+mod rediscovery;
 #[path = "store/rows.rs"]
 mod rows;
 #[path = "store/words.rs"]

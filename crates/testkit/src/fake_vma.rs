@@ -202,13 +202,13 @@ impl Default for FakeVma {
 impl SourceNode for FakeVma {
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
         self.reach(node, "vma.identify").await?;
+        let state = self.state.lock();
+        let is_vsphere = state.about.is_some();
         Ok(NodeIdentity {
             name: node.name.clone(),
             version: "0.0.0".to_owned(),
-            source_kind: match self.state.lock().about {
-                Some(_) => "vsphere".to_owned(),
-                None => "folder".to_owned(),
-            },
+            source_kind: if is_vsphere { "vsphere" } else { "folder" }.to_owned(),
+            source_host: is_vsphere.then(|| state.inventory.vcenter_host.clone()),
         })
     }
 

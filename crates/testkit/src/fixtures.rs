@@ -107,6 +107,7 @@ pub fn vma_node(id: u128, name: &str) -> VmaNode {
         url: format!("http://{name}.example.local:8081"),
         token: SecretString::from("vma-token"),
         source_kind: "folder".to_owned(),
+        source: Default::default(),
         limits: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }
@@ -121,6 +122,7 @@ pub fn credential(id: u128, name: &str) -> Credential {
         username: "backup@vsphere.local".to_owned(),
         password: SecretString::from("a password"),
         datacenter: None,
+        copies: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
     }

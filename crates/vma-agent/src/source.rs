@@ -24,6 +24,11 @@ pub trait Source: Send + Sync {
     /// The word for it on the wire: `folder` or `vsphere`.
     fn kind(&self) -> &'static str;
 
+    /// The vCenter or host that is read, where it is one.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
     /// Lists the VMs with their disks; a VM that cannot be listed becomes a warning, not an error.
     async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError>;
 

@@ -1,5 +1,6 @@
 //! A vCenter or an ESXi host: VMs from its inventory, disks from one snapshot per job.
 
+mod asked;
 mod change_mark;
 mod datastore_disk;
 mod fault;
@@ -157,12 +158,24 @@ impl Source for VsphereSource {
         "vsphere"
     }
 
+    fn host(&self) -> Option<String> {
+        Some(self.shared.options.endpoint.authority())
+    }
+
     async fn inventory(&self, request: &DiscoverRequest) -> Result<Inventory, SourceError> {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         self.shared.sweep_beside(&client);
-        let listed = list(&client, request).await;
+        let listed = match &request.filter {
+            Some(filter)
+                if filter.names.is_empty() && (1..=asked::FEW).contains(&filter.ids.len()) =>
+            {
+                let datacenter = request.datacenter.as_deref().unwrap_or_default();
+                self.shared.list_asked(&client, datacenter, &filter.ids).await
+            }
+            _ => list(&client, request).await.map_err(|error| of_call(&error)),
+        };
         session::leave(client).await;
-        listed.map_err(|error| of_call(&error))
+        listed
     }
 
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {

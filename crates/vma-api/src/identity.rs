@@ -58,4 +58,8 @@ pub struct Introduction {
 pub struct Introduced {
     /// SHA-256 of the certificate that the VMA keeps, hexadecimal.
     pub authority: String,
+    /// The vCenter or host that it reads, as [`Vcenter::host`](crate::Vcenter::host) names it; a folder has none. It is
+    /// told here and not to everybody who asks for the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_host: Option<String>,
 }

@@ -131,8 +131,10 @@ impl SourceNode for VmaClient {
             limit: self.options.answer_limit,
         };
         let answer = self.transport.call(node, call).await?;
-        let _kept: Introduced = parsed(node, &answer)?;
-        Ok(known(identity))
+        let kept: Introduced = parsed(node, &answer)?;
+        let source_host = kept.source_host.as_deref().map(shortened);
+        let source_host = source_host.filter(|it| !it.trim().is_empty());
+        Ok(NodeIdentity { source_host, ..known(identity) })
     }
 
     async fn inventory(
@@ -246,6 +248,7 @@ fn known(identity: Identity) -> NodeIdentity {
         name: shortened(&identity.name),
         version: shortened(&identity.version),
         source_kind: shortened(&identity.source_kind),
+        source_host: None,
     }
 }
 

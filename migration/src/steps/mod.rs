@@ -13,6 +13,7 @@ mod m20251124_090000_add_copy_limits;
 mod m20251125_090000_add_vm_identity;
 mod m20251125_100000_add_disk_identity;
 mod m20251125_110000_create_owed_cleanups;
+mod m20251125_120000_add_source_facts;
 mod m20251126_090000_add_change_audits;
 mod step;
 

@@ -11,7 +11,8 @@ use super::{
     m20251110_090000_create_replication_job_disks, m20251117_090000_create_restores_and_tokens,
     m20251123_090000_add_copy_attempts, m20251124_090000_add_copy_limits,
     m20251125_090000_add_vm_identity, m20251125_100000_add_disk_identity,
-    m20251125_110000_create_owed_cleanups, m20251126_090000_add_change_audits,
+    m20251125_110000_create_owed_cleanups, m20251125_120000_add_source_facts,
+    m20251126_090000_add_change_audits,
 };
 use crate::ddl::Ddl;
 use crate::loss::Risk;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Recorded> {
         Box::new(m20251125_090000_add_vm_identity::AddVmIdentity),
         Box::new(m20251125_100000_add_disk_identity::AddDiskIdentity),
         Box::new(m20251125_110000_create_owed_cleanups::CreateOwedCleanups),
+        Box::new(m20251125_120000_add_source_facts::AddSourceFacts),
         Box::new(m20251126_090000_add_change_audits::AddChangeAudits),
     ];
     steps.into_iter().map(Recorded).collect()

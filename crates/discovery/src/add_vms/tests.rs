@@ -32,7 +32,7 @@ impl Bench {
             source: vma.clone(),
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
-            options: Options { chunk: 2 },
+            options: Options { chunk: 2, ..Default::default() },
         };
         Ok(Self { discovery, store, vma, steps })
     }

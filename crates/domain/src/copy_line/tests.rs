@@ -17,7 +17,8 @@ fn repository(number: u8) -> RepositoryId {
 }
 
 fn needs(of_vma: u8, of_repository: u8) -> CopyNeeds {
-    CopyNeeds { vma: Some(vma(of_vma)), repository: Some(repository(of_repository)) }
+    let (vma, repository) = (Some(vma(of_vma)), Some(repository(of_repository)));
+    CopyNeeds { vma, repository, ..CopyNeeds::default() }
 }
 
 fn count(number: u32) -> CopyCount {
@@ -29,6 +30,7 @@ fn limits(hub: u32, vmas: &[(u8, u32)], repositories: &[(u8, u32)]) -> CopyLimit
         hub: count(hub),
         vmas: vmas.iter().map(|(id, limit)| (vma(*id), count(*limit))).collect(),
         repositories: repositories.iter().map(|(id, it)| (repository(*id), count(*it))).collect(),
+        sources: BTreeMap::new(),
         taken: BTreeMap::new(),
     }
 }
@@ -48,6 +50,17 @@ fn what_a_vma_takes_itself_counts_beside_what_is_set() {
         let turns = turns(&at_work, &[needs(1, 1), needs(2, 1)], &limits);
         assert_eq!(turns, [waits(at, limit, limit, 0, 1), Turn::Now], "{limits:?}");
     }
+}
+
+#[test]
+fn a_source_has_its_limit_whatever_vmas_read_it() {
+    let source = CredentialId::from_uuid(Uuid::from_u128(5));
+    let mut limits = limits(9, &[], &[]);
+    limits.sources.insert(source, count(2));
+    let of = |number| CopyNeeds { source: Some(source), ..needs(number, number) };
+    let turns = turns(&[of(1), of(2)], &[of(3), needs(1, 1), of(4)], &limits);
+    let at = Limited::Source(source);
+    assert_eq!(turns, [waits(at, 2, 2, 0, 1), Turn::Now, waits(at, 2, 2, 0, 2)]);
 }
 
 #[test]
@@ -79,7 +92,7 @@ fn a_lowered_limit_lets_those_at_work_finish() {
 
 #[test]
 fn a_copy_without_vma_and_repository_needs_the_hub_only() {
-    let bare = CopyNeeds { vma: None, repository: None };
+    let bare = CopyNeeds::default();
     let turns = turns(&[], &[bare, bare], &limits(1, &[], &[]));
     assert_eq!(turns, [Turn::Now, waits(Limited::Hub, 1, 0, 1, 1)]);
 }

@@ -2,17 +2,17 @@
 
 use actix_web::web;
 use chrono::{DateTime, Utc};
-use hub_domain::access::{Credential, VmaNode};
-use hub_domain::ids::{CredentialId, VmaNodeId};
-use hub_domain::source::SourceAbout;
+use hub_domain::access::Credential;
+use hub_domain::ids::CredentialId;
+use hub_domain::limits::CopyCount;
 use hub_domain::text::{self, MAX_TEXT};
-use hub_ports::{Catalogue, ErrorClass};
+use hub_ports::Catalogue;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::vma_nodes;
+use super::setting::{Whole, copies};
 use crate::answer::{Answer, Response, State, created, gone, id};
 use crate::page::{Page, PageQuery};
 use crate::problem::Problem;
@@ -29,6 +29,8 @@ pub(crate) struct CredentialView {
     vcenter_host: String,
     username: String,
     datacenter: Option<String>,
+    /// Copies at a time from the vCenter or host, by whatever VMAs; null is without a limit of its own.
+    max_concurrent_copies: Option<u32>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -46,6 +48,9 @@ pub(crate) struct NewCredential {
     password: String,
     /// Only VMs of this datacenter.
     datacenter: Option<String>,
+    /// Copies at a time from the vCenter or host; without limit unless given.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_concurrent_copies: Option<Whole>,
 }
 
 /// A login as it shall be.
@@ -58,27 +63,6 @@ pub(crate) struct ChangedCredential {
     /// Left out, it stays as it is.
     password: Option<String>,
     datacenter: Option<String>,
-}
-
-/// Which VMA tries the login.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CredentialTest {
-    vma_node_id: Uuid,
-}
-
-/// The login works, and who let it in.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CredentialWorks {
-    ok: bool,
-    /// Full name of the product, with its version.
-    product: String,
-    version: String,
-    build: String,
-    /// `VirtualCenter` or `HostAgent`.
-    api_type: String,
-    /// The endpoint's own id, by which its VMs are known; null for an ESXi host.
-    instance_uuid: Option<String>,
 }
 
 /// All logins.
@@ -107,6 +91,7 @@ pub(crate) async fn add(state: State, new: web::Json<NewCredential>) -> Response
             username: required("username", &new.username)?,
             password: password(new.password)?,
             datacenter: datacenter(new.datacenter)?,
+            copies: copies(new.max_concurrent_copies)?,
             created_at: now,
             updated_at: now,
         };
@@ -169,35 +154,7 @@ pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
     removed.await.map(|()| gone())
 }
 
-/// Really tries a login: the VMA logs in to the endpoint with it, and out again.
-#[utoipa::path(post, path = "/api/v1/vmware-credentials/{id}/test", tag = "credentials",
-    params(("id" = Uuid, Path)), request_body = CredentialTest,
-    responses((status = 200, body = CredentialWorks)))]
-pub(crate) async fn test(
-    state: State,
-    of: web::Path<String>,
-    by: web::Json<CredentialTest>,
-) -> Answer<CredentialWorks> {
-    let tried = state.ask(|hub| async move {
-        let mut view = hub.store.view().await?;
-        let credential = find(view.as_mut(), &of).await?;
-        let node_id = VmaNodeId::from_uuid(by.vma_node_id);
-        let node: VmaNode = view
-            .vma_node(node_id)
-            .await?
-            .ok_or_else(|| vma_nodes::not_found(&node_id.to_string()))?;
-        drop(view);
-        let Some(about) = hub.source.test_credential(&node, &credential).await? else {
-            let detail = format!("VMA {} reads a folder, which uses no login", node.name);
-            return Err(Problem::new(ErrorClass::Conflict, "credential/not-testable", detail));
-        };
-        let SourceAbout { product, version, build, api_type, instance_uuid } = about;
-        Ok(CredentialWorks { ok: true, product, version, build, api_type, instance_uuid })
-    });
-    tried.await.map(web::Json)
-}
-
-async fn find(
+pub(super) async fn find(
     catalogue: &mut (impl Catalogue + ?Sized),
     text: &str,
 ) -> Result<Credential, Problem> {
@@ -206,13 +163,14 @@ async fn find(
     credential.ok_or_else(|| Problem::not_found(CODE, "credential", text))
 }
 
-fn view(credential: &Credential) -> CredentialView {
+pub(super) fn view(credential: &Credential) -> CredentialView {
     CredentialView {
         id: credential.id.as_uuid(),
         name: credential.name.clone(),
         vcenter_host: credential.vcenter_host.clone(),
         username: credential.username.clone(),
         datacenter: credential.datacenter.clone(),
+        max_concurrent_copies: credential.copies.map(CopyCount::get),
         created_at: credential.created_at,
         updated_at: credential.updated_at,
     }

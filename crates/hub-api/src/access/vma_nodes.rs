@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use hub_domain::access::VmaNode;
 use hub_domain::ids::VmaNodeId;
 use hub_domain::limits::{CopyCount, VmaLimits};
+use hub_domain::reader_choice::SourceName;
+use hub_ports::store::note_source;
 use hub_ports::{Catalogue, NodeIdentity};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,10 @@ pub(crate) struct VmaNodeView {
     url: String,
     /// `folder` or `vsphere`.
     source_kind: String,
+    /// The vCenter or host that it reads; null for a folder, and where it is not known.
+    source_host: Option<String>,
+    /// That one's own id, where discovery or a test has found it.
+    source_uuid: Option<String>,
     /// Copies from it at a time; null where only the hub's own limit holds.
     max_concurrent_copies: Option<u32>,
     /// What all its copies together may send, in bytes per second; null is without limit.
@@ -74,6 +80,8 @@ pub(crate) struct VmaNodeWorks {
     version: String,
     /// `folder` or `vsphere`.
     source_kind: String,
+    /// The vCenter or host that it reads; null for a folder.
+    source_host: Option<String>,
 }
 
 /// All VMAs.
@@ -97,6 +105,7 @@ pub(crate) async fn add(state: State, new: web::Json<NewVmaNode>) -> Response {
             url: base_url(&new.url)?,
             token: token(&new.token)?,
             source_kind: String::new(),
+            source: SourceName::default(),
             limits: VmaLimits {
                 copies: copies(new.max_concurrent_copies)?,
                 rate: rate(new.max_bytes_per_second)?,
@@ -105,6 +114,7 @@ pub(crate) async fn add(state: State, new: web::Json<NewVmaNode>) -> Response {
         };
         let identity = hub.source.introduce(&node).await?;
         node.source_kind = kind(&identity)?;
+        node.source = node.source.at(source_host(&identity)?);
         let mut work = hub.store.begin().await?;
         work.insert_vma_node(&node).await?;
         work.commit().await?;
@@ -143,6 +153,7 @@ pub(crate) async fn change(
         }
         let identity = hub.source.introduce(&node).await?;
         node.source_kind = kind(&identity)?;
+        node.source = node.source.at(source_host(&identity)?);
         let _alone = hub.supervisor.copies().settings().await;
         let mut work = hub.store.begin().await?;
         // Somebody may have changed them while the VMA was asked.
@@ -172,10 +183,13 @@ pub(crate) async fn remove(state: State, of: web::Path<String>) -> Response {
 #[utoipa::path(post, path = "/api/v1/vma-nodes/{id}/test", tag = "vma-nodes",
     params(("id" = Uuid, Path)), responses((status = 200, body = VmaNodeWorks)))]
 pub(crate) async fn test(state: State, of: web::Path<String>) -> Answer<VmaNodeWorks> {
-    let tried = state.ask(|hub| async move {
+    let tried = state.carry_out(|hub| async move {
         let node = find(hub.store.view().await?.as_mut(), &of).await?;
-        let NodeIdentity { name, version, source_kind } = hub.source.introduce(&node).await?;
-        Ok(VmaNodeWorks { ok: true, name, version, source_kind })
+        let identity = hub.source.introduce(&node).await?;
+        let found = SourceName { host: source_host(&identity)?, uuid: None };
+        note_source(hub.store.as_ref(), node.id, &found).await?;
+        let NodeIdentity { name, version, source_kind, source_host } = identity;
+        Ok(VmaNodeWorks { ok: true, name, version, source_kind, source_host })
     });
     tried.await.map(web::Json)
 }
@@ -199,6 +213,8 @@ pub(super) fn view(node: &VmaNode, version: Option<String>) -> VmaNodeView {
         name: node.name.clone(),
         url: node.url.clone(),
         source_kind: node.source_kind.clone(),
+        source_host: node.source.host.clone(),
+        source_uuid: node.source.uuid.clone(),
         max_concurrent_copies: node.limits.copies.map(CopyCount::get),
         max_bytes_per_second: node.limits.rate.map(|it| bytes(it.bytes_per_second())),
         version,
@@ -209,6 +225,11 @@ pub(super) fn view(node: &VmaNode, version: Option<String>) -> VmaNodeView {
 /// What a VMA reads from is stored, so it is bounded like everything from outside.
 fn kind(identity: &NodeIdentity) -> Result<String, Problem> {
     required("source_kind", &identity.source_kind)
+}
+
+/// What a VMA calls its vCenter or host, bounded as well.
+fn source_host(identity: &NodeIdentity) -> Result<Option<String>, Problem> {
+    identity.source_host.as_deref().map(|it| required("source_host", it)).transpose()
 }
 
 /// A base URL: a scheme, a host, perhaps a port and a path; never a login or a query, which would be shown again.

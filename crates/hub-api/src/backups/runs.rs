@@ -67,7 +67,7 @@ pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
         let (engine, id) = (hub.backup.clone(), started.run.id);
         let (vm, to) = (started.run.vm, Some(started.run.repository));
         let needs = copy_needs(&hub, vm, to).await?;
-        launch_copy(&hub.supervisor, KIND, id, needs, move |cancel| async move {
+        launch_copy(&hub, KIND, id, vm, needs, move |cancel| async move {
             engine.run(id, cancel).await
         })?;
         Ok(RunView::of(started.run, &started.jobs, &Line::of(&hub)))
@@ -83,7 +83,7 @@ pub(crate) async fn take_up(hub: &Hub, id: BackupRunId) -> Result<(), StoreError
     let needs = copies.needs_of(view.as_mut(), run.vm, Some(run.repository)).await?;
     let engine = hub.backup.clone();
     let work = move |cancel| async move { engine.run(id, cancel).await };
-    if launch_copy(&hub.supervisor, KIND, id, needs, work).is_err() {
+    if launch_copy(hub, KIND, id, run.vm, needs, work).is_err() {
         tracing::info!(run.id = %id, "a backup run waits for the next start of the hub");
     }
     Ok(())

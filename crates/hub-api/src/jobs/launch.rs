@@ -34,14 +34,16 @@ where
     answered(supervisor.spawn_job(kind, key.clone(), told(key, work)))
 }
 
-/// The same for a copy, which waits in line for its VMA, its repository and the hub.
+/// The same for a copy, which waits in line for its VMA, its repository and the hub, and begins with what its source says
+/// of the VM by then.
 ///
 /// One that its VMA refuses for the moment is queued again and joins the line anew within seconds, as every stored job
 /// that nobody has.
 pub(crate) fn launch_copy<W, F, E>(
-    supervisor: &Supervisor,
+    hub: &Hub,
     kind: &'static str,
     id: impl Display,
+    vm: VmContextId,
     needs: CopyNeeds,
     work: W,
 ) -> Result<(), Problem>
@@ -50,15 +52,19 @@ where
     F: Future<Output = Result<JobStatus, E>> + Send + 'static,
     E: std::error::Error + Send + 'static,
 {
-    let (key, copies) = (JobKey::new(kind, id), supervisor.copies().clone());
+    let (key, copies) = (JobKey::new(kind, id), hub.supervisor.copies().clone());
+    let discovery = hub.discovery.clone();
     let in_turn = move |cancel: CancellationToken| async move {
+        // It may have waited in line for long.
+        let refreshed = discovery.refresh_before_copy(vm);
+        let _ = cancel.run_until_cancelled(refreshed).await;
         let ended = work(cancel.clone()).await;
         if matches!(ended, Ok(JobStatus::Queued)) && !cancel.is_cancelled() {
             copies.refused(needs);
         }
         ended
     };
-    answered(supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
+    answered(hub.supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
 }
 
 /// What a copy of a VM has to wait for.

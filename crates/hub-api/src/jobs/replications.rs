@@ -64,7 +64,7 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
         let job = hub.replication.start(&request).await?.job;
         let (engine, id) = (hub.replication.clone(), job.id);
         let needs = copy_needs(&hub, job.vm, None).await?;
-        launch_copy(&hub.supervisor, KIND, id, needs, move |cancel| async move {
+        launch_copy(&hub, KIND, id, job.vm, needs, move |cancel| async move {
             engine.run(id, cancel).await
         })?;
         named(&hub, hub.store.view().await?.as_mut(), &job).await
@@ -79,7 +79,7 @@ pub(crate) async fn take_up(hub: &Hub, id: ReplicationJobId) -> Result<(), Store
     let needs = hub.supervisor.copies().needs_of(view.as_mut(), job.vm, None).await?;
     let engine = hub.replication.clone();
     let work = move |cancel| async move { engine.run(id, cancel).await };
-    if launch_copy(&hub.supervisor, KIND, id, needs, work).is_err() {
+    if launch_copy(hub, KIND, id, job.vm, needs, work).is_err() {
         tracing::info!(job.id = %id, "a replication waits for the next start of the hub");
     }
     Ok(())

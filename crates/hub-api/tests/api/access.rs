@@ -57,10 +57,25 @@ async fn trap_c15_a_credential_is_really_tested_or_not_at_all() {
     let works = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
     assert_eq!((&works.body["ok"], &works.body["instance_uuid"]), (&json!(true), &json!("vc-1")));
     assert_eq!(lab.vma.inventory_calls(), 0, "nobody waits for a list of ten thousand VMs");
-    lab.vma.set_about(Err(Fault::new("vma/refused", "the password is wrong")));
-    let refused = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
-    assert_eq!(refused.problem(), (409, "vma/refused"));
-    assert!(refused.text.contains("the password is wrong"), "{}", refused.text);
+    let known = lab.get(&format!("/api/v1/vma-nodes/{vma}")).await.unwrap();
+    assert_eq!(known.body["source_uuid"], "vc-1", "it is kept in mind for the choice of VMAs");
+    for (code, expected) in [
+        ("source/login-refused", (409, "source/login-refused")),
+        ("source/endpoint-untrusted", (409, "source/endpoint-untrusted")),
+        ("source/other-endpoint", (409, "source/other-endpoint")),
+        ("source/endpoint-unreachable", (503, "source/endpoint-unreachable")),
+        ("something/new", (409, "vma/refused")),
+    ] {
+        lab.vma.set_about(Err(Fault::new(code, "what the VMA says")));
+        let refused = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
+        assert_eq!(refused.problem(), expected);
+        assert!(refused.text.contains("what the VMA says"), "{}", refused.text);
+        assert!(!refused.text.contains("hunter2"), "{}", refused.text);
+    }
+    lab.vma.set_reachable(false);
+    let away = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
+    assert_eq!(away.problem(), (503, "vma/unreachable"));
+    lab.vma.set_reachable(true);
     let none = "00000000-0000-0000-0000-00000000ffff";
     let unknown = lab.post(&test, json!({"vma_node_id": none})).await.unwrap();
     assert_eq!(unknown.problem(), (404, "vma/not-found"));

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use hub_domain::source::SourceAbout;
-use hub_testkit::fixtures;
+use hub_testkit::{CopyScript, fixtures};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -50,4 +50,121 @@ async fn promise_p3_what_is_owed_is_shown_with_its_age_and_its_reason() {
     back_up(&lab, &repository).await.unwrap();
     let still = lab.get("/api/v1/owed-cleanups").await.unwrap();
     assert_eq!(still.body["items"].as_array().unwrap().len(), 1, "each copy owes its own");
+}
+
+async fn register(lab: &Lab, name: &str) -> Result<String> {
+    let url = format!("http://{name}:8081");
+    let body = json!({"name": name, "url": url, "token": "0123456789abcdef"});
+    lab.post("/api/v1/vma-nodes", body).await?.text_at("/id")
+}
+
+#[tokio::test]
+async fn a_login_is_tried_by_a_vma_that_reads_its_endpoint_or_by_nobody() {
+    let lab = Lab::new(vec![fixtures::pgtest1().unwrap()]).await.unwrap();
+    let login =
+        |host: &str| json!({"name": host, "vcenter_host": host, "username": "u", "password": "p"});
+    let here = lab
+        .post("/api/v1/vmware-credentials", login("https://VC.example.local/sdk"))
+        .await
+        .unwrap();
+    let elsewhere =
+        lab.post("/api/v1/vmware-credentials", login("vc2.example.local")).await.unwrap();
+    let test = |made: &crate::lab::Reply| format!("{}/test", made.header("location"));
+    let nobody = lab.post(&test(&here), json!({})).await.unwrap();
+    assert_eq!(nobody.problem(), (409, "credential/no-vma"));
+    register(&lab, "a-folder").await.unwrap();
+    lab.vma.set_about(Ok(SourceAbout::default()));
+    let reads = register(&lab, "b-vsphere").await.unwrap();
+    let node = lab.get(&format!("/api/v1/vma-nodes/{reads}")).await.unwrap();
+    assert_eq!(node.body["source_host"], fixtures::VCENTER);
+    let works = lab.post(&test(&here), json!({})).await.unwrap();
+    assert_eq!(works.body["ok"], true, "{}", works.text);
+    let nobody = lab.post(&test(&elsewhere), json!({})).await.unwrap();
+    assert_eq!(nobody.problem(), (409, "credential/no-vma"));
+    assert!(nobody.text.contains("vc2.example.local"), "{}", nobody.text);
+}
+
+#[tokio::test]
+async fn discovery_takes_the_vma_that_reads_the_endpoint_of_the_login() {
+    let (lab, _) = vcenter().await.unwrap();
+    register(&lab, "another").await.unwrap();
+    let nodes = lab.get("/api/v1/vma-nodes").await.unwrap();
+    let (first, second) = (&nodes.body["items"][0], &nodes.body["items"][1]);
+    assert_eq!(
+        (&first["source_host"], &second["source_host"]),
+        (&json!(fixtures::VCENTER), &json!(fixtures::VCENTER))
+    );
+    let unnamed = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    assert_eq!(unnamed.problem(), (400, "discovery/vma-node-needed"));
+    let logins = lab.get("/api/v1/vmware-credentials").await.unwrap();
+    let login = &logins.body["items"][0]["id"];
+    let found =
+        lab.post("/api/v1/discovery/discover-vms", json!({"credential_id": login})).await.unwrap();
+    assert_eq!(found.body["vms"][0]["managed"], true, "{}", found.text);
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_vm_is_refreshed_before_its_copy_begins() {
+    let (lab, repository) = vcenter().await.unwrap();
+    let mut grown = fixtures::pgtest1().unwrap();
+    grown.disks[1] = fixtures::disk("disk-2001", 2 * fixtures::SMALL).unwrap();
+    lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
+    let run = back_up(&lab, &repository).await.unwrap();
+    assert_eq!(run["backups"][1]["capacity_bytes"], json!(2 * fixtures::SMALL), "{run}");
+    // What forbids a copy by now is told before anything is ordered.
+    grown.facts.conditions.template = Some(true);
+    lab.vma.set_inventory(fixtures::inventory(vec![grown]));
+    let orders = lab.vma.orders().len();
+    let body = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
+    let started = lab.post("/api/v1/backup/start", body).await.unwrap();
+    assert_eq!(started.status, 202, "{}", started.text);
+    let run = lab.ended(started.header("location")).await.unwrap();
+    assert_eq!(run.body["status"], "failed", "{}", run.text);
+    assert!(run.text.contains("template"), "{}", run.text);
+    assert_eq!(lab.vma.orders().len(), orders);
+}
+
+#[tokio::test]
+async fn a_copy_begins_although_nobody_can_say_what_has_changed() {
+    let (lab, repository) = vcenter().await.unwrap();
+    lab.vma.set_inventory(fixtures::inventory(Vec::new()));
+    back_up(&lab, &repository).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vcenter_has_a_limit_of_its_own_and_who_waits_for_it_says_so() {
+    let (lab, repository) = vcenter().await.unwrap();
+    let mut vms = vec![fixtures::pgtest1().unwrap()];
+    vms.push(fixtures::seen_vm(
+        "other",
+        "vm-9",
+        vec![fixtures::disk("disk-2000", 1 << 30).unwrap()],
+    ));
+    lab.vma.set_inventory(fixtures::inventory(vms));
+    let logins = lab.get("/api/v1/vmware-credentials").await.unwrap();
+    let login = logins.body["items"][0]["id"].as_str().unwrap().to_owned();
+    let wanted = json!({"credential_id": login, "vm_names": ["other"]});
+    assert_eq!(lab.post("/api/v1/discovery/add-vms", wanted).await.unwrap().body["added"], 1);
+    let path = format!("/api/v1/vmware-credentials/{login}");
+    let set = lab.patch(&path, json!({"max_concurrent_copies": 1})).await.unwrap();
+    assert_eq!(set.body["max_concurrent_copies"], 1, "{}", set.text);
+    let zero = lab.patch(&path, json!({"max_concurrent_copies": 0})).await.unwrap();
+    assert_eq!(zero.problem(), (400, "request/invalid-field"));
+    lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
+    let body =
+        |name: &str| json!({"vm_name": name, "backup_type": "full", "repository_id": repository});
+    let first = lab.post("/api/v1/backup/start", body("pgtest1")).await.unwrap();
+    let second = lab.post("/api/v1/backup/start", body("other")).await.unwrap();
+    let waits = |run: &Value| run["waiting"]["limited_by"] == "source";
+    let waiting = lab.until(second.header("location"), waits).await.unwrap();
+    let reason = waiting.text_at("/waiting/reason").unwrap();
+    assert_eq!(reason, "1 of 1 copies from vc.example.local are at work; 1st in line");
+    lab.vma.script(CopyScript::default());
+    let lifted = lab.patch(&path, json!({"max_concurrent_copies": null})).await.unwrap();
+    assert_eq!(lifted.body["max_concurrent_copies"], Value::Null);
+    let ended = lab.ended(second.header("location")).await.unwrap();
+    assert_eq!(ended.body["status"], "succeeded", "{}", ended.text);
+    let cancel = format!("{}/cancel", first.header("location"));
+    assert_eq!(lab.post(&cancel, json!({})).await.unwrap().status, 202);
+    lab.ended(first.header("location")).await.unwrap();
 }

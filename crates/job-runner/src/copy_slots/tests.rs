@@ -5,6 +5,7 @@ use std::time::Duration;
 use hub_domain::ids::VmaNodeId;
 use hub_domain::limits::VmaLimits;
 use hub_domain::repository::RepositorySettings;
+use hub_domain::vm::VmContext;
 use hub_ports::Store as _;
 use hub_testkit::{MemStore, fixtures};
 use tokio::sync::mpsc;
@@ -39,7 +40,7 @@ impl Bench {
     /// A copy that says when it begins, and lasts until it is cancelled.
     fn copy(&self, id: u32, vma: Option<VmaNodeId>) {
         let begun = self.begun.clone();
-        let needs = CopyNeeds { vma, repository: None };
+        let needs = CopyNeeds { vma, ..CopyNeeds::default() };
         let work = move |cancel: CancellationToken| async move {
             // One that was cancelled in line gets its turn only to end its record.
             let number = if cancel.is_cancelled() { 1000 + id } else { id };
@@ -138,7 +139,7 @@ async fn a_raised_limit_wakes_waiters_and_a_lowered_one_stops_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_panics_gives_its_slot_back() {
     let (bench, mut begun) = Bench::new(1);
-    let needs = CopyNeeds { vma: None, repository: None };
+    let needs = CopyNeeds::default();
     let spawned = bench.supervisor.spawn_copy("panic", key(1), needs, |_| async { panic!("no") });
     spawned.unwrap();
     bench.copy(2, None);
@@ -151,7 +152,7 @@ async fn p8_a_job_that_is_known_does_not_join_the_line_twice() {
     let (bench, mut begun) = Bench::new(1);
     bench.copy(1, None);
     bench.copy(2, None);
-    let needs = CopyNeeds { vma: None, repository: None };
+    let needs = CopyNeeds::default();
     let again = bench.supervisor.spawn_copy("copy", key(2), needs, |_| async {});
     assert_eq!(again, Err(crate::NotSpawned::Known));
     assert_eq!(begun.recv().await, Some(1));
@@ -199,10 +200,10 @@ fn a_repository_is_named_and_kept_places_are_told() {
     repository.settings = RepositorySettings { copies, ..RepositorySettings::default() };
     slots.set_vma(&node);
     slots.set_repository(&repository);
-    let to_shelf = |vma| CopyNeeds { vma, repository: Some(repository.id) };
+    let to_shelf = |vma| CopyNeeds { vma, repository: Some(repository.id), source: None };
     let _at_work = slots.join(key(1), to_shelf(None));
     let _first = slots.join(key(2), to_shelf(Some(node.id)));
-    let _second = slots.join(key(3), CopyNeeds { vma: Some(node.id), repository: None });
+    let _second = slots.join(key(3), CopyNeeds { vma: Some(node.id), ..CopyNeeds::default() });
     let reasons: Vec<String> = slots.all_waiting().into_values().map(|it| it.reason).collect();
     assert_eq!(
         reasons,
@@ -232,7 +233,7 @@ async fn a_vma_that_takes_no_more_is_asked_again_after_a_while() {
         assert_eq!(begun.recv().await, Some(id));
     }
     let copies = bench.supervisor.copies().clone();
-    copies.refused(CopyNeeds { vma: Some(bench.node.id), repository: None });
+    copies.refused(CopyNeeds { vma: Some(bench.node.id), ..CopyNeeds::default() });
     bench.end(2);
     while bench.supervisor.tasks().contains(&key(2)) {
         tokio::task::yield_now().await;
@@ -247,11 +248,54 @@ async fn a_vma_that_takes_no_more_is_asked_again_after_a_while() {
     copies.ask_again();
     assert_eq!(begun.recv().await, Some(3));
     // One that ends makes room at once.
-    copies.refused(CopyNeeds { vma: Some(bench.node.id), repository: None });
+    copies.refused(CopyNeeds { vma: Some(bench.node.id), ..CopyNeeds::default() });
     bench.copy_from_vma(4);
     assert!(bench.reason(4).is_some());
     bench.end(1);
     bench.end(3);
     assert_eq!(begun.recv().await, Some(4));
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn logins_for_one_vcenter_share_its_limit_and_the_lowest_holds() {
+    let store = MemStore::default();
+    let vm = |id, credential: Option<CredentialId>| VmContext {
+        credential,
+        ..fixtures::vm_context(id, fixtures::vm_facts("vm", &format!("vm-{id}")), None)
+    };
+    let mut logins =
+        [fixtures::credential(7, "a"), fixtures::credential(5, "b"), fixtures::credential(6, "c")];
+    logins[0].copies = CopyCount::new(3).ok();
+    logins[1].vcenter_host = "https://VC.example.local/sdk".to_owned();
+    logins[1].copies = CopyCount::new(2).ok();
+    logins[2].vcenter_host = "another.example.local".to_owned();
+    let mut work = store.begin().await.unwrap();
+    for login in &logins {
+        work.insert_credential(login).await.unwrap();
+    }
+    let vms = [
+        vm(1, Some(logins[0].id)),
+        vm(2, Some(logins[1].id)),
+        vm(3, Some(logins[2].id)),
+        vm(4, None),
+    ];
+    work.insert_vms(&vms).await.unwrap();
+    work.commit().await.unwrap();
+    let slots = CopySlots::new(CopyCount::DEFAULT);
+    let mut view = store.view().await.unwrap();
+    let mut needs = Vec::new();
+    for vm in &vms {
+        needs.push(slots.needs_of(view.as_mut(), vm.id, None).await.unwrap());
+    }
+    let sources: Vec<_> = needs.iter().map(|it| it.source).collect();
+    let (here, there) = (Some(logins[1].id), Some(logins[2].id));
+    assert_eq!(sources, [here, here, there, None]);
+    let _at_work = [slots.join(key(1), needs[0]), slots.join(key(2), needs[1])];
+    let _third = slots.join(key(3), needs[0]);
+    let _elsewhere = slots.join(key(4), needs[2]);
+    let waiting = slots.all_waiting();
+    assert_eq!(waiting.len(), 1);
+    let reason = &waiting[&key(3)].reason;
+    assert_eq!(reason, "2 of 2 copies from https://VC.example.local/sdk are at work; 1st in line");
 }

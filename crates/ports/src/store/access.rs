@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 
 use crate::StoreError;
@@ -61,6 +62,13 @@ pub trait AccessWrites: Send {
 
     /// Stores a VMA as given, its token encrypted.
     async fn update_vma_node(&mut self, node: &VmaNode) -> Result<(), StoreError>;
+
+    /// Stores what a VMA reads, and nothing else of it; nothing happens when it is gone.
+    async fn note_vma_source(
+        &mut self,
+        id: VmaNodeId,
+        source: &SourceName,
+    ) -> Result<(), StoreError>;
 
     /// Removes a VMA; [`StoreError::Refused`] while a VM needs it.
     async fn delete_vma_node(&mut self, id: VmaNodeId) -> Result<(), StoreError>;

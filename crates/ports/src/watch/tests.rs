@@ -66,6 +66,7 @@ fn node() -> VmaNode {
         url: "http://vma1".to_owned(),
         token: "token".into(),
         source_kind: "folder".to_owned(),
+        source: Default::default(),
         limits: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }

@@ -2,6 +2,7 @@
 
 use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::limits::VmaLimits;
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::{Repository, RepositoryKind, RepositorySettings};
 use hub_ports::StoreError;
 use hub_vm_disk_repo::column;
@@ -59,6 +60,7 @@ impl credential::Model {
             vcenter_host: self.vcenter_host,
             username: self.username,
             datacenter: self.datacenter,
+            copies: limit::copies(self.max_concurrent_copies)?,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -75,6 +77,7 @@ impl credential::ActiveModel {
             vcenter_host: Set(credential.vcenter_host.clone()),
             username: Set(credential.username.clone()),
             datacenter: Set(credential.datacenter.clone()),
+            max_concurrent_copies: Set(credential.copies.map(limit::copies_column)),
             created_at: Set(credential.created_at),
             updated_at: Set(credential.updated_at),
         })
@@ -89,6 +92,7 @@ impl vma_node::Model {
             name: self.name,
             url: self.url,
             source_kind: self.source_kind,
+            source: SourceName { host: self.source_host, uuid: self.source_uuid },
             limits: VmaLimits {
                 copies: limit::copies(self.max_concurrent_copies)?,
                 rate: limit::rate(self.max_bytes_per_second)?,
@@ -107,6 +111,8 @@ impl vma_node::ActiveModel {
             name: Set(node.name.clone()),
             url: Set(node.url.clone()),
             source_kind: Set(node.source_kind.clone()),
+            source_host: Set(node.source.host.clone()),
+            source_uuid: Set(node.source.uuid.clone()),
             max_concurrent_copies: Set(node.limits.copies.map(limit::copies_column)),
             max_bytes_per_second: Set(node.limits.rate.map(limit::rate_column)),
             created_at: Set(node.created_at),

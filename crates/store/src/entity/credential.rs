@@ -13,6 +13,7 @@ pub(crate) struct Model {
     pub(crate) username: String,
     pub(crate) password_encrypted: String,
     pub(crate) datacenter: Option<String>,
+    pub(crate) max_concurrent_copies: Option<i32>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
 }

@@ -12,6 +12,8 @@ pub(crate) struct Model {
     pub(crate) url: String,
     pub(crate) token_encrypted: String,
     pub(crate) source_kind: String,
+    pub(crate) source_host: Option<String>,
+    pub(crate) source_uuid: Option<String>,
     pub(crate) max_concurrent_copies: Option<i32>,
     pub(crate) max_bytes_per_second: Option<i64>,
     pub(crate) created_at: Timestamp,

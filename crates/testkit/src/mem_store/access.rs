@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 use hub_ports::StoreError;
 use hub_ports::store::{AccessReads, AccessWrites};
@@ -144,6 +145,20 @@ impl AccessWrites for Session {
             }
             let old = rows.vma_nodes.get_mut(&new.id).ok_or(StoreError::Missing("the VMA"))?;
             *old = new.clone();
+            Ok(())
+        })
+    }
+
+    async fn note_vma_source(
+        &mut self,
+        id: VmaNodeId,
+        source: &SourceName,
+    ) -> Result<(), StoreError> {
+        let source = source.clone();
+        self.write(move |rows| {
+            if let Some(node) = rows.vma_nodes.get_mut(&id) {
+                node.source = source.clone();
+            }
             Ok(())
         })
     }

@@ -5,6 +5,7 @@ use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::compression::{Compression, ZstdLevel};
 use hub_domain::ids::ApiTokenId;
 use hub_domain::limits::{ByteRate, CopyCount, VmaLimits};
+use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::RepositorySettings;
 use hub_ports::{Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -44,9 +45,11 @@ pub async fn secrets_come_back_as_they_went_in(store: &dyn Store) -> Outcome {
     drop(view);
     credential.password = SecretString::from("changed");
     credential.datacenter = Some("DC2".to_owned());
+    credential.copies = CopyCount::new(3).ok();
     credential.updated_at = at(9);
     node.token = SecretString::from("rotated");
     node.url = "https://elsewhere:8443".to_owned();
+    node.source = SourceName { host: Some("vc.example.local".to_owned()), uuid: None };
     node.limits = VmaLimits { copies: CopyCount::new(2).ok(), rate: ByteRate::new(1 << 33).ok() };
     let mut work = store.begin().await?;
     work.update_credential(&credential).await?;
@@ -189,5 +192,24 @@ pub async fn what_is_absent_is_missing(store: &dyn Store) -> Outcome {
     ensure_refused!(work.delete_vma_node(node.id).await, StoreError::Missing(_));
     let repository = fixtures::repository(3, "repository").id;
     ensure_refused!(work.delete_repository(repository).await, StoreError::Missing(_));
+    Ok(())
+}
+
+/// What a VMA reads is found out beside changes of its settings, and must not undo them.
+pub async fn what_a_vma_reads_is_noted_alone(store: &dyn Store) -> Outcome {
+    let (mut node, other) = (fixtures::vma_node(2, "vma"), fixtures::vma_node(3, "other"));
+    node.limits.copies = CopyCount::new(2).ok();
+    let mut work = store.begin().await?;
+    work.insert_vma_node(&node).await?;
+    work.insert_vma_node(&other).await?;
+    work.commit().await?;
+    let found = SourceName { host: Some("vc".to_owned()), uuid: Some("uuid-1".to_owned()) };
+    let mut work = store.begin().await?;
+    work.note_vma_source(node.id, &found).await?;
+    work.note_vma_source(fixtures::vma_node(9, "gone").id, &found).await?;
+    work.commit().await?;
+    node.source = found;
+    let all = store.view().await?.vma_nodes().await?;
+    ensure!(all.len() == 2 && same_node(&all[0], &other) && same_node(&all[1], &node), "{all:?}");
     Ok(())
 }

@@ -47,6 +47,7 @@ macro_rules! store_contract {
             restores::unfinished_work_is_found,
             restores::the_history_outlives_the_point,
             access::secrets_come_back_as_they_went_in,
+            access::what_a_vma_reads_is_noted_alone,
             access::repository_settings_are_kept,
             access::names_are_taken_once,
             access::tokens_are_found_by_digest,

@@ -96,9 +96,10 @@ async fn introduction(
         return Err(ApiProblem::new(StatusCode::UNAUTHORIZED, "request/unauthorized", detail));
     }
     // Keeping it waits for the disk, which is no work for this thread.
+    let source_host = api.jobs.source().host();
     let pinned = web::block(move || api.jobs.hub().pin(&certificate)).await;
     let pinned = pinned.map_err(|_| ApiProblem::stopping())?;
-    Ok(web::Json(Introduced { authority: pinned? }))
+    Ok(web::Json(Introduced { authority: pinned?, source_host }))
 }
 
 async fn discover_all(api: web::Data<Api>) -> Result<web::Json<Inventory>, ApiProblem> {

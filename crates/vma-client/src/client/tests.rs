@@ -136,6 +136,7 @@ fn node(url: &str) -> VmaNode {
         url: url.to_owned(),
         token: TOKEN.into(),
         source_kind: "folder".to_owned(),
+        source: Default::default(),
         limits: Default::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }

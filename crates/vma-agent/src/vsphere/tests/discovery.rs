@@ -53,6 +53,24 @@ async fn a_host_without_a_vcenter_is_told_too() {
 }
 
 #[tokio::test]
+async fn a_vm_that_is_asked_for_by_its_id_is_told_as_in_the_list_of_all() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let all = lab.source.inventory(&request(lab.credentials())).await.unwrap();
+    let listed = all.vms.iter().find(|it| it.id == lab.id).unwrap();
+    let ask = |ids: &[&str]| {
+        let ids = ids.iter().map(|it| (*it).to_owned()).collect();
+        let filter = Some(DiscoverFilter { names: Vec::new(), ids });
+        DiscoverRequest { filter, ..request(lab.credentials()) }
+    };
+    let one = lab.source.inventory(&ask(&["no such VM", &lab.id])).await.unwrap();
+    assert_eq!((one.vms.as_slice(), &one.vcenter), (std::slice::from_ref(listed), &all.vcenter));
+    assert!(one.warnings.is_empty(), "{:?}", one.warnings);
+    assert!(lab.source.inventory(&ask(&["vm-4711"])).await.unwrap().vms.is_empty());
+    let elsewhere = DiscoverRequest { datacenter: Some("DC9".to_owned()), ..ask(&[&lab.id]) };
+    assert!(lab.source.inventory(&elsewhere).await.unwrap().vms.is_empty());
+}
+
+#[tokio::test]
 async fn filters_narrow_and_a_copied_id_hides_both_vms_with_a_warning() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
     let mut asked = request(lab.credentials());

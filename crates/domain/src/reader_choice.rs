@@ -1,0 +1,129 @@
+//! Which VMA reads a VM: the one that it is linked to, as long as that reads the VM's source; else another that does.
+
+use crate::access::{Credential, VmaNode};
+use crate::vm::VmContext;
+
+/// A vCenter or a host, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceName {
+    /// Host name or address, with the port where it is not 443.
+    pub host: Option<String>,
+    /// Its own id, which it keeps under another host name.
+    pub uuid: Option<String>,
+}
+
+impl SourceName {
+    /// The source of a VM.
+    pub fn of_vm(vm: &VmContext) -> Self {
+        let host = Some(vm.facts.vcenter_host.clone()).filter(|it| !it.is_empty());
+        Self { host, uuid: vm.facts.vcenter_uuid.clone() }
+    }
+
+    /// The source that a login is for.
+    pub fn of_login(credential: &Credential) -> Self {
+        Self { host: Some(credential.vcenter_host.clone()), uuid: None }
+    }
+
+    /// Whether both are one: by their ids where both are known, else by their addresses; `None` where nothing can be
+    /// compared.
+    pub fn is(&self, other: &Self) -> Option<bool> {
+        let same = |one: &Option<String>, other: &Option<String>, plain: fn(&str) -> String| {
+            Some(plain(one.as_deref()?) == plain(other.as_deref()?))
+        };
+        same(&self.uuid, &other.uuid, |it| it.trim().to_ascii_lowercase())
+            .or_else(|| same(&self.host, &other.host, plain_address))
+    }
+
+    /// The same for a name that may be an id or an address.
+    pub fn is_called(&self, name: &str) -> Option<bool> {
+        let name = Some(name.to_owned());
+        let by_uuid = self.is(&Self { uuid: name.clone(), host: None });
+        let by_host = self.is(&Self { host: name, uuid: None });
+        match (by_uuid, by_host) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            (None | Some(false), None | Some(false)) => None,
+        }
+    }
+
+    /// What is known after a VMA has named its endpoint: another address may be another source, so the id of the old
+    /// one is forgotten.
+    #[must_use]
+    pub fn at(self, host: Option<String>) -> Self {
+        let moved = match (&self.host, &host) {
+            (Some(old), Some(new)) => plain_address(old) != plain_address(new),
+            (None, _) | (_, None) => false,
+        };
+        let uuid = if moved { None } else { self.uuid };
+        Self { host: host.or(self.host), uuid }
+    }
+}
+
+/// An address as it is compared: `https://VC.example.com:443/sdk` and `vc.example.com` are one.
+fn plain_address(text: &str) -> String {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_prefix("https://").unwrap_or(&text);
+    let text = text.split('/').next().unwrap_or_default();
+    text.strip_suffix(":443").unwrap_or(text).to_owned()
+}
+
+/// Why no VMA can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoReader {
+    /// None is registered that the VM could be read through.
+    #[error(
+        "no registered VMA reads {source_name}; register one there, or add the VM again through one that does"
+    )]
+    None {
+        /// The source.
+        source_name: String,
+    },
+    /// The VM's own reads another source by now, and nobody else reads the VM's.
+    #[error(
+        "VMA {vma} reads {reads} and the VM is at {source_name}; register a VMA there, or add the VM again"
+    )]
+    Elsewhere {
+        /// The VM's own VMA.
+        vma: String,
+        /// What it reads.
+        reads: String,
+        /// Where the VM is.
+        source_name: String,
+    },
+}
+
+/// Chooses the VMA that a VM is read through, from what is stored of both.
+///
+/// The VM's own wins, because it was chosen when the VM was added; one that is known to read another source does not
+/// count. Of others that read the VM's source the first by name is taken. A VM of an older catalogue names none: while
+/// there is only one, that one is meant.
+pub fn choose_reader<'a>(vm: &VmContext, nodes: &'a [VmaNode]) -> Result<&'a VmaNode, NoReader> {
+    let wanted = SourceName::of_vm(vm);
+    let elsewhere =
+        |node: &VmaNode| node.takes_snapshots() && node.source.is(&wanted) == Some(false);
+    let own = nodes.iter().find(|node| Some(node.id) == vm.vma_node);
+    if let Some(own) = own.filter(|node| !elsewhere(node)) {
+        return Ok(own);
+    }
+    if let Some(other) = reader_of(&wanted, nodes) {
+        return Ok(other);
+    }
+    let source_name = vm.facts.vcenter_host.clone();
+    match (own, nodes) {
+        (Some(own), _) => {
+            let reads = own.source.host.clone().unwrap_or_default();
+            Err(NoReader::Elsewhere { vma: own.name.clone(), reads, source_name })
+        }
+        (None, [only]) if vm.vma_node.is_none() && !elsewhere(only) => Ok(only),
+        (None, _) => Err(NoReader::None { source_name }),
+    }
+}
+
+/// The first VMA by name that is known to read a vCenter or host.
+pub fn reader_of<'a>(wanted: &SourceName, nodes: &'a [VmaNode]) -> Option<&'a VmaNode> {
+    let reads = |node: &&VmaNode| node.takes_snapshots() && node.source.is(wanted) == Some(true);
+    nodes.iter().filter(reads).min_by(|one, other| one.name.cmp(&other.name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Spellings of one source, and who reads a VM when its own VMA does not.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::ids::{VmContextId, VmaNodeId};
+use crate::limits::VmaLimits;
+use crate::time::Timestamp;
+use crate::vm::{ContextStatus, VmFacts};
+
+fn id(number: u128) -> VmaNodeId {
+    VmaNodeId::from_uuid(Uuid::from_u128(number))
+}
+
+fn source(host: Option<&str>, uuid: Option<&str>) -> SourceName {
+    SourceName { host: host.map(ToOwned::to_owned), uuid: uuid.map(ToOwned::to_owned) }
+}
+
+fn node(number: u128, kind: &str, source: SourceName) -> VmaNode {
+    VmaNode {
+        id: id(number),
+        name: format!("vma-{number}"),
+        url: String::new(),
+        token: "token".to_owned().into(),
+        source_kind: kind.to_owned(),
+        source,
+        limits: VmaLimits::default(),
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn vm(own: Option<u128>) -> VmContext {
+    VmContext {
+        id: VmContextId::from_uuid(Uuid::from_u128(1)),
+        facts: VmFacts {
+            vcenter_host: "vc.example.com".to_owned(),
+            vcenter_uuid: Some("uuid-1".to_owned()),
+            ..VmFacts::default()
+        },
+        facts_at: None,
+        status: ContextStatus::Discovered,
+        credential: None,
+        vma_node: own.map(id),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn one_source_has_many_spellings_and_ids_tell_better() {
+    let here = source(Some("vc.example.com"), None);
+    for same in
+        ["VC.example.com", "https://vc.example.com/sdk", "vc.example.com:443", " vc.example.com "]
+    {
+        assert_eq!(here.is(&source(Some(same), None)), Some(true), "{same}");
+    }
+    for other in ["vc.example.com:8443", "vc2.example.com", "example.com"] {
+        assert_eq!(here.is(&source(Some(other), None)), Some(false), "{other}");
+    }
+    let one = source(Some("a"), Some("UUID-1"));
+    assert_eq!(one.is(&source(Some("b"), Some("uuid-1"))), Some(true));
+    assert_eq!(one.is(&source(Some("a"), Some("uuid-2"))), Some(false));
+    assert_eq!(one.is(&source(None, None)), None);
+    assert_eq!(source(None, Some("uuid-1")).is(&source(Some("a"), None)), None);
+}
+
+#[test]
+fn a_name_may_be_an_id_or_an_address() {
+    let both = source(Some("vc"), Some("uuid-1"));
+    assert_eq!(
+        ["UUID-1", "https://vc", "uuid-2"].map(|it| both.is_called(it)),
+        [Some(true), Some(true), Some(false)]
+    );
+    let host = source(Some("vc"), None);
+    assert_eq!(["uuid-1", "vc"].map(|it| host.is_called(it)), [None, Some(true)]);
+}
+
+#[test]
+fn an_id_is_kept_under_one_address_only() {
+    let known = source(Some("vc"), Some("uuid-1"));
+    assert_eq!(known.clone().at(None), known);
+    assert_eq!(known.clone().at(Some("VC:443".to_owned())).uuid, known.uuid);
+    assert_eq!(known.at(Some("vc2".to_owned())), source(Some("vc2"), None));
+    assert_eq!(source(None, None).at(Some("vc".to_owned())), source(Some("vc"), None));
+}
+
+#[test]
+fn the_own_vma_is_chosen_unless_it_reads_something_else() {
+    let there = source(Some("vc.example.com"), Some("uuid-1"));
+    let nodes = [node(1, "vsphere", there.clone()), node(2, "vsphere", there.clone())];
+    assert_eq!(choose_reader(&vm(Some(2)), &nodes).unwrap().id, id(2));
+    // Nothing is known of it, as of one that was registered by an older hub.
+    let nodes = [node(1, "vsphere", there.clone()), node(2, "vsphere", SourceName::default())];
+    assert_eq!(choose_reader(&vm(Some(2)), &nodes).unwrap().id, id(2));
+    let other = source(Some("vc2.example.com"), None);
+    let nodes = [node(1, "vsphere", there.clone()), node(2, "vsphere", other.clone())];
+    assert_eq!(choose_reader(&vm(Some(2)), &nodes).unwrap().id, id(1));
+    let nodes = [node(2, "vsphere", other)];
+    let error = choose_reader(&vm(Some(2)), &nodes).unwrap_err();
+    assert!(error.to_string().contains("VMA vma-2 reads vc2.example.com"), "{error}");
+    // A folder says nothing of vCenters, whatever host its VMs are listed under.
+    let nodes = [node(2, "folder", source(Some("elsewhere"), None))];
+    assert_eq!(choose_reader(&vm(Some(2)), &nodes).unwrap().id, id(2));
+}
+
+#[test]
+fn a_vm_without_a_vma_gets_one_that_reads_its_source_or_the_only_one() {
+    let there = source(Some("another-name"), Some("uuid-1"));
+    let nodes = [
+        node(3, "folder", SourceName::default()),
+        node(2, "vsphere", there.clone()),
+        node(1, "vsphere", there),
+    ];
+    assert_eq!(choose_reader(&vm(None), &nodes).unwrap().id, id(1), "the first by name");
+    let only = [node(1, "vsphere", SourceName::default())];
+    assert_eq!(choose_reader(&vm(None), &only).unwrap().id, id(1));
+    let unknown =
+        [node(1, "vsphere", SourceName::default()), node(2, "folder", SourceName::default())];
+    let error = choose_reader(&vm(None), &unknown).unwrap_err();
+    assert!(error.to_string().contains("no registered VMA reads vc.example.com"), "{error}");
+    assert!(choose_reader(&vm(None), &[]).is_err());
+    let elsewhere = [node(1, "vsphere", source(None, Some("uuid-2")))];
+    assert!(choose_reader(&vm(None), &elsewhere).is_err());
+}
