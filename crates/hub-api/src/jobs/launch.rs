@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use hub_domain::copy_line::CopyNeeds;
 use hub_domain::ids::{RepositoryId, VmContextId};
 use hub_domain::job::JobStatus;
+use hub_domain::vm::VmAddress;
 use hub_job_runner::{JobKey, NotSpawned, Supervisor};
 use hub_ports::retry_patiently;
+use hub_ports::store::find_vm;
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
@@ -65,6 +67,13 @@ where
         ended
     };
     answered(hub.supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
+}
+
+/// Before jobs for all disks of a VM are stored: a disk that it has got since the last discovery belongs to them, too.
+pub(crate) async fn ask_for_new_disks(hub: &Hub, vm: &VmAddress) -> Result<(), Problem> {
+    let vm = find_vm(hub.store.view().await?.as_mut(), vm).await?.id;
+    hub.discovery.refresh_before_copy(vm).await;
+    Ok(())
 }
 
 /// What a copy of a VM has to wait for.

@@ -111,16 +111,18 @@ async fn what_is_known_of_a_vm_is_refreshed_before_its_copy_begins() {
     lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
     let run = back_up(&lab, &repository).await.unwrap();
     assert_eq!(run["backups"][1]["capacity_bytes"], json!(2 * fixtures::SMALL), "{run}");
-    // What forbids a copy by now is told before anything is ordered.
+    grown.disks.push(fixtures::disk("disk-2002", fixtures::SMALL).unwrap());
+    lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
+    let run = back_up(&lab, &repository).await.unwrap();
+    assert_eq!(run["backups"].as_array().unwrap().len(), grown.disks.len(), "all disks: {run}");
+    // What forbids a copy by now is told before anything is stored.
     grown.facts.conditions.template = Some(true);
     lab.vma.set_inventory(fixtures::inventory(vec![grown]));
     let orders = lab.vma.orders().len();
     let body = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
-    let started = lab.post("/api/v1/backup/start", body).await.unwrap();
-    assert_eq!(started.status, 202, "{}", started.text);
-    let run = lab.ended(started.header("location")).await.unwrap();
-    assert_eq!(run.body["status"], "failed", "{}", run.text);
-    assert!(run.text.contains("template"), "{}", run.text);
+    let refused = lab.post("/api/v1/backup/start", body).await.unwrap();
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("template"), "{}", refused.text);
     assert_eq!(lab.vma.orders().len(), orders);
 }
 
