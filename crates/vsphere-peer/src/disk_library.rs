@@ -160,6 +160,7 @@ fn fetched(home: &Path) -> Result<PathBuf> {
         option("Dir::State::Status", Path::new("/dev/null")),
         option("Dir::Cache", &apt.join("cache")),
         "-oAPT::Sandbox::User=root".to_owned(),
+        "-oAcquire::Retries=3".to_owned(),
     ];
     run(Command::new("apt-get").current_dir(&apt).args(&own).arg("update"))?;
     run(Command::new("apt-get").current_dir(&apt).args(&own).args(["download", PACKAGE]))?;

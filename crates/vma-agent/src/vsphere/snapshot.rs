@@ -159,7 +159,7 @@ async fn describe(
         let mark = || change_mark::mark(client, &planned.vm, disk);
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            change_id: if planned.on_snapshots { None } else { mark() },
+            change_id: if planned.stands_on_others(disk) { None } else { mark() },
             read_by: Some(shared.reader.read_by()),
         });
         described.push(disk.clone());
@@ -199,7 +199,7 @@ impl Snapshot for VsphereSnapshot {
         let Some(disk) = self.described.get(disk) else {
             return Changed::Unknown("there is no such disk".to_owned());
         };
-        if self.planned.on_snapshots {
+        if self.planned.stands_on_others(disk) {
             let why = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
             return Changed::Unknown(why.to_owned());
         }

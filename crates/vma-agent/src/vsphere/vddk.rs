@@ -157,8 +157,10 @@ impl DiskReader for VddkReader {
             Ok(client) => client,
             Err(error) => {
                 let reason = process.complaint(&error.to_string()).await;
-                // Where nobody answers, VDDK has not come as far as the server.
-                return Err(if matches!(error, ConnectError::Dial { .. }) {
+                // Where nobody answers, or the process ends of itself, VDDK has not come as far as the server.
+                let before = matches!(error, ConnectError::Dial { .. })
+                    || (matches!(error, ConnectError::Broken { .. }) && process.ends_soon().await);
+                return Err(if before {
                     SourceError::VddkUnusable(reason)
                 } else {
                     SourceError::VddkFailed { key, reason }

@@ -228,12 +228,19 @@ async fn vddk_reads_more_kinds_of_disks_and_not_those_that_snapshots_leave_out()
     }
     shaped(DiskShape { parent: "disk-9.vmdk".into(), ..base });
     lab.source.check(&lab.request("job")).await.unwrap();
+    // A snapshot of somebody else that came after planning is seen by the file that the disk stands on.
+    let opened = lab.open("delta").await.unwrap();
+    assert!(opened.disks()[0].change_id.is_none());
+    let mark = opened.disks()[1].change_id.clone().unwrap();
+    let Changed::Unknown(why) = opened.changed_since(0, &mark).await else { panic!("believed") };
+    assert!(why.contains("snapshot of somebody else"), "{why}");
+    opened.close().await.unwrap();
     std::fs::remove_file(library.directory().join("lib64/libvixDiskLib.so.6")).unwrap();
     let error = lab.source.check(&lab.request("job")).await.unwrap_err();
     assert_eq!(error.code(), "source/vddk-unusable");
     assert!(error.to_string().contains("unpack it"), "{error}");
     assert!(lab.source.open(&lab.request("job")).await.is_err());
-    assert_eq!(lab.peer.calls().unwrap().get("CreateSnapshot_Task"), None);
+    assert_eq!(lab.peer.calls().unwrap().get("CreateSnapshot_Task"), Some(&1), "the first one");
 }
 
 #[tokio::test]

@@ -96,9 +96,9 @@ impl Nbdkit {
 
     /// Why something failed, and what to do; `error` where the process says nothing about it.
     pub(super) async fn complaint(&self, error: &str) -> String {
-        // The answer may be here before the words that go with it.
+        // The answer may be here before the words that go with it, and these come in pieces.
         let deadline = Instant::now() + LAST_WORDS;
-        while self.said.lock().is_empty() && Instant::now() < deadline {
+        while !self.said.lock().ends_with(b"\n") && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
         let ended = self.has_ended();
@@ -122,6 +122,15 @@ impl Nbdkit {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// Whether the process has ended, or does so with what it has just been asked.
+    pub(super) async fn ends_soon(&self) -> bool {
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.has_ended().is_none() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.has_ended().is_some()
     }
 
     /// How the process ended, where it has.
