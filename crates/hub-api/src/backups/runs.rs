@@ -17,7 +17,7 @@ use crate::access::setting::{Whole, audit_runs, rate};
 use crate::answer::{Answer, Response, State, accepted, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
-use crate::jobs::launch::{ask_for_new_disks, copy_needs, launch_copy};
+use crate::jobs::launch::{ask_source, copy_needs, launch_copy};
 use crate::problem::Problem;
 use crate::state::Hub;
 use crate::waiting::Line;
@@ -63,9 +63,7 @@ pub(crate) struct NewBackup {
 pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
     let request = request(new.into_inner())?;
     let started = state.carry_out(|hub| async move {
-        if request.disks == DiskSelector::All {
-            ask_for_new_disks(&hub, &request.vm).await?;
-        }
+        ask_source(&hub, &request.vm).await?;
         let started = hub.backup.start(&request).await?;
         let (engine, id) = (hub.backup.clone(), started.run.id);
         let (vm, to) = (started.run.vm, Some(started.run.repository));

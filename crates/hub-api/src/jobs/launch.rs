@@ -69,8 +69,9 @@ where
     answered(hub.supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
 }
 
-/// Before jobs for all disks of a VM are stored: a disk that it has got since the last discovery belongs to them, too.
-pub(crate) async fn ask_for_new_disks(hub: &Hub, vm: &VmAddress) -> Result<(), Problem> {
+/// Asks a VM's source before jobs are stored, whose disks do not change any more: one that the VM has got since the last
+/// discovery belongs to them, and one that took the place of another does not go on with its chain.
+pub(crate) async fn ask_source(hub: &Hub, vm: &VmAddress) -> Result<(), Problem> {
     let vm = find_vm(hub.store.view().await?.as_mut(), vm).await?.id;
     hub.discovery.refresh_before_copy(vm).await;
     Ok(())

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::launch::{ask_for_new_disks, copy_needs, launch_copy};
+use super::launch::{ask_source, copy_needs, launch_copy};
 use super::replication_view::{ReplicationQuery, ReplicationView};
 use crate::access::setting::{Whole, rate};
 use crate::answer::{Answer, Response, State, accepted, gone, id};
@@ -61,7 +61,7 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
         rate: rate(new.max_bytes_per_second)?,
     };
     let started = state.carry_out(|hub| async move {
-        ask_for_new_disks(&hub, &request.vm).await?;
+        ask_source(&hub, &request.vm).await?;
         let job = hub.replication.start(&request).await?.job;
         let (engine, id) = (hub.replication.clone(), job.id);
         let needs = copy_needs(&hub, job.vm, None).await?;

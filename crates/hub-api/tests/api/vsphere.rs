@@ -107,6 +107,7 @@ async fn discovery_takes_the_vma_that_reads_the_endpoint_of_the_login() {
 async fn what_is_known_of_a_vm_is_refreshed_before_its_copy_begins() {
     let (lab, repository) = vcenter().await.unwrap();
     let mut grown = fixtures::pgtest1().unwrap();
+    grown.disks[0].backing_uuid = Some("one".to_owned());
     grown.disks[1] = fixtures::disk("disk-2001", 2 * fixtures::SMALL).unwrap();
     lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
     let run = back_up(&lab, &repository).await.unwrap();
@@ -115,6 +116,15 @@ async fn what_is_known_of_a_vm_is_refreshed_before_its_copy_begins() {
     lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
     let run = back_up(&lab, &repository).await.unwrap();
     assert_eq!(run["backups"].as_array().unwrap().len(), grown.disks.len(), "all disks: {run}");
+    // One that took the place of another is told from it, however it is asked for.
+    grown.disks[0].backing_uuid = Some("another".to_owned());
+    lab.vma.set_inventory(fixtures::inventory(vec![grown.clone()]));
+    let body = json!({"vm_name": "pgtest1", "disk_id": "disk-2000", "backup_type": "incremental",
+        "repository_id": repository});
+    let started = lab.post("/api/v1/backup/start", body).await.unwrap();
+    assert_eq!(started.status, 202, "{}", started.text);
+    let run = lab.ended(started.header("location")).await.unwrap();
+    assert_eq!(run.body["backups"][0]["backup_type"], "full", "a chain of its own: {}", run.text);
     // What forbids a copy by now is told before anything is stored.
     grown.facts.conditions.template = Some(true);
     lab.vma.set_inventory(fixtures::inventory(vec![grown]));
