@@ -35,6 +35,8 @@ pub(crate) struct Copied {
     pub(crate) cpu: Duration,
     /// Bytes read from the source.
     pub(crate) read: u64,
+    /// Bytes of its sample of what was called unchanged, holes included.
+    pub(crate) audited: u64,
     /// Bytes sent as data.
     pub(crate) sent: u64,
     /// Bytes that the images take.
@@ -203,18 +205,20 @@ impl Copied {
         let finished = times("/finished_at").collect::<Result<Vec<_>>>()?;
         let from = started.iter().min().context("the run has no backup")?;
         let to = finished.iter().max().context("the run has no backup")?;
-        let (mut read, mut sent, mut stored) = (0, 0, 0);
+        let (mut read, mut audited, mut sent, mut stored) = (0, 0, 0, 0);
         let mut points = Vec::with_capacity(backups.len());
         for backup in &backups {
             ensure!(backup.flag("/proof/agrees")?, "the ends do not agree: {backup:#}");
             read += backup.number("/bytes/read")?;
+            audited += backup.pointer("/audit/bytes").and_then(Value::as_u64).unwrap_or(0);
             sent += backup.number("/bytes/sent")?;
             let image = root.join(backup.text("/repository_path")?);
             stored += space(&image)?;
             let (id, method) = (backup.text("/backup_id")?, backup.text("/method")?);
             points.push(Point { id, image, method });
         }
-        Ok(Self { wall, cpu, job: (*to - *from).to_std()?, read, sent, stored, points })
+        let job = (*to - *from).to_std()?;
+        Ok(Self { wall, cpu, job, read, audited, sent, stored, points })
     }
 
     /// Fails unless the changes were found by this method.
@@ -234,6 +238,7 @@ pub(crate) fn space(file: &Path) -> Result<u64> {
 impl Copied {
     /// One with these figures, for tests of the report.
     pub(crate) fn example(wall: Duration, read: u64, sent: u64) -> Self {
-        Self { wall, job: wall, cpu: wall, read, sent, stored: sent, points: Vec::new() }
+        let (audited, stored, points) = (0, sent, Vec::new());
+        Self { wall, job: wall, cpu: wall, read, audited, sent, stored, points }
     }
 }

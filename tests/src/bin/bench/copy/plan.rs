@@ -43,7 +43,7 @@ pub(super) struct Goals {
     pub(super) read: Option<f64>,
     /// Bytes sent ÷ bytes that had changed.
     pub(super) sent: Option<f64>,
-    /// Bytes read ÷ bytes that had changed.
+    /// Bytes read ÷ bytes that had changed or were audited.
     pub(super) read_changed: Option<f64>,
     /// Bytes of our image ÷ bytes of the smallest image of a tuned peer.
     pub(super) image: Option<f64>,

@@ -115,12 +115,13 @@ impl Case {
         #[expect(clippy::cast_precision_loss, reason = "a handful of disks")]
         let disks = self.disks.max(1) as f64;
         let [vma, hub] = self.peaks.map(|it| Some(it / disks));
+        let wanted = self.changed + self.ours.iter().map(|it| it.audited).max().unwrap_or(0);
         let all = [
             ("÷ best tuned", self.ratio(Peer::is_tuned), goals.tuned),
             ("÷ best default", self.ratio(|it| !it.is_tuned()), goals.default),
             ("÷ own full", full, goals.full),
             ("read ÷ allocated", Some(self.read_of(self.allocated)), goals.read),
-            ("read ÷ changed", Some(self.read_of(self.changed)), goals.read_changed),
+            ("read ÷ changed + audited", Some(self.read_of(wanted)), goals.read_changed),
             ("sent ÷ changed", Some(self.sent()), goals.sent),
             ("image ÷ best tuned", self.image_ratio(), goals.image),
             ("VMA MiB per disk", vma, Some(MEMORY)),
