@@ -152,7 +152,7 @@ async fn a_vcenter_has_a_limit_of_its_own_and_who_waits_for_it_says_so() {
         "vm-9",
         vec![fixtures::disk("disk-2000", 1 << 30).unwrap()],
     ));
-    lab.vma.set_inventory(fixtures::inventory(vms));
+    lab.vma.set_inventory(fixtures::inventory(vms.clone()));
     let logins = lab.get("/api/v1/vmware-credentials").await.unwrap();
     let login = logins.body["items"][0]["id"].as_str().unwrap().to_owned();
     let wanted = json!({"credential_id": login, "vm_names": ["other"]});
@@ -171,11 +171,15 @@ async fn a_vcenter_has_a_limit_of_its_own_and_who_waits_for_it_says_so() {
     let waiting = lab.until(second.header("location"), waits).await.unwrap();
     let reason = waiting.text_at("/waiting/reason").unwrap();
     assert_eq!(reason, "1 of 1 copies from vc.example.local are at work; 1st in line");
+    // While it waits, its disk grows: it is copied as it is when its turn comes.
+    vms[1].disks[0] = fixtures::disk("disk-2000", 2 << 30).unwrap();
+    lab.vma.set_inventory(fixtures::inventory(vms));
     lab.vma.script(CopyScript::default());
     let lifted = lab.patch(&path, json!({"max_concurrent_copies": null})).await.unwrap();
     assert_eq!(lifted.body["max_concurrent_copies"], Value::Null);
     let ended = lab.ended(second.header("location")).await.unwrap();
     assert_eq!(ended.body["status"], "succeeded", "{}", ended.text);
+    assert_eq!(ended.body["backups"][0]["capacity_bytes"], json!(2_u64 << 30), "{}", ended.text);
     let cancel = format!("{}/cancel", first.header("location"));
     assert_eq!(lab.post(&cancel, json!({})).await.unwrap().status, 202);
     lab.ended(first.header("location")).await.unwrap();
