@@ -1,5 +1,7 @@
 //! Stores a batch of VMs with their disks in one unit of work, and writes nothing where nothing has changed.
 
+use std::collections::BTreeSet;
+
 use hub_domain::ids::VmContextId;
 use hub_domain::inventory::SeenVm;
 use hub_domain::vm::VmFacts;
@@ -39,9 +41,13 @@ impl Discovery {
             return Ok(first.iter().map(VmPlan::stored).collect());
         }
         let mut work = self.store.begin().await?;
-        lock(work.as_mut(), &first).await?;
+        let held = lock(work.as_mut(), &first).await?;
         let known = self::known(work.as_mut(), &changed).await?;
         let second = self.plan(&changed, &known, link)?;
+        if changing(&second).any(|id| !held.contains(&id)) {
+            // One that came meanwhile is not held: whatever its jobs write now would be overwritten.
+            return Err(StoreError::Conflict);
+        }
         write(work.as_mut(), &Writes::of(&second), self.clock.now()).await?;
         work.commit().await?;
         let mut written = second.iter().map(VmPlan::stored);
@@ -67,18 +73,25 @@ impl Discovery {
 }
 
 /// Locks the stored VMs that will change, in the order of their ids, so that two batches never wait for each other.
-async fn lock(work: &mut dyn UnitOfWork, plans: &[VmPlan]) -> Result<(), StoreError> {
-    let changed = |plan: &&VmPlan| !plan.is_new && plan.stored().change != Change::Unchanged;
-    let mut ids: Vec<VmContextId> = plans.iter().filter(changed).map(|plan| plan.vm.id).collect();
-    ids.sort();
-    for id in ids {
-        match work.lock_vm(id).await {
+async fn lock(
+    work: &mut dyn UnitOfWork,
+    plans: &[VmPlan],
+) -> Result<BTreeSet<VmContextId>, StoreError> {
+    let ids: BTreeSet<VmContextId> = changing(plans).collect();
+    for id in &ids {
+        match work.lock_vm(*id).await {
             // It was deleted since it was read: the batch is planned anew.
             Err(StoreError::Missing(_)) => return Err(StoreError::Conflict),
             done => done?,
         }
     }
-    Ok(())
+    Ok(ids)
+}
+
+/// The stored VMs that will change.
+fn changing(plans: &[VmPlan]) -> impl Iterator<Item = VmContextId> {
+    let changed = |plan: &&VmPlan| !plan.is_new && plan.stored().change != Change::Unchanged;
+    plans.iter().filter(changed).map(|plan| plan.vm.id)
 }
 
 /// What is stored about these VMs.

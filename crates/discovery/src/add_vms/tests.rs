@@ -1,11 +1,12 @@
 //! Adding: with disks, again, in part, under races, and broken at every step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hub_domain::disk::{Presence, VmDisk};
 use hub_domain::inventory::{RejectedVm, SeenInventory};
 use hub_domain::vm::VmContext;
-use hub_ports::Store;
+use hub_ports::{Catalogue, Store, StoreError, UnitOfWork};
 use hub_testkit::{Break, FakeVma, FixedClock, MemStore, SeqIds, Steps, fixtures};
 
 use super::*;
@@ -162,6 +163,52 @@ async fn two_adds_at_once_store_each_vm_once() {
     }
     let stored = bench.stored().await.unwrap();
     assert_eq!(stored.iter().map(|(_, disks)| disks.len()).collect::<Vec<_>>(), [2, 1, 0]);
+}
+
+/// A catalogue in which somebody else adds a VM before the first unit of work begins.
+struct Overtaken {
+    store: Arc<MemStore>,
+    first: Discovery,
+    begun: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for Overtaken {
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>, StoreError> {
+        if self.begun.fetch_add(1, Ordering::SeqCst) == 0 {
+            let added = self.first.add_vms(&pgtest1()).await;
+            assert_eq!(codes(&added.unwrap()), ["added"]);
+        }
+        self.store.begin().await
+    }
+
+    async fn view(&self) -> Result<Box<dyn Catalogue>, StoreError> {
+        self.store.view().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+}
+
+fn pgtest1() -> AddVms {
+    let wanted = Wanted::These { names: vec!["pgtest1".to_owned()], ids: Vec::new() };
+    AddVms { source: SourceChoice::default(), wanted }
+}
+
+/// Planned as new, found there with other facts: it is not changed in the unit that has not held it.
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_came_meanwhile_is_held_before_it_is_changed() {
+    let bench = Bench::new(three().unwrap()).await.unwrap();
+    let mut grown = three().unwrap();
+    grown.vms[0].disks[0] = fixtures::disk("disk-2000", 1 << 40).unwrap();
+    let (store, first) = (bench.store.clone(), bench.discovery.clone());
+    let overtaken = Arc::new(Overtaken { store, first, begun: AtomicUsize::new(0) });
+    let source = Arc::new(FakeVma::with_steps(grown, bench.steps.clone()));
+    let second = Discovery { source, store: overtaken.clone(), ..bench.discovery.clone() };
+    let report = second.add_vms(&pgtest1()).await.unwrap();
+    assert_eq!(codes(&report), ["updated"]);
+    assert_eq!(overtaken.begun.load(Ordering::SeqCst), 2, "it began again, and held the VM");
 }
 
 #[tokio::test(start_paused = true)]
