@@ -96,8 +96,10 @@ impl Client {
         let mut attempt = 1;
         let content = loop {
             let asked = exchange(&transport, &request, None, &options).await;
-            let found =
-                asked.and_then(|it| read(&transport, &request, &it, ServiceContent::decode));
+            let found = match asked {
+                Ok(answer) => read(&transport, &request, answer, ServiceContent::decode).await,
+                Err(error) => Err(error),
+            };
             match found {
                 Err(error) if error.is_transient() && attempt < options.attempts => {
                     pause(&options, attempt).await;
@@ -169,17 +171,21 @@ impl Client {
     ///
     /// A read is sent again after a loss; a session that has ended is renewed, and then anything is sent again, because
     /// a server that does not know the caller has done nothing.
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         request: &Request,
-        decode: impl Fn(Node<'_, '_>) -> Result<T, NoResult>,
+        decode: impl Fn(Node<'_, '_>) -> Result<T, NoResult> + Clone + Send + 'static,
     ) -> Result<T, VsphereError> {
         let mut attempt = 1;
         let mut renewed = false;
         loop {
             let Session { cookie, generation, .. } = self.session.lock().clone();
             let sent = exchange(&self.transport, request, cookie, &self.options).await;
-            let error = match sent.and_then(|it| read(&self.transport, request, &it, &decode)) {
+            let done = match sent {
+                Ok(answer) => read(&self.transport, request, answer, decode.clone()).await,
+                Err(error) => Err(error),
+            };
+            let error = match done {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
@@ -259,7 +265,8 @@ impl Client {
             .text("userName", &self.login.username)
             .text("password", self.login.password.expose_secret());
         let answer = exchange(&self.transport, &request, None, &self.options).await?;
-        let done = read(&self.transport, &request, &answer, |_| Ok(()));
+        let cookie = answer.session();
+        let done = read(&self.transport, &request, answer, |_| Ok(())).await;
         done.map_err(|error| {
             let refusals = ["InvalidLogin", "PasswordExpired"];
             if error.fault().is_none_or(|it| !refusals.contains(&it.kind.as_str())) {
@@ -269,7 +276,7 @@ impl Client {
             self.session.lock().refused = true;
             self.refusal()
         })?;
-        let cookie = answer.session().ok_or_else(|| VsphereError::Garbled {
+        let cookie = cookie.ok_or_else(|| VsphereError::Garbled {
             method: "Login",
             detail: "it opens no session".to_owned(),
         })?;
@@ -305,11 +312,13 @@ async fn exchange(
 }
 
 /// Decodes the answer to a SOAP message, or names what is wrong.
-fn read<T>(
+///
+/// A long answer takes its time, which those who share this thread do not wait for.
+async fn read<T: Send + 'static>(
     transport: &Transport,
     request: &Request,
-    answer: &Answer,
-    decode: impl Fn(Node<'_, '_>) -> Result<T, NoResult>,
+    answer: Answer,
+    decode: impl Fn(Node<'_, '_>) -> Result<T, NoResult> + Send + 'static,
 ) -> Result<T, VsphereError> {
     if let Some(error) = unavailable(transport, answer.status) {
         return Err(error);
@@ -320,13 +329,17 @@ fn read<T>(
     if answer.status != StatusCode::OK && answer.status != StatusCode::INTERNAL_SERVER_ERROR {
         return Err(garbled(format!("HTTP status {}", answer.status.as_u16())));
     }
-    let xml =
-        std::str::from_utf8(&answer.body).map_err(|_| garbled("it is not UTF-8".to_owned()))?;
-    let decoded = soap::parse(xml).and_then(|document| decode(soap::response(&document, method)?));
-    decoded.map_err(|error| match error {
-        NoResult::Garbled(detail) => garbled(detail),
-        NoResult::Fault(fault) => typed(transport, method, fault),
-    })
+    let decoded = tokio::task::spawn_blocking(move || {
+        let xml = std::str::from_utf8(&answer.body);
+        let xml = xml.map_err(|_| NoResult::garbled("it is not UTF-8"))?;
+        soap::parse(xml).and_then(|document| decode(soap::response(&document, method)?))
+    });
+    match decoded.await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(NoResult::Garbled(detail))) => Err(garbled(detail)),
+        Ok(Err(NoResult::Fault(fault))) => Err(typed(transport, method, fault)),
+        Err(_) => Err(garbled("reading it has not ended".to_owned())),
+    }
 }
 
 /// The faults that callers tell apart have errors of their own.

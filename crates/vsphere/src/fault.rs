@@ -30,7 +30,7 @@ impl MethodFault {
         let kind = node.xsi_type().or_else(|| {
             // A fault without a type is named by its element.
             let name = node.tag_name().name();
-            name.strip_suffix("Fault").map(str::to_owned)
+            name.strip_suffix("Fault").map(|it| it.chars().take(MAX_MESSAGE).collect())
         });
         let object = node.moref_of("object").or_else(|| node.moref_of("obj"));
         Self {
@@ -96,5 +96,19 @@ impl fmt::Display for MethodFault {
             Some(remedy) => write!(out, "; {remedy}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_as_short_as_an_error_is_whatever_it_is_called() {
+        let name = "x".repeat(1 << 20);
+        let xml = format!("<{name}Fault><faultstring>y</faultstring></{name}Fault>");
+        let document = crate::soap::parse(&xml).unwrap();
+        let fault = MethodFault::decode(document.root_element(), Some(&name));
+        assert!(fault.to_string().len() < 2000);
     }
 }

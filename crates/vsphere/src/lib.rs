@@ -10,6 +10,7 @@ mod error;
 mod fault;
 mod inventory;
 mod moref;
+mod outline;
 mod property;
 mod reading;
 mod snapshot;

@@ -12,6 +12,9 @@ use crate::soap::{self, NoResult, Request};
 /// Further answers that one batch may come in.
 const MAX_CONTINUATIONS: usize = 1000;
 
+/// Objects in one list; the largest vCenters have some ten thousand VMs.
+const MAX_REFERENCES: usize = 200_000;
+
 /// Views that are made for one list; a session that ends between each of them and its reading is no session.
 const MAX_VIEWS: usize = 3;
 
@@ -90,12 +93,12 @@ pub(crate) fn decode_batch<T>(
 
 impl Client {
     /// Properties of objects of one kind, in one batch; an object that is gone is left out.
-    pub(crate) async fn properties<T>(
+    pub(crate) async fn properties<T: Send + 'static>(
         &self,
         kind: &str,
         objects: &[MoRef],
         paths: &[&str],
-        decode: impl Fn(&Object<'_, '_>) -> Result<T, NoResult>,
+        decode: impl Fn(&Object<'_, '_>) -> Result<T, NoResult> + Clone + Send + 'static,
     ) -> Result<Vec<T>, VsphereError> {
         if objects.is_empty() {
             return Ok(Vec::new());
@@ -103,27 +106,31 @@ impl Client {
         let collector = &self.content().property_collector;
         let request = Request::read("RetrievePropertiesEx", collector);
         let request = request.xml(&specification(kind, objects, paths));
-        let read = |it: Node<'_, '_>| decode_batch(it, &decode);
-        let Batch { objects: mut all, mut token } = self.call(&request, read).await?;
+        let read = move |it: Node<'_, '_>| decode_batch(it, &decode);
+        let Batch { objects: mut all, mut token } = self.call(&request, read.clone()).await?;
         for _ in 0..MAX_CONTINUATIONS {
             check_bounds(all.len(), objects.len())?;
             let Some(next) = token else { return Ok(all) };
+            let before = all.len();
             // A token is good once, so a loss here is an error and not a reason to ask again.
             let request = Request::once("ContinueRetrievePropertiesEx", collector);
-            let more = self.call(&request.text("token", &next), read).await?;
+            let more = self.call(&request.text("token", &next), read.clone()).await?;
             all.extend(more.objects);
             token = more.token;
+            if all.len() == before && token.is_some() {
+                break;
+            }
         }
         let detail = "it goes on without end".to_owned();
         Err(VsphereError::Garbled { method: "ContinueRetrievePropertiesEx", detail })
     }
 
     /// Properties of one object; none where it is gone.
-    pub(crate) async fn properties_of<T>(
+    pub(crate) async fn properties_of<T: Send + 'static>(
         &self,
         object: &MoRef,
         paths: &[&str],
-        decode: impl Fn(&Object<'_, '_>) -> Result<T, NoResult>,
+        decode: impl Fn(&Object<'_, '_>) -> Result<T, NoResult> + Clone + Send + 'static,
     ) -> Result<Option<T>, VsphereError> {
         let one = std::slice::from_ref(object);
         match self.properties(&object.kind, one, paths, decode).await {
@@ -161,7 +168,7 @@ impl Client {
         let listed = self.properties_of(&view, &["view"], |it| match it.missing().next() {
             // What cannot be read is no empty list.
             Some((_, fault)) => Err(NoResult::Fault(fault)),
-            None => Ok(references(it.value("view"))),
+            None => references(it.value("view"), MAX_REFERENCES),
         });
         let Some(listed) = listed.await? else { return Ok(None) };
         let gone = self.call(&Request::once("DestroyView", &view), |_| Ok(())).await;
@@ -181,9 +188,14 @@ fn check_bounds(found: usize, asked: usize) -> Result<(), VsphereError> {
     Err(VsphereError::Garbled { method: "RetrievePropertiesEx", detail })
 }
 
-fn references(value: Option<Node<'_, '_>>) -> Vec<MoRef> {
+/// The references in a property; more than that is no list that anybody works through.
+pub(crate) fn references(value: Option<Node<'_, '_>>, most: usize) -> Result<Vec<MoRef>, NoResult> {
     let all = value.into_iter().flat_map(|it| it.children().filter(Node::is_element));
-    all.filter_map(|it| it.moref()).collect()
+    let all: Vec<_> = all.filter_map(|it| it.moref()).take(most + 1).collect();
+    if all.len() > most {
+        return Err(NoResult::Garbled(format!("it lists more than {most} objects")));
+    }
+    Ok(all)
 }
 
 fn specification(kind: &str, objects: &[MoRef], paths: &[&str]) -> String {
@@ -243,6 +255,16 @@ mod tests {
         );
         let Err(NoResult::Fault(fault)) = names(&xml) else { panic!("it is a fault") };
         assert!(fault.is_not_authenticated());
+    }
+
+    #[test]
+    fn a_list_without_end_is_no_list() {
+        let xml = format!("<val>{}</val>", "<r type=\"Task\">t</r>".repeat(3));
+        let document = soap::parse(&xml).unwrap();
+        let value = Some(document.root_element());
+        assert_eq!(references(value, 3).unwrap().len(), 3);
+        assert!(matches!(references(value, 2), Err(NoResult::Garbled(_))));
+        assert!(references(None, 2).unwrap().is_empty());
     }
 
     #[test]

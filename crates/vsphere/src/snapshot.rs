@@ -4,16 +4,19 @@ use roxmltree::Node;
 
 use crate::areas::{AreaPage, AreaPlanner, BadAreas};
 use crate::client::Client;
-use crate::element::Element;
+use crate::element::Element as _;
 use crate::error::VsphereError;
 use crate::inventory::{Disk, disks_of};
 use crate::moref::MoRef;
-use crate::property::Object;
+use crate::property::{Object, references};
 use crate::soap::{NoResult, Request};
 use crate::task::{QuiesceFailed, begun};
 
 /// Answers about one disk; more than that is not worth asking for, and the disk is read as a whole.
 const MAX_PAGES: usize = 10_000;
+
+/// Recent tasks of one VM; a server keeps a few.
+const MAX_TASKS: usize = 1000;
 
 impl Client {
     /// Takes a snapshot without memory, and answers its reference.
@@ -85,10 +88,9 @@ impl Client {
     pub async fn is_taking_snapshot(&self, vm: &MoRef) -> Result<bool, VsphereError> {
         let tasks = self.properties_of(vm, &["recentTask"], |it| {
             readable(it)?;
-            let tasks = it.value("recentTask");
-            Ok(tasks.map(|it| it.children().filter_map(Element::moref).collect::<Vec<_>>()))
+            references(it.value("recentTask"), MAX_TASKS)
         });
-        let tasks = tasks.await?.flatten().unwrap_or_default();
+        let tasks = tasks.await?.unwrap_or_default();
         let busy = self.properties("Task", &tasks, &["info.descriptionId", "info.state"], |it| {
             readable(it)?;
             let kind = it.text("info.descriptionId").unwrap_or_default();
@@ -154,8 +156,12 @@ pub(crate) fn decode_disks(snapshot: &Object<'_, '_>) -> Result<Vec<Disk>, NoRes
 
 /// Decodes a `DiskChangeInfo`; what it says is judged by the planner.
 pub(crate) fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> {
-    let info = response.child("returnval");
-    let info = info.ok_or_else(|| NoResult::garbled("it says nothing about changes"))?;
+    let mut said = response.children_named("returnval");
+    let info = said.next().ok_or_else(|| NoResult::garbled("it says nothing about changes"))?;
+    // What the second one says may be just what the first one leaves out.
+    if said.next().is_some() {
+        return Err(NoResult::garbled("it says twice what has changed"));
+    }
     let number = |node: Node<'_, '_>, name: &str| {
         node.number_of::<i64>(name).ok_or_else(|| NoResult::Garbled(format!("{name} is no number")))
     };
@@ -180,6 +186,9 @@ mod tests {
             decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).unwrap();
         let areas = vec![(65536, 131_072), (-1, 9)];
         assert_eq!(page, AreaPage { start: 0, length: 524_288, areas });
+        let twice = xml.replace("</returnval>", "</returnval><returnval/>");
+        let document = soap::parse(&twice).unwrap();
+        assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());
         let bad = xml.replace("524288", "many");
         let document = soap::parse(&bad).unwrap();
         assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());

@@ -7,6 +7,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 use crate::MoRef;
 use crate::element::Element as _;
 use crate::fault::MethodFault;
+use crate::outline;
 
 /// The namespace of the API's messages.
 const VIM: &str = "urn:vim25";
@@ -14,8 +15,8 @@ const VIM: &str = "urn:vim25";
 /// The oldest version that is served; every server accepts the messages of the versions before its own.
 pub(crate) const ACTION: &str = "urn:vim25/6.5";
 
-/// Nodes in one answer; a VM has about a thousand, and a page a hundred VMs.
-const MAX_NODES: u32 = 4_000_000;
+/// Characters that are kept of what is wrong with an answer; a parser quotes names of any length.
+const MAX_DETAIL: usize = 300;
 
 /// A request to one method.
 #[derive(Clone)]
@@ -116,11 +117,16 @@ impl NoResult {
     }
 }
 
-/// Parses an answer; a document type could blow it up and is refused.
+/// Parses an answer, which takes a time that grows with its length; what would take longer is refused.
 pub(crate) fn parse(xml: &str) -> Result<Document<'_>, NoResult> {
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..Default::default() };
-    Document::parse_with_options(xml, options)
-        .map_err(|error| NoResult::Garbled(format!("it is not XML as it should be: {error}")))
+    let refused = |detail: String| {
+        let detail: String = detail.chars().take(MAX_DETAIL).collect();
+        NoResult::Garbled(format!("it is not XML as it should be: {detail}"))
+    };
+    outline::check(xml).map_err(|excess| refused(excess.to_string()))?;
+    let limit = outline::MAX_NODES;
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: limit, ..Default::default() };
+    Document::parse_with_options(xml, options).map_err(|error| refused(error.to_string()))
 }
 
 /// The element `<Method>Response`, or the fault in its place.
@@ -179,6 +185,9 @@ mod tests {
     fn a_document_type_and_another_answer_are_refused() {
         let bomb = "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>";
         assert!(matches!(parse(bomb), Err(NoResult::Garbled(_))));
+        let long = format!("<a></{}>", "b".repeat(1 << 20));
+        let Err(NoResult::Garbled(detail)) = parse(&long) else { panic!("it is not well-formed") };
+        assert!(detail.len() < 400, "an error is no place for an answer");
         let other = "<Envelope><Body><LogoutResponse/></Body></Envelope>";
         let document = parse(other).unwrap();
         assert!(matches!(response(&document, "Login"), Err(NoResult::Garbled(_))));

@@ -1,5 +1,7 @@
 //! Controllers: what disks hang on.
 
+use std::collections::HashMap;
+
 use roxmltree::Node;
 
 use crate::element::Element as _;
@@ -29,9 +31,13 @@ impl Controller {
     }
 }
 
-/// The controllers among the devices of a VM.
-pub(super) fn controllers_of(devices: Node<'_, '_>) -> Vec<Controller> {
-    devices.children().filter(Node::is_element).filter_map(decode).collect()
+/// The controllers among the devices of a VM, by their keys; of two with one key, the first.
+pub(super) fn controllers_of(devices: Node<'_, '_>) -> HashMap<i32, Controller> {
+    let mut all = HashMap::new();
+    for it in devices.children().filter(Node::is_element).filter_map(decode) {
+        all.entry(it.key).or_insert(it);
+    }
+    all
 }
 
 fn decode(device: Node<'_, '_>) -> Option<Controller> {

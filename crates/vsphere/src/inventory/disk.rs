@@ -95,7 +95,7 @@ pub(crate) fn disks_of(devices: Option<Node<'_, '_>>) -> Result<Vec<Disk>, Strin
         .collect()
 }
 
-fn decode(device: Node<'_, '_>, controllers: &[Controller]) -> Result<Disk, String> {
+fn decode(device: Node<'_, '_>, controllers: &HashMap<i32, Controller>) -> Result<Disk, String> {
     let label = label(device);
     let key = device.number_of("key").ok_or_else(|| format!("disk `{label}` has no key"))?;
     let wrong = || format!("disk `{label}` has no capacity");
@@ -104,7 +104,7 @@ fn decode(device: Node<'_, '_>, controllers: &[Controller]) -> Result<Disk, Stri
     let kibibytes = || device.number_of::<u64>("capacityInKB")?.checked_mul(1024);
     let capacity_bytes = bytes.or_else(kibibytes).filter(|it| *it > 0).ok_or_else(wrong)?;
     let controller = device.number_of::<i32>("controllerKey");
-    let controller = controllers.iter().find(|it| Some(it.key) == controller).cloned();
+    let controller = controller.and_then(|key| controllers.get(&key)).cloned();
     let backing = device.child("backing").map(backing);
     let backing = backing.ok_or_else(|| format!("disk `{label}` has no backing"))?;
     let unit = device.number_of("unitNumber");
@@ -153,10 +153,15 @@ pub(super) fn add_used_bytes(
         .filter(Node::is_element)
         .filter_map(|it| Some((it.number_of("key")?, it.number_of("size")?)))
         .collect();
+    let mut of_disks: HashMap<i32, Node<'_, '_>> = HashMap::new();
+    for it in layout.children().filter(Node::is_element) {
+        if let Some(key) = it.number_of("key") {
+            of_disks.entry(key).or_insert(it);
+        }
+    }
     for disk in disks {
-        let mut of_disks = layout.children().filter(Node::is_element);
-        let own = of_disks.find(|it| it.number_of("key") == Some(disk.key));
-        let Some(own) = own else { continue };
+        // Taken, and not looked up: a hundred thousand disks of one key would all add up the same files.
+        let Some(own) = of_disks.remove(&disk.key) else { continue };
         let keys = own.children_named("chain").flat_map(|it| it.children_named("fileKey"));
         let keys = keys.filter_map(|it| it.text()?.trim().parse::<i32>().ok());
         let known: Option<Vec<u64>> = keys.map(|it| sizes.get(&it).copied()).collect();
