@@ -12,6 +12,8 @@ mod foreign_keys;
 mod identity;
 #[path = "history/interruptions.rs"]
 mod interruptions;
+#[path = "history/quiescence.rs"]
+mod quiescence;
 #[path = "history/ways.rs"]
 mod ways;
 

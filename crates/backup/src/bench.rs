@@ -85,6 +85,7 @@ impl Bench {
             tags: Vec::new(),
             rate: None,
             audit_runs: None,
+            quiesce: None,
         }
     }
 

@@ -95,6 +95,8 @@ impl Backup {
         job.bytes = job.bytes.max(disk.job.bytes);
         job.attempt = disk.job.attempt.clone();
         job.audited = disk.job.audited;
+        job.quiescence.clone_from(&disk.job.quiescence);
+        job.read_by.clone_from(&disk.job.read_by);
         job.change_id.clone_from(&report.change_id);
         job.method.clone_from(&report.method);
         job.method_reason = report.method_reason.clone().or(job.method_reason);

@@ -68,6 +68,7 @@ impl Backup {
             vm: scene.vm.facts.vmware_vm_id.clone(),
             credential: scene.credential.clone(),
             disks: disks.iter().filter_map(ordered).collect(),
+            quiesce: scene.run.quiesce,
             rates,
         };
         let source = self.source.as_ref();
@@ -107,6 +108,8 @@ impl Backup {
             let about = |report: &&DiskCopyStatus| report.key == disk.job.disk_key;
             let Some(report) = status.disks.iter().find(about) else { continue };
             disk.job.bytes = disk.job.bytes.max(report.bytes.after(disk.earlier));
+            disk.job.quiescence.clone_from(&status.quiescence);
+            disk.job.read_by.clone_from(&report.read_by);
             self.hear_of_audit(disk, report).await?;
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => self.tell_progress(disk, report).await,
@@ -184,6 +187,8 @@ impl Backup {
             job.bytes = job.bytes.max(disk.job.bytes);
             job.attempt = disk.job.attempt.clone();
             job.audited = disk.job.audited;
+            job.quiescence.clone_from(&disk.job.quiescence);
+            job.read_by.clone_from(&disk.job.read_by);
             job.method.clone_from(&report.method);
             job.method_reason = report.method_reason.clone().or(job.method_reason);
             work.update_backup(&mut job).await?;

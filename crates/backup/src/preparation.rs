@@ -141,6 +141,7 @@ impl Backup {
         job.parent = plan.parent;
         job.method = plan.method.word().to_owned();
         job.method_reason = plan.reason;
+        (job.quiescence, job.read_by) = (None, None);
         job.audited = Audited { next: audit_from(&points), ..Audited::default() };
         job.capacity = disk.facts.capacity;
         job.compression = scene.repository.settings.compression;

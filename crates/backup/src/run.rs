@@ -40,7 +40,8 @@ impl Backup {
         cancel: CancellationToken,
     ) -> Result<JobStatus, RunBackupError> {
         let span = tracing::info_span!("job", job.id = %id, job.kind = "backup");
-        self.run_to_its_end(id, &cancel).instrument(span).await
+        // Boxed, so that whoever holds a job does not carry its whole state along.
+        Box::pin(self.run_to_its_end(id, &cancel)).instrument(span).await
     }
 
     async fn run_to_its_end(

@@ -39,6 +39,8 @@ pub struct StartBackup {
     pub rate: Option<ByteRate>,
     /// Within how many runs every block of a disk is audited; without, as the hub is set.
     pub audit_runs: Option<AuditRuns>,
+    /// Whether the guest is quiesced for the snapshot; without, as its VMA is set up.
+    pub quiesce: Option<bool>,
 }
 
 /// A run that was asked for.
@@ -104,6 +106,7 @@ impl Backup {
             tags: request.tags.clone(),
             rate: request.rate,
             audit_runs: request.audit_runs,
+            quiesce: request.quiesce,
             created_at: self.clock.now(),
         }
     }
@@ -132,6 +135,8 @@ impl Backup {
             change_id: None,
             method: plan.method.word().to_owned(),
             method_reason: plan.reason,
+            quiescence: None,
+            read_by: None,
             audited: Audited::default(),
             suspicion: None,
             compression,
@@ -234,6 +239,7 @@ async fn running(
         && run.tags == request.tags
         && run.rate == request.rate
         && run.audit_runs == request.audit_runs
+        && run.quiesce == request.quiesce
         && asked == at_work;
     if same { Ok(Some(StartedRun { run, jobs, is_new: false })) } else { Err(other()) }
 }

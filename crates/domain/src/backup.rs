@@ -9,7 +9,7 @@ use crate::disk::DiskKey;
 use crate::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId, VmDiskId};
 use crate::job::{JobState, JobStatus, fold_status};
 use crate::limits::ByteRate;
-use crate::source::{CopyBytes, CopyMethod};
+use crate::source::{CopyBytes, CopyMethod, Quiescence, ReadBy};
 use crate::time::Timestamp;
 
 /// One protection of one VM at one instant; its status is folded over its jobs.
@@ -33,6 +33,8 @@ pub struct BackupRun {
     pub rate: Option<ByteRate>,
     /// How closely its sources are audited, if it was told; else as the hub does.
     pub audit_runs: Option<AuditRuns>,
+    /// Whether the guest is to be quiesced for the snapshot, if it was told; else as the VMA is set up.
+    pub quiesce: Option<bool>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -77,6 +79,10 @@ pub struct BackupJob {
     pub method: String,
     /// Why it is a full where an incremental was asked for, and why this method.
     pub method_reason: Option<String>,
+    /// Whether the guest was at rest at that instant; `None` where the source does not know, or takes no snapshot.
+    pub quiescence: Option<Quiescence>,
+    /// The way to the disk's bytes, where the source knows several.
+    pub read_by: Option<ReadBy>,
     /// What was audited of the source's word about changes.
     pub audited: Audited,
     /// Why the chain that it stands in is suspect, if it is; the same for all points of the chain.

@@ -5,7 +5,7 @@ use crate::disk::DiskKey;
 use crate::ids::{ReplicationJobId, VmContextId, VmDiskId};
 use crate::job::JobState;
 use crate::limits::ByteRate;
-use crate::source::CopyBytes;
+use crate::source::{CopyBytes, Quiescence, ReadBy};
 use crate::time::Timestamp;
 
 /// One replication of one VM.
@@ -21,6 +21,10 @@ pub struct ReplicationJob {
     pub format: ReplicaFormat,
     /// What it may send, if it was told.
     pub rate: Option<ByteRate>,
+    /// Whether the guest is to be quiesced for the snapshot, if it was told; else as the VMA is set up.
+    pub quiesce: Option<bool>,
+    /// Whether it was, for the replicas that there are; `None` where the source does not know, or takes no snapshot.
+    pub quiescence: Option<Quiescence>,
     /// Where it stands.
     pub state: JobState,
     /// Which attempt at its copy it is at.
@@ -55,6 +59,8 @@ pub struct ReplicaDisk {
     pub method: Option<String>,
     /// Why this method.
     pub method_reason: Option<String>,
+    /// The way to the disk's bytes, where the source knows several.
+    pub read_by: Option<ReadBy>,
     /// Counters.
     pub bytes: CopyBytes,
     /// Root digest that both ends agree on, hexadecimal; set when the disk is complete.

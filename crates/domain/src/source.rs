@@ -144,6 +144,8 @@ pub struct CopyStatus {
     pub disks: Vec<DiskCopyStatus>,
     /// Why it failed, when the cause is not one disk's.
     pub fault: Option<Fault>,
+    /// Whether the guest was at rest for the copy's snapshot, where there is one and that is known.
+    pub quiescence: Option<Quiescence>,
     /// Whether the VMA says that no snapshot of the copy is left; said at its end only, and only where it is certain.
     pub snapshot_is_gone: bool,
 }
@@ -159,6 +161,8 @@ pub struct DiskCopyStatus {
     pub method: String,
     /// Why this method.
     pub method_reason: Option<String>,
+    /// The way to the disk's bytes, where the source knows several.
+    pub read_by: Option<ReadBy>,
     /// How far it is.
     pub bytes: CopyBytes,
     /// How long sending was held back by limits; it never falls.
@@ -171,6 +175,24 @@ pub struct DiskCopyStatus {
     pub source_root: Option<String>,
     /// Why it failed.
     pub fault: Option<Fault>,
+}
+
+/// Whether a guest's file systems were quiesced for a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quiescence {
+    /// Whether they were.
+    pub quiesced: bool,
+    /// Why they were not, though that was asked for.
+    pub reason: Option<String>,
+}
+
+/// A way to the bytes of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBy {
+    /// The source's word for it, such as `vddk` or `https`.
+    pub reader: String,
+    /// Why it was chosen.
+    pub reason: Option<String>,
 }
 
 /// Counters of a copy, in bytes where nothing else is said; they never go back.

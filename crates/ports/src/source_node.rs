@@ -135,6 +135,9 @@ pub struct CopyOrder {
     pub credential: Option<Credential>,
     /// The disks, each with a target of its own.
     pub disks: Vec<OrderedDisk>,
+    /// Whether the guest is quiesced for the snapshot, where the source takes one; as the VMA is set up where nothing
+    /// is said. A guest that does not come to rest is copied as it is, and the status says so.
+    pub quiesce: Option<bool>,
     /// How fast it may send.
     pub rates: CopyRates,
 }

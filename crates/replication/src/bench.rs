@@ -65,6 +65,7 @@ impl Bench {
             kind,
             format: ReplicaFormat::Raw,
             rate: None,
+            quiesce: None,
         }
     }
 

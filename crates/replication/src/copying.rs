@@ -104,6 +104,7 @@ impl Replication {
 
     /// Takes in a report; a disk that failed fails the job, since half a VM cannot be failed over to.
     async fn hear(&self, work: &mut Work, status: &CopyStatus) -> Result<(), Fault> {
+        work.job.quiescence.clone_from(&status.quiescence);
         for report in &status.disks {
             let mut disks = work.job.disks.iter_mut().zip(&work.earlier);
             let Some((replica, earlier)) = disks.find(|(it, _)| it.key == report.key) else {
@@ -114,6 +115,7 @@ impl Replication {
             if report.method_reason.is_some() {
                 replica.method_reason.clone_from(&report.method_reason);
             }
+            replica.read_by.clone_from(&report.read_by);
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => (),
                 CopyPhase::Succeeded => self.seal(work, report).await?,
@@ -161,6 +163,7 @@ impl Replication {
                 return Ok(());
             }
             job.disks.clone_from(&work.job.disks);
+            job.quiescence.clone_from(&work.job.quiescence);
             unit.update_replication(&mut job).await?;
             unit.commit().await
         };
@@ -209,6 +212,7 @@ fn order(work: &Work, rates: CopyRates) -> CopyOrder {
         vm: work.vm.facts.vmware_vm_id.clone(),
         credential: work.reach.credential.clone(),
         disks: work.open.iter().filter_map(ordered).collect(),
+        quiesce: work.job.quiesce,
         rates,
     }
 }

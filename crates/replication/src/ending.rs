@@ -136,6 +136,7 @@ impl Replication {
         }
         if let Some(known) = known {
             job.disks.clone_from(&known.disks);
+            job.quiescence.clone_from(&known.quiescence);
         }
         job.state = state;
         work.update_replication(job).await?;

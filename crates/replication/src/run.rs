@@ -52,7 +52,8 @@ impl Replication {
         cancel: CancellationToken,
     ) -> Result<JobStatus, RunReplicationError> {
         let span = tracing::info_span!("job", job.id = %id, job.kind = "replication");
-        self.run_to_its_end(id, &cancel).instrument(span).await
+        // Boxed, so that whoever holds a job does not carry its whole state along.
+        Box::pin(self.run_to_its_end(id, &cancel)).instrument(span).await
     }
 
     async fn run_to_its_end(
@@ -113,6 +114,9 @@ impl Replication {
             JobStatus::Queued => {
                 let started = job.state.clone().apply(JobEvent::Started, self.clock.now());
                 job.state = started.unwrap_or(job.state);
+                // An earlier attempt has read another instant.
+                job.quiescence = None;
+                job.disks.iter_mut().for_each(|disk| disk.read_by = None);
                 unit.update_replication(&mut job).await?;
             }
             // The commit of an earlier try was done, only its answer was lost.

@@ -26,6 +26,8 @@ pub struct StartReplication {
     pub format: ReplicaFormat,
     /// What it may send per second; without, as much as the VMA may.
     pub rate: Option<ByteRate>,
+    /// Whether the guest is quiesced for the snapshot; without, as its VMA is set up.
+    pub quiesce: Option<bool>,
 }
 
 /// A replication that was asked for.
@@ -69,7 +71,8 @@ impl Replication {
         if let Some(running) = work.unfinished_replications(Some(vm.id)).await?.into_iter().next() {
             let same = running.kind == request.kind
                 && running.format == request.format
-                && running.rate == request.rate;
+                && running.rate == request.rate
+                && running.quiesce == request.quiesce;
             if same {
                 return Ok(Started { job: running, is_new: false });
             }
@@ -94,6 +97,8 @@ impl Replication {
             kind: request.kind,
             format: request.format,
             rate: request.rate,
+            quiesce: request.quiesce,
+            quiescence: None,
             state: JobState::Queued,
             attempt: Attempt::default(),
             disks: present.into_iter().map(replica_disk).collect(),
@@ -117,6 +122,7 @@ fn replica_disk(disk: &VmDisk) -> ReplicaDisk {
         path: None,
         method: None,
         method_reason: None,
+        read_by: None,
         bytes: CopyBytes { total: disk.facts.capacity.bytes(), ..CopyBytes::default() },
         root: None,
     }

@@ -122,6 +122,8 @@ fn queued(number: u128, parent: Option<u128>, repository: &Repository) -> Result
         change_id: None,
         method: "full".to_owned(),
         method_reason: None,
+        quiescence: None,
+        read_by: None,
         audited: Default::default(),
         suspicion: None,
         compression: Default::default(),
@@ -147,6 +149,7 @@ fn run_of(job: &BackupJob) -> BackupRun {
         tags: Vec::new(),
         rate: None,
         audit_runs: None,
+        quiesce: None,
         created_at: job.created_at,
     }
 }

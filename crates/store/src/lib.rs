@@ -7,6 +7,7 @@ mod entity;
 mod job_state;
 mod limit;
 mod owed;
+mod reading;
 mod replications;
 mod restores;
 mod sea_store;

@@ -210,7 +210,10 @@ pub struct SnapshotReport {
     /// Whether the guest's file systems were quiesced for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesced: Option<bool>,
-    /// Why it is not quiesced though that was asked for, or why it could not be removed.
+    /// Why they were not, though that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce_reason: Option<String>,
+    /// Why it could not be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

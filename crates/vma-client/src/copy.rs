@@ -8,7 +8,7 @@ use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::limits::ByteRate;
 use hub_domain::source::{
-    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress,
+    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress, Quiescence, ReadBy,
 };
 use hub_ports::CopyOrder;
 use hub_vma_api as wire;
@@ -54,7 +54,7 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
         vm_id: order.vm.clone(),
         credentials: order.credential.as_ref().map(credentials_to_wire),
         disks: disks.collect(),
-        quiesce: None,
+        quiesce: order.quiesce,
         rates: wire::CopyRates {
             job: order.rates.job.map(ByteRate::bytes_per_second),
             vma: order.rates.vma.map(ByteRate::bytes_per_second),
@@ -86,6 +86,7 @@ pub(crate) fn status_from_wire(report: wire::CopyReport) -> Result<CopyStatus, S
         phase,
         disks,
         fault: report.error.map(fault),
+        quiescence: report.snapshot.as_ref().and_then(quiescence),
         // Without a word about it there may be one; a word that is new to this hub says nothing, either.
         snapshot_is_gone: phase.is_terminal() && matches!(left, Some("none" | "removed")),
     })
@@ -127,6 +128,10 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
         phase,
         method: disk.method,
         method_reason: disk.method_reason.as_deref().map(shortened),
+        read_by: disk.reader.filter(|it| !it.is_empty()).map(|reader| ReadBy {
+            reader: word(&reader),
+            reason: disk.reader_reason.as_deref().map(shortened),
+        }),
         bytes: CopyBytes {
             total: disk.bytes_total,
             done: disk.bytes_done,
@@ -162,6 +167,13 @@ fn audit(key: &DiskKey, report: wire::AuditReport) -> Result<(Audited, Option<Li
     Ok((Audited { blocks, bytes, next }, lie))
 }
 
+/// Whether the guest came to rest; a reason beside a guest that did is none.
+fn quiescence(snapshot: &wire::SnapshotReport) -> Option<Quiescence> {
+    let quiesced = snapshot.quiesced?;
+    let reason = snapshot.quiesce_reason.as_deref().filter(|_| !quiesced).map(shortened);
+    Some(Quiescence { quiesced, reason })
+}
+
 fn phase(state: wire::CopyState) -> CopyPhase {
     match state {
         wire::CopyState::Queued => CopyPhase::Queued,
@@ -173,8 +185,12 @@ fn phase(state: wire::CopyState) -> CopyPhase {
 }
 
 pub(crate) fn fault(fault: wire::Fault) -> Fault {
-    let code = shortened(&fault.code).chars().take(100).collect::<String>();
-    Fault::new(code, shortened(&fault.detail))
+    Fault::new(word(&fault.code), shortened(&fault.detail))
+}
+
+/// A word of somebody else's, as much of it as is kept.
+fn word(text: &str) -> String {
+    shortened(text).chars().take(100).collect()
 }
 
 fn is_digest(text: &str) -> bool {
@@ -194,129 +210,4 @@ fn target(address: &NbdAddress) -> wire::NbdTarget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(change: impl FnOnce(&mut wire::DiskReport)) -> wire::CopyReport {
-        let mut disk = wire::DiskReport {
-            key: "disk-2000".to_owned(),
-            state: wire::CopyState::Succeeded,
-            method: "full".to_owned(),
-            method_reason: None,
-            reader: None,
-            reader_reason: None,
-            bytes_total: 1024,
-            bytes_done: 1024,
-            bytes_read: 512,
-            bytes_sent: 512,
-            bytes_sent_again: 256,
-            reconnects: 1,
-            held_back_ms: 0,
-            audit: None,
-            change_id: Some("mark".to_owned()),
-            source_root: Some("ab".repeat(32)),
-            error: None,
-        };
-        change(&mut disk);
-        let state = disk.state;
-        wire::CopyReport {
-            job_id: "job".to_owned(),
-            state,
-            waiting: None,
-            disks: vec![disk],
-            error: None,
-            snapshot: None,
-        }
-    }
-
-    #[test]
-    fn a_good_report_is_taken_over() {
-        let status = status_from_wire(report(|disk| disk.audit = Some(audit(|_| ())))).unwrap();
-        let (audited, lie) = status.disks[0].audit.clone().unwrap();
-        assert_eq!((audited.blocks, audited.bytes, audited.next), (1, 512, 1024));
-        assert_eq!(lie.unwrap().offset, 512);
-        assert_eq!(status.phase, CopyPhase::Succeeded);
-        assert_eq!(status.disks[0].key.as_str(), "disk-2000");
-        assert_eq!(
-            status.disks[0].bytes,
-            CopyBytes { total: 1024, done: 1024, read: 512, sent: 512, again: 256, reconnects: 1 }
-        );
-        assert_eq!(status.disks[0].change_id.as_deref(), Some("mark"));
-    }
-
-    #[test]
-    fn only_a_last_word_about_its_snapshot_is_believed() {
-        let told = |state: wire::CopyState, left: Option<&str>| {
-            let mut report = report(|_| ());
-            report.state = state;
-            report.snapshot = left.map(|left| wire::SnapshotReport {
-                state: left.to_owned(),
-                ..wire::SnapshotReport::default()
-            });
-            status_from_wire(report).unwrap().snapshot_is_gone
-        };
-        for state in [wire::CopyState::Succeeded, wire::CopyState::Failed] {
-            assert!(told(state, Some("removed")) && told(state, Some("none")));
-            for not_gone in [None, Some("owed"), Some("present"), Some("Removed"), Some("")] {
-                assert!(!told(state, not_gone), "{not_gone:?}");
-            }
-        }
-        assert!(!told(wire::CopyState::Running, Some("none")), "it may be taken yet");
-    }
-
-    fn audit(change: impl FnOnce(&mut wire::AuditReport)) -> wire::AuditReport {
-        let (expected, found) = ("00".repeat(32), "ab".repeat(32));
-        let lie = Some(wire::Lie { offset: 512, blocks: 1, expected, found });
-        let mut audit = wire::AuditReport { blocks: 1, bytes: 512, next: 1024, lie };
-        change(&mut audit);
-        audit
-    }
-
-    fn change(audit: &mut wire::AuditReport, change: impl FnMut(&mut wire::Lie)) {
-        audit.lie.iter_mut().for_each(change);
-    }
-
-    type Break = (&'static str, fn(&mut wire::DiskReport));
-
-    #[test]
-    fn nothing_out_of_bounds_is_believed() {
-        let breaks: [Break; 11] = [
-            ("beyond reason", |disk| disk.bytes_read = u64::MAX),
-            ("no digest", |disk| disk.source_root = Some("x".repeat(64))),
-            ("without a root", |disk| disk.source_root = None),
-            ("plain text", |disk| disk.change_id = Some("a\0".to_owned())),
-            ("plain text", |disk| disk.change_id = Some("x".repeat(2000))),
-            ("unknown to this hub", |disk| disk.method = "magic".to_owned()),
-            ("empty", |disk| disk.key = " ".to_owned()),
-            ("beyond reason", |disk| disk.audit = Some(audit(|it| it.next = u64::MAX))),
-            ("no change", |disk| disk.audit = Some(audit(|it| change(it, |lie| lie.blocks = 0)))),
-            ("no change", |disk| {
-                disk.audit = Some(audit(|it| change(it, |lie| lie.found.clear())))
-            }),
-            ("relies on", |disk| {
-                disk.method = "changed_since".to_owned();
-                disk.audit = Some(audit(|_| ()));
-            }),
-        ];
-        for (expected, change) in breaks {
-            let error = status_from_wire(report(change)).unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn trap_d11_a_report_names_each_disk_once() {
-        let mut twice = report(|_| ());
-        twice.disks.push(twice.disks[0].clone());
-        assert!(status_from_wire(twice).unwrap_err().contains("twice"));
-    }
-
-    #[test]
-    fn a_long_fault_is_cut() {
-        let mut failed = report(|disk| disk.state = wire::CopyState::Failed);
-        failed.error =
-            Some(wire::Fault { code: "source/x".to_owned(), detail: "y".repeat(100_000) });
-        let status = status_from_wire(failed).unwrap();
-        assert_eq!(status.fault.map(|fault| fault.detail.len()), Some(2000));
-    }
-}
+mod tests;

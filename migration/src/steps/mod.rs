@@ -15,6 +15,7 @@ mod m20251125_100000_add_disk_identity;
 mod m20251125_110000_create_owed_cleanups;
 mod m20251125_120000_add_source_facts;
 mod m20251126_090000_add_change_audits;
+mod m20251127_090000_add_quiescence;
 mod step;
 
 pub(crate) use step::{Step, TABLES, all};

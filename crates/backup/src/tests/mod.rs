@@ -6,6 +6,7 @@ mod concerns;
 mod meddler;
 mod meeting;
 mod owed;
+mod quiescing;
 mod reader;
 mod refused;
 mod restarting;

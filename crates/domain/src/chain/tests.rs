@@ -70,6 +70,8 @@ fn point(number: u32, parent: Option<u32>) -> BackupJob {
         change_id: Some(format!("mark-{number}")),
         method: "full".to_owned(),
         method_reason: None,
+        quiescence: None,
+        read_by: None,
         audited: Default::default(),
         suspicion: None,
         compression: Default::default(),

@@ -55,6 +55,9 @@ pub(crate) struct NewBackup {
     /// the hub is set.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
     audit_runs: Option<Whole>,
+    /// Whether the guest's file systems are quiesced for the snapshot, where the source takes one; without, as the VMA
+    /// is set up. A guest that does not come to rest is backed up as it is, and its backups say so.
+    quiesce: Option<bool>,
 }
 
 /// Backs up a VM: all asked disks at one instant; the same request while it runs answers that run.
@@ -152,6 +155,7 @@ fn request(new: NewBackup) -> Result<StartBackup, Problem> {
         policy: new.policy_id.map(PolicyId::from_uuid),
         rate: rate(new.max_bytes_per_second)?,
         audit_runs: audit_runs(new.audit_runs)?,
+        quiesce: new.quiesce,
         tags: new.tags.iter().map(tag).collect::<Result<_, _>>()?,
     })
 }

@@ -32,6 +32,8 @@ pub(crate) struct RunView {
     max_bytes_per_second: Option<i64>,
     /// How closely its sources are audited, if it was told.
     audit_runs: Option<u32>,
+    /// Whether the guest is to be quiesced, if it was told; null is as the VMA is set up.
+    quiesce: Option<bool>,
     /// Folded over the backups: succeeded only when all have.
     status: JobStatus,
     /// What it waits for, while it is queued behind others.
@@ -72,6 +74,15 @@ pub(crate) struct BackupView {
     method: String,
     /// Why so, where it is not what was asked for.
     method_reason: Option<String>,
+    /// Whether the guest's file systems were quiesced at that instant; null where the source does not know, or takes
+    /// no snapshot.
+    quiesced: Option<bool>,
+    /// Why they were not, though that was asked for.
+    quiesce_reason: Option<String>,
+    /// The way to the disk's bytes, where the source knows several, such as `vddk` or `https`.
+    reader: Option<String>,
+    /// Why this way.
+    reader_reason: Option<String>,
     /// What was read and compared of the blocks that the source called unchanged.
     audit: AuditView,
     /// Whether changes may be missing in it, because it relied on a source that was caught leaving some out.
@@ -142,6 +153,7 @@ impl RunView {
             backup_type: run.backup_type.into(),
             tags: run.tags,
             audit_runs: run.audit_runs.map(|it| it.get().get()),
+            quiesce: run.quiesce,
             max_bytes_per_second: run.rate.map(|it| bytes(it.bytes_per_second())),
             status: status.into(),
             created_at: run.created_at,
@@ -183,6 +195,10 @@ impl BackupView {
             change_id: job.change_id.clone(),
             method: job.method.clone(),
             method_reason: job.method_reason.clone(),
+            quiesced: job.quiescence.as_ref().map(|it| it.quiesced),
+            quiesce_reason: job.quiescence.as_ref().and_then(|it| it.reason.clone()),
+            reader: job.read_by.as_ref().map(|it| it.reader.clone()),
+            reader_reason: job.read_by.as_ref().and_then(|it| it.reason.clone()),
             audit: AuditView::of(job.audited),
             suspect: job.is_suspect(),
             suspicion: job.suspicion.as_ref().map(SuspicionView::of),

@@ -41,6 +41,13 @@ pub(crate) struct ReplicationView {
     format: ReplicaFormat,
     /// What it may send, if it was told.
     max_bytes_per_second: Option<i64>,
+    /// Whether the guest is to be quiesced, if it was told; null is as the VMA is set up.
+    quiesce: Option<bool>,
+    /// Whether the guest's file systems were quiesced for the copy; null where the source does not know, or takes no
+    /// snapshot.
+    quiesced: Option<bool>,
+    /// Why they were not, though that was asked for.
+    quiesce_reason: Option<String>,
     status: JobStatus,
     /// What it waits for, while it is queued behind others.
     waiting: Option<WaitingView>,
@@ -75,6 +82,10 @@ pub(crate) struct ReplicaDiskView {
     method: Option<String>,
     /// Why this method.
     method_reason: Option<String>,
+    /// The way to the disk's bytes, where the source knows several, such as `vddk` or `https`.
+    reader: Option<String>,
+    /// Why this way.
+    reader_reason: Option<String>,
     bytes: BytesView,
     /// Root digest that both ends agree on; null until the disk is complete.
     root: Option<String>,
@@ -92,6 +103,9 @@ impl ReplicationView {
             replication_type: job.kind.into(),
             format: job.format.into(),
             max_bytes_per_second: job.rate.map(|it| bytes(it.bytes_per_second())),
+            quiesce: job.quiesce,
+            quiesced: job.quiescence.as_ref().map(|it| it.quiesced),
+            quiesce_reason: job.quiescence.as_ref().and_then(|it| it.reason.clone()),
             status: job.state.status().into(),
             waiting: is_queued.then(|| line.waiting(KIND, job.id)).flatten(),
             progress_percent: percent(counters.done, counters.total, succeeded),
@@ -122,6 +136,8 @@ impl ReplicaDiskView {
             replica_path: disk.path.clone(),
             method: disk.method.clone(),
             method_reason: disk.method_reason.clone(),
+            reader: disk.read_by.as_ref().map(|it| it.reader.clone()),
+            reader_reason: disk.read_by.as_ref().and_then(|it| it.reason.clone()),
             bytes: BytesView::of(disk.bytes),
             root: disk.root.clone(),
         }

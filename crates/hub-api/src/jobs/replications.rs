@@ -48,6 +48,9 @@ pub(crate) struct NewReplication {
     /// What it may send at most; without, as much as its VMA may.
     #[schema(value_type = Option<u64>, minimum = 65536)]
     max_bytes_per_second: Option<Whole>,
+    /// Whether the guest's file systems are quiesced for the snapshot, where the source takes one; without, as the VMA
+    /// is set up. A guest that does not come to rest is copied as it is, and the replication says so.
+    quiesce: Option<bool>,
 }
 
 /// Replicates a VM; the same request while it runs answers that job.
@@ -59,6 +62,7 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
         kind: new.replication_type.into(),
         format: new.format.into(),
         rate: rate(new.max_bytes_per_second)?,
+        quiesce: new.quiesce,
     };
     let started = state.carry_out(|hub| async move {
         ask_source(&hub, &request.vm).await?;

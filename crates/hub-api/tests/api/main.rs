@@ -8,4 +8,5 @@ mod inventory;
 mod jobs;
 mod lab;
 mod limits;
+mod quiescence;
 mod vsphere;

@@ -25,6 +25,7 @@ impl Stuck {
                 phase: CopyPhase::Running,
                 disks: Vec::new(),
                 fault: None,
+                quiescence: None,
                 snapshot_is_gone: false,
             });
         }
@@ -80,6 +81,7 @@ fn order() -> CopyOrder {
         vm,
         credential: None,
         disks: Vec::new(),
+        quiesce: None,
         rates: Default::default(),
     }
 }
@@ -123,6 +125,7 @@ impl SourceNode for Hasty {
             phase,
             method: "full".to_owned(),
             method_reason: None,
+            read_by: None,
             bytes: CopyBytes::default(),
             held_back: self.held_since.map_or(Duration::ZERO, |since| since.elapsed()),
             audit: None,
@@ -130,7 +133,8 @@ impl SourceNode for Hasty {
             source_root: None,
             fault: None,
         };
-        Ok(CopyStatus { phase, disks: vec![disk], fault: None, snapshot_is_gone: false })
+        let (fault, quiescence) = (None, None);
+        Ok(CopyStatus { phase, disks: vec![disk], fault, quiescence, snapshot_is_gone: false })
     }
 
     async fn await_copy(

@@ -155,7 +155,7 @@ impl Bench {
 
 pub(super) fn request(kind: ReplicationKind) -> StartReplication {
     let vm = VmAddress::Name("pgtest1".to_owned());
-    StartReplication { vm, kind, format: ReplicaFormat::Raw, rate: None }
+    StartReplication { vm, kind, format: ReplicaFormat::Raw, rate: None, quiesce: None }
 }
 
 /// Where a job stands, and the code of its fault.

@@ -5,5 +5,6 @@ mod broken;
 mod cancelling;
 mod copying;
 mod keys;
+mod quiescing;
 mod records;
 mod starting;

@@ -15,7 +15,7 @@ use sea_orm::Set;
 use super::suspicion;
 use crate::entity::{backup_chain, backup_job, backup_run};
 use crate::job_state::StateColumns;
-use crate::limit;
+use crate::{limit, reading};
 
 impl TryFrom<backup_run::Model> for BackupRun {
     type Error = StoreError;
@@ -32,6 +32,7 @@ impl TryFrom<backup_run::Model> for BackupRun {
                 .map_err(|error| column::corrupt("tags", error))?,
             rate: limit::rate(row.max_bytes_per_second)?,
             audit_runs: row.audit_runs.map(audit_runs).transpose()?,
+            quiesce: row.quiesce.map(reading::flag),
             created_at: row.created_at,
         })
     }
@@ -55,6 +56,7 @@ pub(super) fn run(run: &BackupRun) -> Result<backup_run::ActiveModel, StoreError
         tags: Set(tags),
         max_bytes_per_second: Set(run.rate.map(limit::rate_column)),
         audit_runs: Set(run.audit_runs.map(|it| column::small(it.get().get())).transpose()?),
+        quiesce: Set(run.quiesce.map(i32::from)),
         created_at: Set(run.created_at),
     })
 }
@@ -90,6 +92,8 @@ impl TryFrom<backup_job::Model> for BackupJob {
             change_id: row.change_id,
             method: row.method,
             method_reason: row.method_reason,
+            quiescence: reading::quiescence(row.quiesced, row.quiesce_reason),
+            read_by: reading::read_by(row.reader, row.reader_reason),
             audited: Audited {
                 blocks: column::number("audited_blocks", row.audited_blocks)?,
                 bytes: column::number("audited_bytes", row.audited_bytes)?,
@@ -127,6 +131,8 @@ pub(super) fn job(job: &BackupJob) -> Result<backup_job::ActiveModel, StoreError
     let state = StateColumns::from(&job.state);
     let (source_root, stored_root) =
         job.proof.clone().map(|it| (it.source_root, it.stored_root)).unzip();
+    let (quiesced, quiesce_reason) = reading::quiescence_columns(job.quiescence.as_ref());
+    let (reader, reader_reason) = reading::read_by_columns(job.read_by.as_ref());
     Ok(backup_job::ActiveModel {
         id: Set(job.id.to_string()),
         run_id: Set(job.run.to_string()),
@@ -144,6 +150,10 @@ pub(super) fn job(job: &BackupJob) -> Result<backup_job::ActiveModel, StoreError
         change_id: Set(job.change_id.clone()),
         method: Set(job.method.clone()),
         method_reason: Set(job.method_reason.clone()),
+        quiesced: Set(quiesced),
+        quiesce_reason: Set(quiesce_reason),
+        reader: Set(reader),
+        reader_reason: Set(reader_reason),
         audited_blocks: Set(column::signed(job.audited.blocks)?),
         audited_bytes: Set(column::signed(job.audited.bytes)?),
         audit_next: Set(column::signed(job.audited.next)?),

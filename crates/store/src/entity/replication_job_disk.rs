@@ -14,6 +14,8 @@ pub(crate) struct Model {
     pub(crate) replica_path: Option<String>,
     pub(crate) method: Option<String>,
     pub(crate) method_reason: Option<String>,
+    pub(crate) reader: Option<String>,
+    pub(crate) reader_reason: Option<String>,
     pub(crate) bytes_total: i64,
     pub(crate) bytes_done: i64,
     pub(crate) bytes_read: i64,

@@ -11,7 +11,7 @@ use sea_orm::Set;
 
 use crate::entity::{replication_job, replication_job_disk};
 use crate::job_state::StateColumns;
-use crate::limit;
+use crate::{limit, reading};
 
 impl replication_job::Model {
     pub(super) fn with_disks(self, disks: Vec<ReplicaDisk>) -> Result<ReplicationJob, StoreError> {
@@ -32,6 +32,8 @@ impl replication_job::Model {
             )?,
             format: column::word("format", &self.format, ReplicaFormat::from_word)?,
             rate: limit::rate(self.max_bytes_per_second)?,
+            quiesce: self.quiesce.map(reading::flag),
+            quiescence: reading::quiescence(self.quiesced, self.quiesce_reason),
             state: state.try_into()?,
             attempt: Attempt {
                 number: column::number("attempt", self.attempt.into())?,
@@ -49,12 +51,16 @@ pub(super) fn job(job: &ReplicationJob) -> Result<replication_job::ActiveModel, 
     let state = StateColumns::from(&job.state);
     let bytes = job.bytes();
     let percent = u128::from(bytes.done.min(bytes.total)) * 100 / u128::from(bytes.total.max(1));
+    let (quiesced, quiesce_reason) = reading::quiescence_columns(job.quiescence.as_ref());
     Ok(replication_job::ActiveModel {
         id: Set(job.id.to_string()),
         vm_context_id: Set(job.vm.to_string()),
         replication_type: Set(job.kind.word().to_owned()),
         format: Set(job.format.word().to_owned()),
         max_bytes_per_second: Set(job.rate.map(limit::rate_column)),
+        quiesce: Set(job.quiesce.map(i32::from)),
+        quiesced: Set(quiesced),
+        quiesce_reason: Set(quiesce_reason),
         progress_percent: Set(i32::try_from(percent).unwrap_or(100)),
         bytes_total: Set(column::signed(bytes.total)?),
         bytes_done: Set(column::signed(bytes.done)?),
@@ -82,6 +88,7 @@ impl TryFrom<replication_job_disk::Model> for ReplicaDisk {
             path: row.replica_path,
             method: row.method,
             method_reason: row.method_reason,
+            read_by: reading::read_by(row.reader, row.reader_reason),
             bytes: CopyBytes {
                 total: column::number("bytes_total", row.bytes_total)?,
                 done: column::number("bytes_done", row.bytes_done)?,
@@ -100,6 +107,7 @@ pub(super) fn disk(
     job: ReplicationJobId,
     disk: &ReplicaDisk,
 ) -> Result<replication_job_disk::ActiveModel, StoreError> {
+    let (reader, reader_reason) = reading::read_by_columns(disk.read_by.as_ref());
     Ok(replication_job_disk::ActiveModel {
         job_id: Set(job.to_string()),
         ordinal: Set(column::small(disk.ordinal)?),
@@ -108,6 +116,8 @@ pub(super) fn disk(
         replica_path: Set(disk.path.clone()),
         method: Set(disk.method.clone()),
         method_reason: Set(disk.method_reason.clone()),
+        reader: Set(reader),
+        reader_reason: Set(reader_reason),
         bytes_total: Set(column::signed(disk.bytes.total)?),
         bytes_done: Set(column::signed(disk.bytes.done)?),
         bytes_read: Set(column::signed(disk.bytes.read)?),

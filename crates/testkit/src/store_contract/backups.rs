@@ -2,17 +2,19 @@
 
 use anyhow::ensure;
 use hub_domain::audit::{Lie, Suspicion};
-use hub_domain::backup::BackupJob;
+use hub_domain::backup::{BackupJob, BackupRun};
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId};
 use hub_domain::job::{JobState, JobStatus};
-use hub_domain::source::CopyMethod;
+use hub_domain::source::{CopyMethod, Quiescence};
 use hub_ports::store::{BackupFilter, BackupStats};
 use hub_ports::{Store, StoreError};
 use uuid::Uuid;
 
-use super::samples::{BackedUp, at, back_up, run, standing_on};
+use super::samples::{
+    BackedUp, add_repository, add_vm, at, back_up, disks, point, run, standing_on,
+};
 use super::{Outcome, ensure_refused};
 use crate::fixtures::BIG;
 
@@ -29,6 +31,8 @@ pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outco
         path: None,
         change_id: None,
         method_reason: None,
+        quiescence: None,
+        read_by: None,
         proof: None,
         state: JobState::Queued,
         deleting_since: Some(at(50)),
@@ -40,6 +44,26 @@ pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outco
     ensure!(bare.version == 1);
     ensure!(store.view().await?.backup(bare.id).await? == Some(bare.clone()));
     ensure!(store.view().await?.deleting_backups().await? == [bare]);
+    Ok(())
+}
+
+/// A guest that was at rest, one that was not, and one of which nobody knows stay apart.
+pub async fn a_yes_a_no_and_no_word_stay_apart(store: &dyn Store) -> Outcome {
+    for (number, quiesce) in [(1, Some(true)), (2, Some(false)), (3, None)] {
+        let vm = add_vm(store, number).await?;
+        let repository = add_repository(store, number).await?;
+        let run = BackupRun { quiesce, ..run(number, &vm, &repository) };
+        let disk = disks(store, vm.id).await?.remove(0);
+        let quiescence = quiesce.map(|quiesced| Quiescence { quiesced, reason: None });
+        let job = BackupJob { quiescence, ..point(number, &run, &disk)? };
+        let mut work = store.begin().await?;
+        work.lock_vm(vm.id).await?;
+        work.insert_backup_run(&run, std::slice::from_ref(&job)).await?;
+        work.commit().await?;
+        let mut view = store.view().await?;
+        ensure!(view.backup_run(run.id).await? == Some(run), "{quiesce:?}");
+        ensure!(view.backup(job.id).await? == Some(job), "{quiesce:?}");
+    }
     Ok(())
 }
 

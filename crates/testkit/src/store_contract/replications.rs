@@ -17,6 +17,8 @@ pub async fn a_replication_reads_back_as_written(store: &dyn Store) -> Outcome {
     job.disks[1].path = None;
     job.disks[1].method = None;
     job.disks[1].method_reason = None;
+    job.disks[1].read_by = None;
+    job.quiescence = None;
     job.disks[1].root = None;
     job.state = JobState::Failed {
         started: Some(at(5)),

@@ -29,6 +29,7 @@ macro_rules! store_contract {
             replications::a_stale_replication_is_a_conflict,
             replications::replications_are_listed_by_id,
             backups::a_run_and_its_jobs_read_back_as_written,
+            backups::a_yes_a_no_and_no_word_stay_apart,
             backups::every_state_reads_back,
             backups::a_stale_job_is_a_conflict,
             backups::trap_d31_jobs_are_found_by_each_filter,

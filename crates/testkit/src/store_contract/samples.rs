@@ -17,7 +17,7 @@ use hub_domain::repository::Repository;
 use hub_domain::restore::{
     Mismatch, PointVerdict, RestoreFormat, RestoreJob, Verification, VerificationScope,
 };
-use hub_domain::source::CopyBytes;
+use hub_domain::source::{CopyBytes, Quiescence, ReadBy};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::VmContext;
 use hub_ports::{Store, StoreError};
@@ -79,6 +79,7 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         path: Some(format!("{vm}/{}.raw", disk.ordinal)),
         method: Some("by_digest".to_owned()),
         method_reason: Some("the source gives no change id".to_owned()),
+        read_by: Some(ReadBy { reader: "https".to_owned(), reason: None }),
         bytes: CopyBytes {
             total: 4096,
             done: 2048,
@@ -95,6 +96,8 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         kind: ReplicationKind::Incremental,
         format: ReplicaFormat::Qcow2,
         rate: ByteRate::new(1_000_000).ok(),
+        quiesce: Some(true),
+        quiescence: Some(Quiescence { quiesced: true, reason: None }),
         state: JobState::Running { started: at(5) },
         attempt: Attempt::default().next("the VMA was restarted"),
         disks: disks.collect(),
@@ -130,6 +133,7 @@ pub fn run(number: u128, vm: &VmContext, repository: &Repository) -> BackupRun {
         tags: vec!["nightly".to_owned(), "Ж \"quoted\"".to_owned()],
         rate: ByteRate::new(ByteRate::MAX).ok(),
         audit_runs: AuditRuns::new(AuditRuns::MAX).ok(),
+        quiesce: Some(false),
         created_at: at(7),
     }
 }
@@ -153,6 +157,11 @@ pub fn point(number: u128, run: &BackupRun, disk: &VmDisk) -> anyhow::Result<Bac
         change_id: Some("52 de/7".to_owned()),
         method: "full".to_owned(),
         method_reason: Some("no completed backup".to_owned()),
+        quiescence: Some(Quiescence { quiesced: false, reason: Some("Ж: no tools".to_owned()) }),
+        read_by: Some(ReadBy {
+            reader: "vddk".to_owned(),
+            reason: Some("it is set up".to_owned()),
+        }),
         audited: Audited { blocks: 7, bytes: BIG, next: BIG },
         suspicion: None,
         compression: Compression::Zstd(ZstdLevel::new(7)?),

@@ -105,7 +105,8 @@ impl Held {
             state: "present".to_owned(),
             id: Some(self.snapshot.value.clone()),
             quiesced: Some(self.quiesced),
-            reason: self.not_quiesced.clone(),
+            quiesce_reason: self.not_quiesced.clone(),
+            reason: None,
         }
     }
 

@@ -41,7 +41,7 @@ async fn a_job_says_whether_its_guest_is_brought_to_rest() {
         let opened = lab.source.open(&asked).await.unwrap();
         assert_eq!(lab.peer.snapshots().unwrap()[0].quiesced, quiesce);
         let report = opened.report().unwrap();
-        assert_eq!((report.quiesced, report.reason), (Some(quiesce), None));
+        assert_eq!((report.quiesced, report.quiesce_reason), (Some(quiesce), None));
         opened.close().await.unwrap();
     }
 }
@@ -54,7 +54,7 @@ async fn a_guest_that_does_not_come_to_rest_is_told() {
     let opened = lab.open("job").await.unwrap();
     let report = opened.report().unwrap();
     assert_eq!(report.quiesced, Some(false));
-    assert!(report.reason.unwrap().contains("Quiesce"));
+    assert!(report.quiesce_reason.unwrap().contains("Quiesce"));
     opened.close().await.unwrap();
 }
 
