@@ -15,7 +15,7 @@ pub(crate) use disk::disks_of;
 pub use disk::{Backing, BackingKind, Disk};
 pub use places::Places;
 pub use snapshots::SnapshotNode;
-pub use vm::{Unreadable, Vm};
+pub use vm::{Unreadable, VM_PROPERTIES, Vm};
 
 use crate::client::Client;
 use crate::error::VsphereError;
@@ -91,12 +91,12 @@ impl Client {
 
     /// One VM; none where it does not exist.
     pub async fn vm(&self, vm: &MoRef) -> Result<Option<Result<Vm, Unreadable>>, VsphereError> {
-        self.properties_of(vm, &vm::PATHS, |it| Ok(vm::decode(it))).await
+        self.properties_of(vm, &VM_PROPERTIES, |it| Ok(vm::decode(it))).await
     }
 
     async fn describe(&self, batch: &[MoRef]) -> Result<VmPage, VsphereError> {
         let described =
-            self.properties("VirtualMachine", batch, &vm::PATHS, |it| Ok(vm::decode(it)));
+            self.properties("VirtualMachine", batch, &VM_PROPERTIES, |it| Ok(vm::decode(it)));
         let described = match described.await {
             // Servers that do not know how to report a missing object fail its whole batch.
             Err(VsphereError::NotFound(_)) if batch.len() > 1 => {

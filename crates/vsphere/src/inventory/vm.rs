@@ -7,8 +7,8 @@ use crate::inventory::{adapter, disk, snapshots};
 use crate::moref::MoRef;
 use crate::property::Object;
 
-/// The properties that a [`Vm`] is made of.
-pub(super) const PATHS: [&str; 25] = [
+/// The properties that a [`Vm`] is made of: what the inventory asks for of each VM.
+pub const VM_PROPERTIES: [&str; 25] = [
     "name",
     "parent",
     "parentVApp",

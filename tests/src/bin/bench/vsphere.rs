@@ -17,35 +17,6 @@ use crate::figures::{self, Figure, median};
 use crate::workshop::say;
 use statements::Statements;
 
-/// What a discovery reads of each VM.
-const PATHS: [&str; 25] = [
-    "name",
-    "parent",
-    "parentVApp",
-    "snapshot",
-    "config.uuid",
-    "config.instanceUuid",
-    "config.template",
-    "config.version",
-    "config.guestId",
-    "config.files.vmPathName",
-    "config.hardware.numCPU",
-    "config.hardware.memoryMB",
-    "config.hardware.device",
-    "config.changeTrackingEnabled",
-    "config.keyId",
-    "capability.changeTrackingSupported",
-    "runtime.host",
-    "runtime.powerState",
-    "runtime.connectionState",
-    "runtime.consolidationNeeded",
-    "runtime.faultToleranceState",
-    "layoutEx.disk",
-    "layoutEx.file",
-    "guest.toolsRunningStatus",
-    "summary.config.name",
-];
-
 /// Disks of each VM, and their bytes.
 const DISKS: i32 = 2;
 const CAPACITY: u64 = 1 << 30;
@@ -183,7 +154,9 @@ impl Added {
 impl Bench<'_> {
     /// Seconds that `pyvmomi` took, where it is.
     fn pyvmomi(&self) -> Result<Option<Duration>> {
-        let Some(read) = self.lab.peer.read_by_pyvmomi(&PATHS)? else { return Ok(None) };
+        let Some(read) = self.lab.peer.read_by_pyvmomi(&hub_vsphere::VM_PROPERTIES)? else {
+            return Ok(None);
+        };
         ensure!(read.number("/vms")? == self.vms as u64, "pyvmomi read {read}");
         let seconds = read.pointer("/seconds").and_then(serde_json::Value::as_f64);
         Ok(Some(Duration::from_secs_f64(seconds.context("seconds")?)))
