@@ -53,6 +53,8 @@ pub(crate) struct SourceSettings {
     pub(crate) reads_at_once: usize,
     /// Disks that are read from one host at a time, over all jobs.
     pub(crate) readers_per_host: usize,
+    /// For all answers about the changes of one disk, before it is read as a whole.
+    pub(crate) changed_areas_seconds: u64,
     /// Reads disks through VDDK; over HTTPS where this is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vddk: Option<VddkSettings>,
@@ -128,6 +130,7 @@ impl Default for SourceSettings {
             quiesce: true,
             reads_at_once: 8,
             readers_per_host: 6,
+            changed_areas_seconds: 600,
             vddk: None,
         }
     }
@@ -161,6 +164,10 @@ impl SourceSettings {
         }
         ensure!((1..=64).contains(&self.reads_at_once), "source.reads_at_once is 1 to 64");
         ensure!((1..=64).contains(&self.readers_per_host), "source.readers_per_host is 1 to 64");
+        ensure!(
+            (1..=86_400).contains(&self.changed_areas_seconds),
+            "source.changed_areas_seconds is 1 to 86400"
+        );
         Ok(())
     }
 
@@ -185,7 +192,10 @@ impl SourceSettings {
             readers_per_host: self.readers_per_host,
             keep_alive: KEEP_ALIVE,
             vddk: self.vddk.as_ref().map(VddkSettings::options),
-            client: ClientOptions::default(),
+            client: ClientOptions {
+                areas: Duration::from_secs(self.changed_areas_seconds),
+                ..ClientOptions::default()
+            },
         })
     }
 
@@ -242,6 +252,7 @@ mod tests {
             "kind = \"vsphere\"\nendpoint = \"vc\"\npassword = \"p\"",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreads_at_once = 0",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreaders_per_host = 0",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nchanged_areas_seconds = 0",
         ] {
             assert!(settings(bad).is_err(), "{bad}");
         }

@@ -1,9 +1,23 @@
 //! Changed areas: what the server answers is checked here before anybody relies on it.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// The most areas that are kept; a disk with more is read as a whole, which costs less than the list.
-const MAX_AREAS: usize = 1 << 20;
+const MAX_AREAS: u64 = 1 << 20;
+
+/// The same for a disk whose size allows less: finer than this no change tracking is.
+const AREA_BYTES: u64 = 4096;
+
+/// The most answers about one disk.
+const MAX_PAGES: u64 = 10_000;
+
+/// What an answer covers at least, where there are many: two thousand areas, each with a gap behind it.
+const PAGE_BYTES: u64 = 2000 * 2 * AREA_BYTES;
+
+/// So many answers and areas a disk may have, however small it is.
+const FEW_PAGES: u64 = 64;
+const FEW_AREAS: u64 = 1024;
 
 /// One answer, as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +62,12 @@ pub enum BadAreas {
     /// The list would cost more than reading the disk.
     #[error("the changes are too scattered to list")]
     TooMany,
+    /// The answers are too small to get anywhere.
+    #[error("the answers about changes are too many: {0} have not come to the end of the disk")]
+    TooManyPages(u64),
+    /// The answers come too slowly.
+    #[error("the answers about changes have not come to the end of the disk within {} s", .0.as_secs_f64())]
+    TooSlow(Duration),
 }
 
 /// Collects the answers about one disk, from its beginning to its end.
@@ -58,13 +78,14 @@ pub enum BadAreas {
 pub struct AreaPlanner {
     capacity: u64,
     next: u64,
+    pages: u64,
     areas: Vec<Range<u64>>,
 }
 
 impl AreaPlanner {
     /// A planner for a disk of so many bytes.
     pub const fn new(capacity: u64) -> Self {
-        Self { capacity, next: 0, areas: Vec::new() }
+        Self { capacity, next: 0, pages: 0, areas: Vec::new() }
     }
 
     /// Where to ask next; none at the end, where a server would refuse the question.
@@ -82,8 +103,13 @@ impl AreaPlanner {
         let length = length.ok_or(BadAreas::NoProgress(page.length))?;
         let end = asked.checked_add(length).filter(|it| *it <= self.capacity);
         let end = end.ok_or(BadAreas::BeyondEnd)?;
-        if self.areas.len() + page.areas.len() > MAX_AREAS {
+        let most = (self.capacity / AREA_BYTES).clamp(FEW_AREAS, MAX_AREAS);
+        if (self.areas.len() + page.areas.len()) as u64 > most {
             return Err(BadAreas::TooMany);
+        }
+        let pages = self.pages + 1;
+        if end < self.capacity && pages >= self.most_pages() {
+            return Err(BadAreas::TooManyPages(pages));
         }
         let mut found = Vec::with_capacity(page.areas.len());
         for &(start, length) in &page.areas {
@@ -97,7 +123,13 @@ impl AreaPlanner {
             }
         }
         self.next = end;
+        self.pages = pages;
         Ok(())
+    }
+
+    /// A server that advances by a sector at a time keeps every deadline, and would be asked for years.
+    fn most_pages(&self) -> u64 {
+        (FEW_PAGES + self.capacity / PAGE_BYTES).min(MAX_PAGES)
     }
 
     /// The areas of the whole disk: in order, apart from each other, none empty.

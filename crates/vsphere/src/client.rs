@@ -27,6 +27,8 @@ pub struct ClientOptions {
     pub call: Duration,
     /// For a task, such as the removal of a snapshot.
     pub task: Duration,
+    /// For all answers about the changes of one disk; then it is read as a whole.
+    pub areas: Duration,
     /// How often a read is sent at most.
     pub attempts: u32,
     /// Before the second attempt; doubled before each further one.
@@ -43,6 +45,7 @@ impl Default for ClientOptions {
             connect: Duration::from_secs(10),
             call: Duration::from_secs(120),
             task: Duration::from_secs(4 * 60 * 60),
+            areas: Duration::from_secs(10 * 60),
             attempts: 4,
             backoff: Duration::from_millis(250),
             page: 100,

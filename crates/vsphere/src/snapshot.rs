@@ -12,9 +12,6 @@ use crate::property::{Object, references};
 use crate::soap::{NoResult, Request};
 use crate::task::{QuiesceFailed, begun};
 
-/// Answers about one disk; more than that is not worth asking for, and the disk is read as a whole.
-const MAX_PAGES: usize = 10_000;
-
 /// Recent tasks of one VM; a server keeps a few.
 const MAX_TASKS: usize = 1000;
 
@@ -120,6 +117,7 @@ impl Client {
     /// What changed on a disk between `change_id` and a snapshot: in order, without overlaps.
     ///
     /// Every answer is checked; one that makes no sense is an error, and the caller reads the whole disk.
+    /// All answers together have [`ClientOptions::areas`](crate::ClientOptions::areas) to come.
     pub async fn changed_areas(
         &self,
         vm: &MoRef,
@@ -127,9 +125,20 @@ impl Client {
         disk: &Disk,
         change_id: &str,
     ) -> Result<Result<Vec<std::ops::Range<u64>>, BadAreas>, VsphereError> {
+        let within = self.options().areas;
+        let asked = self.ask_for_areas(vm, snapshot, disk, change_id);
+        tokio::time::timeout(within, asked).await.unwrap_or(Ok(Err(BadAreas::TooSlow(within))))
+    }
+
+    async fn ask_for_areas(
+        &self,
+        vm: &MoRef,
+        snapshot: &MoRef,
+        disk: &Disk,
+        change_id: &str,
+    ) -> Result<Result<Vec<std::ops::Range<u64>>, BadAreas>, VsphereError> {
         let mut planner = AreaPlanner::new(disk.capacity_bytes);
-        for _ in 0..MAX_PAGES {
-            let Some(start) = planner.next_start() else { return Ok(planner.finish()) };
+        while let Some(start) = planner.next_start() {
             let request = Request::read("QueryChangedDiskAreas", vm)
                 .moref("snapshot", snapshot)
                 .text("deviceKey", &disk.key.to_string())
@@ -140,7 +149,7 @@ impl Client {
                 return Ok(Err(bad));
             }
         }
-        Ok(Err(BadAreas::TooMany))
+        Ok(planner.finish())
     }
 }
 
@@ -163,7 +172,7 @@ pub(crate) fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> 
         return Err(NoResult::garbled("it says twice what has changed"));
     }
     let number = |node: Node<'_, '_>, name: &str| {
-        node.number_of::<i64>(name).ok_or_else(|| NoResult::Garbled(format!("{name} is no number")))
+        only_number(node, name).ok_or_else(|| NoResult::Garbled(format!("{name} is no number")))
     };
     let area = |it: Node<'_, '_>| Ok((number(it, "start")?, number(it, "length")?));
     Ok(AreaPage {
@@ -171,6 +180,14 @@ pub(crate) fn decode_page(response: Node<'_, '_>) -> Result<AreaPage, NoResult> 
         length: number(info, "length")?,
         areas: info.children_named("changedArea").map(area).collect::<Result<_, NoResult>>()?,
     })
+}
+
+/// A number that stands there once and whole: half of one would be a smaller one.
+fn only_number(node: Node<'_, '_>, name: &str) -> Option<i64> {
+    let mut all = node.children_named(name);
+    let (only, second) = (all.next()?, all.next());
+    let whole = second.is_none() && only.children().count() == 1;
+    only.text().filter(|_| whole)?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -189,9 +206,13 @@ mod tests {
         let twice = xml.replace("</returnval>", "</returnval><returnval/>");
         let document = soap::parse(&twice).unwrap();
         assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());
-        let bad = xml.replace("524288", "many");
-        let document = soap::parse(&bad).unwrap();
-        assert!(decode_page(soap::response(&document, "QueryChangedDiskAreas").unwrap()).is_err());
+        let doubled = "9</length><length>1";
+        for bad in ["many", "", "52<!-- -->4288", "5<b/>", "1.5", "99999999999999999999", doubled] {
+            let bad = xml.replace("524288", bad);
+            let document = soap::parse(&bad).unwrap();
+            let response = soap::response(&document, "QueryChangedDiskAreas").unwrap();
+            assert!(decode_page(response).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_block::BlockDevice;
 use hub_vma_api::SnapshotReport;
-use hub_vsphere::{Client, Disk, Vm};
+use hub_vsphere::{BadAreas, Client, Disk, Vm};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -211,6 +211,9 @@ impl Snapshot for VsphereSnapshot {
         let (vm, snapshot) = (&vm.moref, self.held.snapshot());
         match self.client.changed_areas(vm, snapshot, disk, since).await {
             Ok(Ok(areas)) => Changed::Areas(areas),
+            Ok(Err(slow @ BadAreas::TooSlow(_))) => {
+                Changed::Unknown(format!("{slow}, which is source.changed_areas_seconds"))
+            }
             Ok(Err(bad)) => Changed::Unknown(bad.to_string()),
             Err(error) => {
                 Changed::Unknown(format!("the server does not say what has changed: {error}"))

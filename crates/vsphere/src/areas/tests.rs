@@ -59,6 +59,71 @@ fn areas_outside_of_their_answer_are_refused() {
     assert_eq!(plan(&earlier), Err(BadAreas::Outside { start: 3999, length: 10 }));
 }
 
+/// Trap U6: answers that lead on by a sector each are within every deadline and without an end.
+#[test]
+fn trap_u6_a_disk_takes_no_more_answers_and_areas_than_its_size_allows() {
+    let crawl = |capacity: u64, step: i64| {
+        let mut planner = AreaPlanner::new(capacity);
+        let mut asked = 0;
+        while let Some(start) = planner.next_start() {
+            asked += 1;
+            if let Err(bad) = planner.take(&page(i64::try_from(start).unwrap(), step, &[])) {
+                return (asked, Some(bad));
+            }
+        }
+        (asked, None)
+    };
+    assert_eq!(crawl(1 << 20, 512), (64, Some(BadAreas::TooManyPages(64))));
+    assert_eq!(crawl(1 << 20, 1 << 14), (64, None), "the last of them ends at the end");
+    let (asked, bad) = crawl(1 << 40, 512);
+    assert_eq!(bad, Some(BadAreas::TooManyPages(asked)));
+    assert_eq!(crawl(1 << 62, 512).0, 10_000);
+    // Two thousand areas in each answer, as close as any tracking tells them apart.
+    let full = 2000 * 2 * 4096;
+    assert_eq!(crawl(5000 * full, full.cast_signed()), (5000, None));
+
+    let scattered = |count: i64| {
+        let areas: Vec<_> = (0..count).map(|it| (it * 2, 1)).collect();
+        AreaPlanner::new(10_000).take(&page(0, 10_000, &areas))
+    };
+    assert_eq!((scattered(1024), scattered(1025)), (Ok(()), Err(BadAreas::TooMany)));
+}
+
+#[test]
+fn capacities_and_answers_at_the_edges_of_numbers_are_computed_with() {
+    for capacity in
+        [1, 511, u64::MAX, 1 << 63, i64::MAX.unsigned_abs(), i64::MAX.unsigned_abs() + 2]
+    {
+        let mut planner = AreaPlanner::new(capacity);
+        let whole = i64::try_from(capacity).unwrap_or(i64::MAX);
+        let taken = planner.take(&page(0, whole, &[(whole - 1, 1), (0, whole)]));
+        assert_eq!(taken, Ok(()), "{capacity}");
+        // Beyond what the answers can name nobody is believed.
+        if let Some(start) = planner.next_start() {
+            assert_eq!(start, i64::MAX.unsigned_abs());
+            let further = planner.take(&page(i64::MAX, i64::MAX, &[(i64::MAX, i64::MAX)]));
+            assert!(further.is_err() || capacity == u64::MAX || planner.clone().finish().is_ok());
+        }
+        let areas = planner.clone().finish();
+        assert_eq!(areas.is_ok(), planner.next_start().is_none());
+        if let Ok(areas) = areas {
+            assert_eq!(areas, std::iter::once(0..capacity).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_refused_answer_leaves_what_was_known() {
+    let mut planner = AreaPlanner::new(DISK);
+    planner.take(&page(0, 4000, &[(1, 2)])).unwrap();
+    for bad in [page(0, 4000, &[]), page(4000, 6000, &[(4000, 1), (3999, 2)]), page(4000, 0, &[])] {
+        planner.take(&bad).unwrap_err();
+        assert_eq!(planner.next_start(), Some(4000));
+    }
+    planner.take(&page(4000, 6000, &[(5000, 1)])).unwrap();
+    assert_eq!(planner.finish(), Ok(vec![1..3, 5000..5001]));
+}
+
 #[test]
 fn nothing_is_asked_at_the_end() {
     let mut planner = AreaPlanner::new(DISK);

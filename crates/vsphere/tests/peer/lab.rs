@@ -23,6 +23,15 @@ pub(crate) async fn client(peer: &VspherePeer) -> Result<Client> {
     Ok(connect(peer, &Trust::Authority(peer.authority().to_owned()), peer.password()).await?)
 }
 
+/// The same with little patience with answers about changes.
+pub(crate) async fn hasty(peer: &VspherePeer, areas: Duration) -> Result<Client> {
+    let trust = Trust::Authority(peer.authority().to_owned());
+    let login =
+        Login { username: peer.user().to_owned(), password: peer.password().to_owned().into() };
+    let options = ClientOptions { areas, ..options() };
+    Ok(Client::connect(Endpoint::parse(peer.address())?, &trust, login, options).await?)
+}
+
 /// The same with another trust or password.
 pub(crate) async fn connect(
     peer: &VspherePeer,

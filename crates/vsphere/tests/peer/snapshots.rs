@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use hub_vsphere::{BadAreas, MoRef, VsphereError};
 use hub_vsphere_peer::{AreaPage, Trouble};
 
-use crate::lab::{CAPACITY, first, lab, tracked, vm};
+use crate::lab::{CAPACITY, first, hasty, lab, tracked, vm};
 
 #[tokio::test]
 async fn a_snapshot_comes_and_goes_and_removing_it_twice_is_fine() {
@@ -152,4 +152,25 @@ async fn a_removal_whose_task_is_forgotten_is_not_taken_for_done() {
     peer.trouble(&forgotten).unwrap();
     client.remove_snapshot(&taken).await.unwrap();
     assert!(peer.snapshots().unwrap().is_empty());
+}
+
+/// Trap U6: a server that keeps the deadline of each call, and none for all of them.
+#[tokio::test]
+async fn trap_u6_answers_about_changes_that_take_too_long_together_are_given_up() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let name = first(&peer).unwrap();
+    let vm = MoRef::vm(tracked(&peer, &name).unwrap().id);
+    let snapshot = client.create_snapshot(&vm, "one", "", false).await.unwrap();
+    let disk = client.snapshot_disks(&snapshot).await.unwrap().unwrap().remove(0);
+    let crawling = |at: i64| AreaPage { start: at << 16, length: 1 << 16, ..AreaPage::default() };
+    peer.areas(&name, disk.key, &(0..20).map(crawling).collect::<Vec<_>>()).unwrap();
+    let asked = || peer.calls().unwrap().get("QueryChangedDiskAreas").copied().unwrap_or_default();
+    peer.trouble(&Trouble { skip: 3, ..Trouble::once("QueryChangedDiskAreas", "hold", "") })
+        .unwrap();
+    let within = std::time::Duration::from_millis(300);
+    let hasty = hasty(&peer, within).await.unwrap();
+    let answered = hasty.changed_areas(&vm, &snapshot, &disk, "x").await.unwrap();
+    assert_eq!(answered, Err(BadAreas::TooSlow(within)));
+    assert!(asked() <= 4, "it was asked on and on");
+    peer.calm().unwrap();
 }

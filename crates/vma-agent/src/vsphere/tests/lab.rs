@@ -128,6 +128,14 @@ impl Lab {
         Ok(())
     }
 
+    /// The same with so much patience with answers about changes.
+    pub(super) fn hasty(&mut self, areas: Duration) -> Result<()> {
+        let options = options(&self.peer, &self.state)?;
+        let client = ClientOptions { areas, ..options.client };
+        self.source = VsphereSource::new(VsphereOptions { client, ..options })?;
+        Ok(())
+    }
+
     /// Another VM, with disks like those of the first.
     pub(super) fn another(&self, vm: &str, number: u64) -> Result<Other> {
         let id = format!("5015f0e2-0000-4000-8000-{number:012}");

@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyState};
-use hub_vsphere_peer::AreaPage;
+use hub_vsphere_peer::{AreaPage, Trouble};
 use tokio_util::sync::CancellationToken;
 
 use super::lab::{CAPACITY, GRAIN, Lab};
@@ -49,6 +50,41 @@ async fn trap_u4_areas_on_many_pages_in_any_order_that_overlap_are_all_found() {
     assert_eq!(third.changed_since(0, &mark).await, Changed::Areas(expected));
     third.close().await.unwrap();
     lab.nothing_is_left().await.unwrap();
+}
+
+/// Trap U6: a vCenter that keeps every deadline and never comes to an end costs a disk its changed areas, and no more.
+#[tokio::test]
+async fn trap_u6_a_server_that_takes_too_long_to_say_what_has_changed_makes_the_disk_be_read() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let first = lab.open("one").await.unwrap();
+    let mark = first.disks()[0].change_id.clone().unwrap();
+    first.close().await.unwrap();
+    lab.hasty(Duration::from_millis(200)).unwrap();
+    lab.write(0, 3 * GRAIN, b"changed").unwrap();
+    lab.peer.trouble(&Trouble::once("QueryChangedDiskAreas", "hold", "")).unwrap();
+    let mut hub = Hub::start().await.unwrap();
+    let size = usize::try_from(CAPACITY).unwrap();
+    let image = memory(vec![0; size]);
+    let parent = hub.parent(&image.snapshot()).await.unwrap();
+    let target = hub.offer("disk", image.clone()).unwrap();
+    let disk = CopyDisk {
+        method: CopyMethod::ChangedSince { change_id: mark },
+        parent: Some(parent),
+        ..full_disk("disk-2000", size, target)
+    };
+    let mut request = copying("job", vec![disk]);
+    request.vm_id.clone_from(&lab.id);
+    request.credentials = Some(lab.credentials());
+    let peer = lab.peer;
+    let jobs = Jobs::new(Arc::new(lab.source), JobsOptions::default(), CancellationToken::new());
+    jobs.start(request).await.unwrap();
+    let report = ended(&jobs, "job").await.unwrap();
+    assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+    assert_eq!(report.disks[0].method, "by_digest");
+    let reason = report.disks[0].method_reason.clone().unwrap();
+    assert!(reason.contains("source.changed_areas_seconds"), "{reason}");
+    assert!(image.snapshot()[usize::try_from(3 * GRAIN).unwrap()..].starts_with(b"changed"));
+    peer.calm().unwrap();
 }
 
 /// Trap U36: a vCenter that leaves out a change is caught within as many copies as were promised.
