@@ -197,6 +197,11 @@ impl VsphereLab {
         Ok(())
     }
 
+    /// Where hub and VMA keep what is theirs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Snapshots that the VMA has written down and not struck off.
     pub fn owed(&self) -> Result<usize> {
         let all = std::fs::read_dir(self.folder.path().join("vma/owed-snapshots"))?;

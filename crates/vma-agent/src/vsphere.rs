@@ -80,7 +80,7 @@ struct Shared {
     reader: Arc<dyn DiskReader>,
     budget: HostBudget,
     tasks: Arc<Tasks>,
-    logins: Logins,
+    logins: Arc<Logins>,
     /// One clean-up of leftovers at a time.
     sweeping: tokio::sync::Mutex<()>,
 }
@@ -90,18 +90,12 @@ impl VsphereSource {
     pub fn new(options: VsphereOptions) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(&options.state_dir)?;
         let tasks = Arc::new(Tasks::here());
-        let reader = reader::choose(options.vddk.as_ref(), options.reads_at_once, &tasks);
+        let logins = Arc::<Logins>::default();
+        let (vddk, reads) = (options.vddk.as_ref(), options.reads_at_once);
+        let reader = reader::choose(vddk, reads, &tasks, &logins);
         let budget = HostBudget::new(options.readers_per_host);
         let sweeping = tokio::sync::Mutex::default();
-        let shared = Arc::new(Shared {
-            options,
-            ledger,
-            reader,
-            budget,
-            tasks,
-            logins: Logins::default(),
-            sweeping,
-        });
+        let shared = Arc::new(Shared { options, ledger, reader, budget, tasks, logins, sweeping });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
             shared.tasks.spawn(async move { own.sweep_at_start().await });

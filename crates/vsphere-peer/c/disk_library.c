@@ -7,6 +7,7 @@
 //   disk PATH<tab>FILE   the file behind a path of a datastore
 //   fail STEP TEXT       STEP is init, connect, open or read, which ends with this message
 //   hang read            reads never end
+//   hang connect         a login does not end before this order is taken back
 //   no allocation        holes are not told
 // Every call is appended to the file `calls` there.
 #define _GNU_SOURCE
@@ -133,6 +134,7 @@ Error VixDiskLib_ConnectEx(const struct connect_params *params, char read_only, 
     char wanted[1024];
     // The password is compared and never written down.
     record("connect server=%s port=%u user=%s vm=%s thumbprint=%s snapshot=%s transports=%s read_only=%d", shown(params->server), params->port, shown(params->credential.account.user), shown(params->vm), shown(params->thumbprint), shown(snapshot), shown(transports), read_only);
+    while (ordered("hang connect", wanted, sizeof wanted)) usleep(20000);
     if (failed("connect")) return REFUSED;
     if (ordered("thumbprint ", wanted, sizeof wanted) && strcmp(wanted, shown(params->thumbprint)) != 0) {
         // Nothing more is said of a wrong one.

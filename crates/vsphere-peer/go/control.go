@@ -90,7 +90,9 @@ func (f *front) do(it command) (interface{}, error) {
 		return simulator.PeerSnapshots(), nil
 	case "vms":
 		return vms(), nil
-	case "snapshot", "remove_snapshots", "destroy", "move":
+	case "register":
+		return nil, simulator.PeerRegister(it.VM)
+	case "snapshot", "remove_snapshots", "destroy", "move", "unregister":
 		return nil, f.ordered(it)
 	default:
 		return nil, fmt.Errorf("there is no command %q", it.Do)
@@ -146,6 +148,14 @@ func (f *front) ordered(it command) error {
 			if err != nil {
 				return err
 			}
+		}
+		if it.Do == "unregister" {
+			folder := *found.Parent
+			if err := vm.Unregister(ctx); err != nil {
+				return err
+			}
+			simulator.PeerKeep(found, folder)
+			return nil
 		}
 		task, err = vm.Destroy(ctx)
 	}

@@ -41,6 +41,13 @@ type peerState struct {
 	pageArea int
 	// Tasks that never end.
 	stuck []*Task
+	// VMs that were taken out of the inventory, by name, and the folders that they lay in.
+	kept map[string]keptVM
+}
+
+type keptVM struct {
+	vm     *VirtualMachine
+	folder types.ManagedObjectReference
 }
 
 var peer = peerState{
@@ -48,6 +55,7 @@ var peer = peerState{
 	marks:    map[string][][32]byte{},
 	scripts:  map[string][]PeerPage{},
 	pageArea: 2000,
+	kept:     map[string]keptVM{},
 }
 
 func scriptKey(vm string, key int32) string { return fmt.Sprintf("%s/%d", vm, key) }
@@ -91,6 +99,72 @@ func PeerVM(name string) *VirtualMachine {
 			return vm
 		}
 	}
+	return nil
+}
+
+// PeerKeep keeps what an unregistered VM has, as its files do.
+func PeerKeep(vm *VirtualMachine, folder types.ManagedObjectReference) {
+	peer.Lock()
+	peer.kept[vm.Name] = keptVM{vm, folder}
+	peer.Unlock()
+}
+
+// PeerRegister puts a VM that was unregistered back, with its snapshots; it and they have other references from now on.
+// The packaged simulator makes an empty VM in its place.
+func PeerRegister(name string) error {
+	peer.Lock()
+	kept, known := peer.kept[name]
+	delete(peer.kept, name)
+	peer.Unlock()
+	if !known {
+		return fmt.Errorf("%q was not unregistered", name)
+	}
+	vm := kept.vm
+	Map.NewEntity(vm)
+	vm.RecentTask = nil
+	folder, ok := asFolderMO(Map.Get(kept.folder).(*Folder))
+	if !ok {
+		return fmt.Errorf("the folder of %q is gone", name)
+	}
+	folderPutChild(internalContext, folder, vm)
+	host := Map.Get(*vm.Runtime.Host).(*HostSystem)
+	Map.AddReference(host, &host.Vm, vm.Self)
+	if pool, ok := Map.Get(*vm.ResourcePool).(*ResourcePool); ok {
+		Map.AddReference(pool, &pool.Vm, vm.Self)
+	}
+	for _, ref := range vm.Datastore {
+		ds := Map.Get(ref).(*Datastore)
+		Map.AddReference(ds, &ds.Vm, vm.Self)
+	}
+	if vm.Snapshot == nil {
+		return nil
+	}
+	var again func(tree []types.VirtualMachineSnapshotTree)
+	again = func(tree []types.VirtualMachineSnapshotTree) {
+		for i := range tree {
+			old := tree[i].Snapshot
+			snapshot := Map.Get(old).(*VirtualMachineSnapshot)
+			Map.Remove(old)
+			snapshot.Self.Value, snapshot.Vm = "", vm.Self
+			Map.Put(snapshot)
+			tree[i].Snapshot, tree[i].Vm = snapshot.Self, vm.Self
+			if *vm.Snapshot.CurrentSnapshot == old {
+				vm.Snapshot.CurrentSnapshot = &snapshot.Self
+			}
+			for j := range vm.Layout.Snapshot {
+				if vm.Layout.Snapshot[j].Key == old {
+					vm.Layout.Snapshot[j].Key = snapshot.Self
+				}
+			}
+			for j := range vm.LayoutEx.Snapshot {
+				if vm.LayoutEx.Snapshot[j].Key == old {
+					vm.LayoutEx.Snapshot[j].Key = snapshot.Self
+				}
+			}
+			again(tree[i].ChildSnapshotList)
+		}
+	}
+	again(vm.Snapshot.RootSnapshotList)
 	return nil
 }
 
@@ -350,7 +424,7 @@ func PeerFault(name string) types.BaseMethodFault {
 	}
 }
 
-// PeerSnapshots lists what snapshots there are, by VM.
+// PeerSnapshots lists what snapshots there are, by VM, also those of VMs that were unregistered.
 func PeerSnapshots() []map[string]interface{} {
 	all := []map[string]interface{}{}
 	var add func(vm string, tree []types.VirtualMachineSnapshotTree)
@@ -360,8 +434,16 @@ func PeerSnapshots() []map[string]interface{} {
 			add(vm, it.ChildSnapshotList)
 		}
 	}
+	var vms []*VirtualMachine
 	for _, e := range Map.All("VirtualMachine") {
-		vm := e.(*VirtualMachine)
+		vms = append(vms, e.(*VirtualMachine))
+	}
+	peer.Lock()
+	for _, it := range peer.kept {
+		vms = append(vms, it.vm)
+	}
+	peer.Unlock()
+	for _, vm := range vms {
 		Map.WithLock(vm, func() {
 			if vm.Snapshot != nil {
 				add(vm.Name, vm.Snapshot.RootSnapshotList)

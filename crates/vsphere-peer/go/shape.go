@@ -42,6 +42,7 @@ type vmShape struct {
 	FaultTolerance    *string      `json:"fault_tolerance"`
 	Encrypted         *bool        `json:"encrypted"`
 	Power             *string      `json:"power"`
+	Connection        *string      `json:"connection"`
 	Disks             *[]diskShape `json:"disks"`
 }
 
@@ -90,6 +91,9 @@ func shape(it vmShape) (interface{}, error) {
 		if it.Power != nil {
 			vm.Runtime.PowerState = types.VirtualMachinePowerState(*it.Power)
 			vm.Summary.Runtime.PowerState = vm.Runtime.PowerState
+		}
+		if it.Connection != nil {
+			vm.Runtime.ConnectionState = types.VirtualMachineConnectionState(*it.Connection)
 		}
 		if it.Disks != nil {
 			files, failed = setDisks(vm, *it.Disks)

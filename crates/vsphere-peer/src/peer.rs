@@ -208,6 +208,16 @@ impl VspherePeer {
         self.command(&json!({ "do": "destroy", "vm": vm })).map(drop)
     }
 
+    /// Takes a VM out of the inventory and leaves its files, snapshots among them, where they are.
+    pub fn unregister(&self, vm: &str) -> Result<()> {
+        self.command(&json!({ "do": "unregister", "vm": vm })).map(drop)
+    }
+
+    /// Puts a VM back that was unregistered; it has another reference then, and its snapshots still.
+    pub fn register(&self, vm: &str) -> Result<()> {
+        self.command(&json!({ "do": "register", "vm": vm })).map(drop)
+    }
+
     fn command(&self, command: &Value) -> Result<Value> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let (input, output) = lines.as_mut().context("the peer was stopped")?;

@@ -29,6 +29,8 @@ pub struct VmShape {
     pub encrypted: Option<bool>,
     /// `poweredOn`, `poweredOff` or `suspended`.
     pub power: Option<String>,
+    /// `connected`, `disconnected`, `inaccessible` or `orphaned`.
+    pub connection: Option<String>,
     /// All its disks, in place of those it has.
     pub disks: Option<Vec<DiskShape>>,
 }

@@ -5,6 +5,7 @@ mod broken;
 mod cancelling;
 mod copying;
 mod keys;
+mod owed;
 mod quiescing;
 mod records;
 mod starting;

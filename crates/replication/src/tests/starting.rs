@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Waker};
 
 use hub_domain::job::JobStatus;
 use hub_domain::replication::{ReplicaFormat, ReplicationKind};
-use hub_domain::source::SourceAbout;
 use hub_domain::vm::{ContextStatus, VmAddress};
 use hub_ports::{Classify, ErrorClass, IdGen, Store};
 use hub_testkit::{SeqIds, fixtures};
@@ -229,25 +228,4 @@ async fn a_disk_that_cannot_be_copied_refuses_the_whole_replication() {
     assert_eq!((refused.code(), refused.class()), ("preflight/physical-rdm", ErrorClass::Conflict));
     assert!(bench.jobs().await.unwrap().is_empty());
     assert!(bench.links().await.unwrap().iter().all(|(_, job)| job.is_none()));
-}
-
-/// Promise P3, as for a backup.
-#[tokio::test(start_paused = true)]
-async fn promise_p3_a_replication_from_vsphere_leaves_no_snapshot_and_owes_none() {
-    let bench = Bench::new().await.unwrap();
-    bench.vma.set_about(Ok(SourceAbout::default()));
-    let mut node = fixtures::vma_node(1, "vma1");
-    node.source_kind = "vsphere".to_owned();
-    let mut work = bench.store.begin().await.unwrap();
-    work.update_vma_node(&node).await.unwrap();
-    work.commit().await.unwrap();
-    bench.vma.keep_snapshots(true);
-    bench.replicate(Initial).await.unwrap();
-    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap();
-    assert_eq!((owed.len(), owed[0].tries, owed[0].job.word()), (1, 1, "replication"));
-    bench.vma.keep_snapshots(false);
-    bench.replicate(Incremental).await.unwrap();
-    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap();
-    assert_eq!(owed.len(), 1, "each copy owes its own");
-    assert_eq!(bench.vma.snapshots(), [owed[0].copy.clone()]);
 }

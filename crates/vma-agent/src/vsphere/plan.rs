@@ -41,6 +41,7 @@ impl Shared {
             let snapshot = snapshot.clone();
             return Err(SourceError::HasSnapshots { vm: vm.name, snapshot });
         }
+        self.logins.check_beside(client.login())?;
         for asked in &request.disks {
             self.check_disk(asked_disk(&vm, &vm.disks, asked)?)?;
         }

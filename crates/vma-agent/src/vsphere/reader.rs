@@ -9,6 +9,7 @@ use hub_vsphere::{Client, Disk, MoRef, Vm};
 use super::Tasks;
 use super::datastore_disk::DatastoreReader;
 use super::host_budget::Place;
+use super::session::Logins;
 use super::vddk::{VddkOptions, VddkReader};
 use crate::source::{ReadBy, SourceError};
 
@@ -54,9 +55,10 @@ pub(super) fn choose(
     vddk: Option<&VddkOptions>,
     reads_at_once: usize,
     tasks: &Arc<Tasks>,
+    logins: &Arc<Logins>,
 ) -> Arc<dyn DiskReader> {
     match vddk {
-        Some(options) => Arc::new(VddkReader::new(options.clone(), tasks.clone())),
+        Some(options) => Arc::new(VddkReader::new(options.clone(), tasks.clone(), logins.clone())),
         None => Arc::new(DatastoreReader::new(reads_at_once)),
     }
 }

@@ -27,6 +27,8 @@ const MAX_KNOWN: usize = 1024;
 pub(super) struct Logins {
     hasher: RandomState,
     known: Mutex<HashMap<u64, Said>>,
+    /// What was said to logins that others make for us, such as VDDK, where it was no.
+    beside: Mutex<HashMap<u64, Said>>,
     /// A login that was never accepted is tried by one at a time, so that the others hear the refusal.
     turn: tokio::sync::Mutex<()>,
 }
@@ -43,15 +45,18 @@ impl Logins {
 
     /// Refuses what the endpoint would refuse.
     fn check(&self, key: u64) -> Result<(), SourceError> {
-        let known = self.known.lock();
-        let Some(Said::No { at, detail }) = known.get(&key) else { return Ok(()) };
-        let left = HOLD_OFF.saturating_sub(at.elapsed()).as_secs();
-        if left == 0 {
-            return Ok(());
-        }
-        Err(SourceError::LoginRefused(format!(
-            "{detail}; for another {left} s it is not asked again, so that the account is not locked: test the credentials to have it asked at once"
-        )))
+        refused(&self.known, key)
+    }
+
+    /// The same for a login that is made beside the sessions of this program; it may be refused while these live.
+    pub(super) fn check_beside(&self, login: &Login) -> Result<(), SourceError> {
+        refused(&self.beside, self.key(login))
+    }
+
+    /// A login beside the sessions of this program was refused: it is not made again for a while.
+    pub(super) fn is_refused_beside(&self, login: &Login, detail: String) {
+        let said = Said::No { at: Instant::now(), detail };
+        remember(&self.beside, self.key(login), said);
     }
 
     fn is_accepted(&self, key: u64) -> bool {
@@ -59,13 +64,30 @@ impl Logins {
     }
 
     fn remember(&self, key: u64, said: Said) {
-        let mut known = self.known.lock();
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, it| matches!(it, Said::No { at, .. } if at.elapsed() < HOLD_OFF));
-        }
-        if known.len() < MAX_KNOWN {
-            known.insert(key, said);
-        }
+        remember(&self.known, key, said);
+    }
+}
+
+/// An error where the last word was no, and not long ago.
+fn refused(known: &Mutex<HashMap<u64, Said>>, key: u64) -> Result<(), SourceError> {
+    let known = known.lock();
+    let Some(Said::No { at, detail }) = known.get(&key) else { return Ok(()) };
+    let left = HOLD_OFF.saturating_sub(at.elapsed()).as_secs();
+    if left == 0 {
+        return Ok(());
+    }
+    Err(SourceError::LoginRefused(format!(
+        "{detail}; for another {left} s it is not asked again, so that the account is not locked: test the credentials to have it asked at once"
+    )))
+}
+
+fn remember(known: &Mutex<HashMap<u64, Said>>, key: u64, said: Said) {
+    let mut known = known.lock();
+    if known.len() >= MAX_KNOWN {
+        known.retain(|_, it| matches!(it, Said::No { at, .. } if at.elapsed() < HOLD_OFF));
+    }
+    if known.len() < MAX_KNOWN {
+        known.insert(key, said);
     }
 }
 
@@ -110,7 +132,12 @@ impl Shared {
         let (endpoint, client) = (options.endpoint.clone(), options.client);
         let connected = Client::connect(endpoint, &options.trust, login, client).await;
         match &connected {
-            Ok(_) => logins.remember(key, Said::Yes),
+            Ok(_) => {
+                logins.remember(key, Said::Yes);
+                if anew {
+                    logins.beside.lock().remove(&key);
+                }
+            }
             Err(error @ VsphereError::LoginRefused { .. }) => {
                 let said = Said::No { at: Instant::now(), detail: error.to_string() };
                 logins.remember(key, said);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::host_budget::Place;
 use super::reader::{DiskReader, FrozenDisk};
+use super::session::Logins;
 use super::{Tasks, listing};
 use crate::source::{ReadBy, SourceError};
 use disk::VddkDisk;
@@ -73,11 +74,12 @@ impl VddkOptions {
 pub(super) struct VddkReader {
     options: VddkOptions,
     tasks: Arc<Tasks>,
+    logins: Arc<Logins>,
 }
 
 impl VddkReader {
-    pub(super) fn new(options: VddkOptions, tasks: Arc<Tasks>) -> Self {
-        Self { options, tasks }
+    pub(super) fn new(options: VddkOptions, tasks: Arc<Tasks>, logins: Arc<Logins>) -> Self {
+        Self { options, tasks, logins }
     }
 }
 
@@ -149,8 +151,11 @@ impl DiskReader for VddkReader {
         place: Place,
     ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let key = listing::disk_id(&frozen.disk);
+        // Another disk may have been refused since the job was planned.
+        self.logins.check_beside(frozen.client.login())?;
         let deadline = Instant::now() + self.options.start;
-        let process = Nbdkit::start(&self.options, frozen, place, &self.tasks, deadline).await?;
+        let (options, tasks) = (&self.options, &self.tasks);
+        let process = Nbdkit::start(options, frozen, place, tasks, &self.logins, deadline).await?;
         let connected = self.connect(&process, deadline).await;
         process.forget_password();
         let client = match connected {
@@ -158,9 +163,10 @@ impl DiskReader for VddkReader {
             Err(error) => {
                 let reason = process.complaint(&error.to_string()).await;
                 // Where nobody answers, or the process ends of itself, VDDK has not come as far as the server.
+                let ends = matches!(error, ConnectError::Broken { .. });
                 let before = matches!(error, ConnectError::Dial { .. })
-                    || (matches!(error, ConnectError::Broken { .. }) && process.ends_soon().await);
-                return Err(if before {
+                    || (ends && process.ends_soon().await);
+                return Err(if before && !process.is_refused() {
                     SourceError::VddkUnusable(reason)
                 } else {
                     SourceError::VddkFailed { key, reason }

@@ -23,6 +23,13 @@ fn it_obeys_and_ends_with_its_owner() {
     assert!(peer.snapshots().unwrap().is_empty());
     peer.snapshot(&name, "theirs").unwrap();
     assert_eq!(peer.snapshots().unwrap().first().unwrap().name, "theirs");
+    peer.unregister(&name).unwrap();
+    assert!(!peer.vms().unwrap().contains_key(&name));
+    assert_eq!(peer.snapshots().unwrap().first().unwrap().name, "theirs", "among its files");
+    peer.register(&name).unwrap();
+    assert_ne!(peer.vms().unwrap().get(&name), Some(&shaped.id));
+    peer.remove_snapshots(&name).unwrap();
+    assert!(peer.snapshots().unwrap().is_empty());
     peer.destroy(&name).unwrap();
     assert_eq!(peer.vms().unwrap().len(), 1);
     assert!(peer.shape(&shape).is_err(), "the VM is gone");

@@ -1,8 +1,14 @@
 //! Promise P3: killed with a snapshot open, VMA and hub leave none behind once they are back.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result, ensure};
 use hub_tests::api::Fields as _;
-use hub_tests::vsphere::{Account, VsphereLab};
+use hub_tests::vsphere::{Account, VsphereLab, until};
+use hub_vsphere_peer::DiskLibrary;
+
+use super::MIB;
 
 use super::held::{HeldBackup, failed, play};
 
@@ -104,6 +110,70 @@ async fn p3_trap_u12_the_hub_remembers_the_snapshot_of_a_vma_that_was_killed_unt
         lab.vma.restart().await?;
         lab.hub.restart().await?;
         it.the_next_one_succeeds(lab).await
+    };
+    play(Account::OfHub, EXPECTED, part).await.unwrap();
+}
+
+/// Settings of a VMA that reads through this library, with a directory of its own for what it keeps for a while.
+fn vddk(library: &DiskLibrary, temporary: &Path) -> Vec<(String, String)> {
+    let text = |it: &Path| it.display().to_string();
+    let all = [
+        ("VMA__SOURCE__VDDK__LIBDIR", text(library.directory())),
+        ("VMA__SOURCE__VDDK__PLUGIN", text(library.plugin())),
+        ("VMA__SOURCE__VDDK__THUMBPRINT", ["01"; 20].join(":")),
+        ("TMPDIR", text(temporary)),
+    ];
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Processes that read through a library.
+fn readers(library: &DiskLibrary) -> Result<usize> {
+    let told = format!("libdir={}", library.directory().display());
+    let all = fs::read_dir("/proc")?.flatten();
+    let arguments = all.filter_map(|it| fs::read(it.path().join("cmdline")).ok());
+    Ok(arguments.filter(|it| String::from_utf8_lossy(it).contains(&told)).count())
+}
+
+/// Every file below a directory.
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let (path, kind) = entry.map(|it| (it.path(), it.file_type()))?;
+        match kind? {
+            it if it.is_dir() => all.extend(files(&path)?),
+            it if it.is_file() => all.push(path),
+            _ => (),
+        }
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn p3_a_vma_killed_while_vddk_logs_in_leaves_no_password_and_no_reader() {
+    let Some(library) = DiskLibrary::make().unwrap() else { return };
+    let part = async |lab: &mut VsphereLab| {
+        library.script(&["hang connect".to_owned()])?;
+        let temporary = tempfile::tempdir()?;
+        lab.vma.restart_once_with(&vddk(&library, temporary.path())).await?;
+        let (guest, context) = lab.manage("payroll", &[2 * MIB]).await?;
+        let run = lab.start_backup(&context, "full").await?;
+        let logs_in = || Ok(library.calls()?.iter().any(|it| it.starts_with("connect ")));
+        until("VDDK logs in", logs_in).await?;
+        lab.vma.program.kill()?;
+        let password = lab.peer.password().as_bytes();
+        let left = [files(temporary.path())?, files(&lab.folder().join("vma"))?].concat();
+        ensure!(left.len() > 2, "the VMA has files: {left:?}");
+        for file in left {
+            let holds = fs::read(&file)?.windows(password.len()).any(|it| it == password);
+            ensure!(!holds, "{} holds the password", file.display());
+        }
+        // It has been told to end, and does so when its login does, one way or the other.
+        library.script(&[])?;
+        until("its reader has ended", || Ok(readers(&library)? == 0)).await?;
+        lab.vma.restart().await?;
+        lab.api.ended(&run, |_| ()).await?;
+        lab.nothing_is_left().await?;
+        lab.back_up(&guest, &context, "full").await.map(drop)
     };
     play(Account::OfHub, EXPECTED, part).await.unwrap();
 }

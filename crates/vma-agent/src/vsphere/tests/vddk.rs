@@ -97,7 +97,9 @@ async fn a_disk_is_read_byte_for_byte_with_its_holes_and_no_secret_is_shown() {
     for shown in [&arguments, &environment] {
         assert!(!shown.contains(lab.peer.password()), "{shown}");
     }
-    assert!(!home.join("password").exists(), "it is needed no more");
+    let inside: Vec<_> =
+        std::fs::read_dir(&home).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(inside, ["socket"], "a file would outlive a VMA that is killed");
 
     assert_eq!((device.size(), device.read_only()), (CAPACITY, true));
     let mut expected = vec![0; usize::try_from(CAPACITY).unwrap()];
@@ -130,12 +132,12 @@ async fn a_disk_is_read_byte_for_byte_with_its_holes_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_a_file_of_its_own() {
+async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_memory() {
     let Some((mut lab, library, _)) = start().await.unwrap() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (program, seen) = (folder.path().join("nbdkit"), folder.path().join("seen"));
     let script = format!(
-        "#!/bin/sh\nprintf '%s\\n' \"$@\" > {seen}\nhome=$(dirname \"$5\")\nstat -c %a \"$home\" \"$home/password\" >> {seen}\nexec nbdkit \"$@\"\n",
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" > {seen}\nhome=$(dirname \"$5\")\n(stat -c %a \"$home\"; ls -A \"$home\"; readlink /proc/self/fd/0) >> {seen}\nexec nbdkit \"$@\"\n",
         seen = seen.display()
     );
     std::fs::write(&program, script).unwrap();
@@ -147,7 +149,6 @@ async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_a_file_of
     let seen: Vec<&str> = seen.lines().collect();
     let (host, port) = lab.peer.address().split_once(':').unwrap();
     let socket = seen[4];
-    let home = socket.strip_suffix("/socket").unwrap();
     let file = library.calls().unwrap()[2].clone();
     let file = file.strip_prefix("open ").unwrap().strip_suffix(" flags=36").unwrap();
     let expected = [
@@ -164,7 +165,7 @@ async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_a_file_of
         &format!("server={host}"),
         &format!("port={port}"),
         &format!("user={}", lab.peer.user()),
-        &format!("password=+{home}/password"),
+        "password=+/proc/self/fd/0",
         &format!("thumbprint={THUMBPRINT}"),
         &format!("vm=moref={}", lab.peer.vms().unwrap()[&lab.vm]),
         &format!("snapshot={}", lab.peer.snapshots().unwrap()[0].id),
@@ -175,7 +176,7 @@ async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_a_file_of
         "maxdata=2M",
         "retries=4",
         "700",
-        "600",
+        "/memfd:sendense-vddk (deleted)",
     ];
     assert_eq!(seen, expected);
     drop(device);
@@ -263,6 +264,7 @@ async fn what_vddk_refuses_is_told_with_what_to_do() {
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.to_string().contains(lab.peer.password()), "{error}");
+        lab.source.test(&lab.credentials()).await.unwrap();
     }
     library.script(&orders).unwrap();
     let device = opened.reader(0).await.unwrap();
@@ -285,6 +287,43 @@ async fn what_vddk_refuses_is_told_with_what_to_do() {
     let error = opened.reader(0).await.err().unwrap();
     assert_eq!(error.code(), "source/vddk-unusable");
     assert!(error.to_string().contains("install nbdkit"), "{error}");
+    opened.close().await.unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
+fn connects(library: &DiskLibrary) -> usize {
+    library.calls().unwrap().iter().filter(|it| it.starts_with("connect ")).count()
+}
+
+#[tokio::test]
+async fn a_login_that_vddk_is_refused_is_made_once_whatever_waits_for_it() {
+    let Some((mut lab, library, orders)) = start().await.unwrap() else { return };
+    lab.read_through(VddkOptions { retries: 4, ..options(&library) }).unwrap();
+    let other = [vec!["password other".to_owned()], orders.clone()].concat();
+    library.script(&other).unwrap();
+    let opened = lab.open("job").await.unwrap();
+    assert_eq!(opened.reader(0).await.err().unwrap().code(), "source/vddk-failed");
+    let error = opened.reader(1).await.err().unwrap();
+    assert_eq!((error.code(), connects(&library)), ("source/login-refused", 1), "{error}");
+    assert!(error.to_string().contains("test the credentials"), "{error}");
+    opened.close().await.unwrap();
+    let error = lab.source.check(&lab.request("next")).await.unwrap_err();
+    assert_eq!(error.code(), "source/login-refused", "no snapshot is taken for nothing");
+
+    lab.source.test(&lab.credentials()).await.unwrap();
+    library.script(&orders).unwrap();
+    let opened = lab.open("next").await.unwrap();
+    let device = opened.reader(0).await.unwrap();
+    // The password is changed while a disk is read, and the connection to the host is lost.
+    let lost = "fail read NFC_NETWORK_ERROR".to_owned();
+    library.script(&[vec![lost], other].concat()).unwrap();
+    let error = told(&device.read_at(0, 512).await.unwrap_err());
+    assert!(error.contains("the server refuses the login"), "{error}");
+    told(&device.read_at(0, 512).await.unwrap_err());
+    assert_eq!(connects(&library), 3, "of the second connection one login");
+    drop(device);
+    assert_eq!(opened.reader(1).await.err().unwrap().code(), "source/login-refused");
+    assert_eq!(connects(&library), 3);
     opened.close().await.unwrap();
     lab.nothing_is_left().await.unwrap();
 }

@@ -3,6 +3,9 @@
 /// The longest line that is passed on.
 const LINE: usize = 300;
 
+/// Words of a server that does not let VDDK in; it has one word for a wrong password and for a missing privilege.
+const REFUSED: &[&str] = &["user name or password", "Insufficient permissions", "Login failed"];
+
 /// Words in a complaint, and what to do about them; the first that is found counts.
 const ADVICE: [(&[&str], &str); 9] = [
     (
@@ -18,7 +21,7 @@ const ADVICE: [(&[&str], &str); 9] = [
         "nbdkit refuses its arguments; compare source.vddk with docs/vsphere.md",
     ),
     (
-        &["user name or password", "Insufficient permissions", "Login failed"],
+        REFUSED,
         "the server refuses the login for VDDK; check the account and its privilege VirtualMachine.Provisioning.DiskRandomRead",
     ),
     (
@@ -52,6 +55,11 @@ const ADVICE: [(&[&str], &str); 9] = [
         "the datastore cannot be read; look at its health in the client of vSphere",
     ),
 ];
+
+/// Whether VDDK was not let in, so that every other try would count against the account.
+pub(super) fn is_refused_login(said: &str) -> bool {
+    REFUSED.iter().any(|it| said.contains(it))
+}
 
 /// Why something failed and what to do: from what the process said, else from how it ended, else from the error.
 pub(super) fn reason(said: &str, ended: Option<&str>, error: &str) -> String {

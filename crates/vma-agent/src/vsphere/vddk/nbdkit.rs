@@ -1,16 +1,18 @@
-//! The nbdkit of one disk: its arguments, its password file, its socket, its last words, its end.
+//! The nbdkit of one disk: its arguments, its password, its socket, its last words, its end.
 
 use std::ffi::OsString;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hub_nbd::Endpoint;
 use parking_lot::Mutex;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -22,6 +24,7 @@ use super::{VddkOptions, complaint};
 use crate::source::SourceError;
 use crate::vsphere::host_budget::Place;
 use crate::vsphere::reader::FrozenDisk;
+use crate::vsphere::session::Logins;
 use crate::vsphere::{Tasks, listing};
 
 /// How much of what the process says is kept: its last words.
@@ -38,10 +41,14 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A process that serves one disk; dropping it ends the process.
 pub(super) struct Nbdkit {
-    /// Holds the socket, and the password until the disk is open; readable by nobody else.
+    /// Holds the socket; readable by nobody else.
     home: TempDir,
-    child: Mutex<Option<Child>>,
+    /// Memory that the process reads the password from; it has no name, and goes with the last who holds it.
+    password: File,
+    child: Arc<Mutex<Option<Child>>>,
     said: Arc<Mutex<Vec<u8>>>,
+    /// Whether the server has refused its login.
+    refused: Arc<AtomicBool>,
     tasks: Arc<Tasks>,
     /// Free when the process has gone.
     place: Option<Place>,
@@ -54,6 +61,7 @@ impl Nbdkit {
         frozen: &FrozenDisk,
         place: Place,
         tasks: &Arc<Tasks>,
+        logins: &Arc<Logins>,
         deadline: Instant,
     ) -> Result<Self, SourceError> {
         let unusable = |what: &str, error: &dyn std::fmt::Display| {
@@ -62,23 +70,36 @@ impl Nbdkit {
         let private = Permissions::from_mode(0o700);
         let home = tempfile::Builder::new().prefix("sendense-vddk-").permissions(private).tempdir();
         let home = home.map_err(|it| unusable("no private directory can be made", &it))?;
-        write_password(&home.path().join("password"), frozen)
-            .map_err(|it| unusable("the password cannot be handed to nbdkit", &it))?;
+        let handed = |it: std::io::Error| unusable("the password cannot be handed to nbdkit", &it);
+        let password = written_password(frozen).map_err(handed)?;
         let mut command = Command::new(&options.nbdkit);
         command.args(arguments(options, frozen, home.path()));
         // Its words are looked for, so they have to be in one language.
         command.env("LC_ALL", "C").env_remove("LD_LIBRARY_PATH").kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(password.try_clone().map_err(handed)?);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
             let program = options.nbdkit.display();
             unusable(&format!("`{program}` cannot be started; install nbdkit"), &error)
         })?;
-        let said = Arc::<Mutex<Vec<u8>>>::default();
-        if let Some(stderr) = child.stderr.take() {
-            tasks.spawn(listen(stderr, said.clone()));
+        let (said, refused) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicBool>::default());
+        let stderr = child.stderr.take();
+        let child = Arc::new(Mutex::new(Some(child)));
+        if let Some(stderr) = stderr {
+            let (refused, child) = (refused.clone(), child.clone());
+            let (logins, login) = (logins.clone(), frozen.client.login().clone());
+            let when_refused = move |reason| {
+                logins.is_refused_beside(&login, reason);
+                refused.store(true, Ordering::Release);
+                // Its filter would log in again and again, until the account is locked.
+                if let Some(child) = child.lock().as_mut() {
+                    let _ = child.start_kill();
+                }
+            };
+            tasks.spawn(listen(stderr, said.clone(), when_refused));
         }
-        let (child, tasks) = (Mutex::new(Some(child)), tasks.clone());
-        let started = Self { home, child, said, tasks, place: Some(place) };
+        let (tasks, place) = (tasks.clone(), Some(place));
+        let started = Self { home, password, child, said, refused, tasks, place };
         started.answers(deadline).await?;
         tracing::debug!(disk.id = listing::disk_id(&frozen.disk), "VDDK serves a disk");
         Ok(started)
@@ -89,9 +110,14 @@ impl Nbdkit {
         Endpoint::Unix(self.home.path().join("socket"))
     }
 
-    /// Removes the password: the process has read it.
+    /// Empties the memory with the password: the process has read it.
     pub(super) fn forget_password(&self) {
-        let _ = std::fs::remove_file(self.home.path().join("password"));
+        let _ = self.password.set_len(0);
+    }
+
+    /// Whether the server has refused its login, which ends it.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
     }
 
     /// Why something failed, and what to do; `error` where the process says nothing about it.
@@ -162,10 +188,12 @@ impl Drop for Nbdkit {
     }
 }
 
-/// The password goes through a file that nobody else can read: arguments and environments can be seen.
-fn write_password(file: &Path, frozen: &FrozenDisk) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    file.write_all(frozen.client.login().password.expose_secret().as_bytes())
+/// The password goes through memory without a name: arguments and environments can be seen, a pipe can be read only once
+/// though nbdkit starts itself anew to load the library, and a file would outlive a VMA that is killed.
+fn written_password(frozen: &FrozenDisk) -> std::io::Result<File> {
+    let mut memory = File::from(memfd_create("sendense-vddk", MemfdFlags::CLOEXEC)?);
+    memory.write_all(frozen.client.login().password.expose_secret().as_bytes())?;
+    Ok(memory)
 }
 
 /// Arguments as `docs/vsphere.md` explains them; the filter next to the plugin stands last.
@@ -186,7 +214,8 @@ fn arguments(options: &VddkOptions, frozen: &FrozenDisk, home: &Path) -> Vec<OsS
         pair("port", port.to_string().into());
     }
     pair("user", frozen.client.login().username.clone().into());
-    pair("password", format!("+{}", home.join("password").display()).into());
+    // A plain `-0` is refused for standard input, which is the one descriptor that a child gets without unsafe code.
+    pair("password", "+/proc/self/fd/0".into());
     pair("thumbprint", options.thumbprint.clone().into());
     pair("vm", format!("moref={}", frozen.vm.value).into());
     pair("snapshot", frozen.snapshot.value.clone().into());
@@ -204,13 +233,25 @@ fn arguments(options: &VddkOptions, frozen: &FrozenDisk, home: &Path) -> Vec<OsS
     all
 }
 
-/// Keeps the last of what the process says.
-async fn listen(mut from: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
-    let mut buffer = vec![0; 4096];
+/// Keeps the last of what the process says, and tells once when that is that its login is refused.
+async fn listen(
+    mut from: ChildStderr,
+    said: Arc<Mutex<Vec<u8>>>,
+    when_refused: impl FnOnce(String) + Send,
+) {
+    let (mut buffer, mut when_refused) = (vec![0; 4096], Some(when_refused));
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let mut said = said.lock();
-        said.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        let surplus = said.len().saturating_sub(KEPT);
-        said.drain(..surplus);
+        let words = {
+            let mut said = said.lock();
+            said.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            let surplus = said.len().saturating_sub(KEPT);
+            said.drain(..surplus);
+            String::from_utf8_lossy(&said).into_owned()
+        };
+        if complaint::is_refused_login(&words)
+            && let Some(tell) = when_refused.take()
+        {
+            tell(complaint::reason(&words, None, "the login was refused"));
+        }
     }
 }
