@@ -14,6 +14,8 @@ mod identity;
 mod interruptions;
 #[path = "history/quiescence.rs"]
 mod quiescence;
+#[path = "history/remarks.rs"]
+mod remarks;
 #[path = "history/ways.rs"]
 mod ways;
 

@@ -9,6 +9,7 @@ use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
 use hub_domain::job::{JobEvent, JobStatus};
+use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::source::{CopyBytes, CopyMethod, DiskCopyStatus, PreparedTarget};
 use hub_ports::{ParentImage, PrepareImage, RetryConflicts, StorageError, StoreError, UnitOfWork};
 use tokio::time::Instant;
@@ -65,6 +66,7 @@ impl Backup {
             done => done?,
         }
         let disks = work.disks_of(&[scene.vm.id]).await?;
+        let mut is_first = true;
         let mut begun = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Some(job) = work.backup(job.id).await? else { continue };
@@ -78,6 +80,10 @@ impl Backup {
                 | JobStatus::Failed
                 | JobStatus::Cancelled
                 | JobStatus::Interrupted => continue,
+            }
+            if std::mem::take(&mut is_first) {
+                // Stored before the order: the next hub has to know whom this one may have ordered.
+                work.remark(scene.run.id, &remarks(scene, jobs, &disks)).await?;
             }
             begun.extend(self.begin_job(work.as_mut(), scene, job, &disks).await?);
         }
@@ -235,6 +241,17 @@ impl Backup {
         work.commit().await?;
         Ok(true)
     }
+}
+
+/// What the run says of itself from now on.
+fn remarks(scene: &Scene, jobs: &[BackupJob], disks: &[VmDisk]) -> Remarks {
+    let ordinals = jobs.iter().map(|job| job.ordinal).collect();
+    let added = Warning::of_added_disks(disks, &ordinals, scene.run.created_at);
+    let warnings: Vec<Warning> = scene.stands_in.iter().cloned().chain(added).collect();
+    for Warning { code, detail } in &warnings {
+        tracing::warn!(run.id = %scene.run.id, vm.name = %scene.vm.facts.name, code, detail, "a backup has a warning");
+    }
+    Remarks::at_work(&scene.node, warnings)
 }
 
 fn parent_image(points: &[BackupJob], parent: BackupJobId) -> Option<ParentImage> {

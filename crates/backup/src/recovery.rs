@@ -94,7 +94,12 @@ impl Backup {
         let mut asked = JoinSet::new();
         for ((run, attempt), vm) in runs {
             let mut view = self.store.view().await?;
-            let node = view.vm(vm).await?.and_then(|vm| vm.vma_node);
+            // The one that was ordered; a run of an earlier release does not say which it was.
+            let ordered = view.backup_run(run).await?.and_then(|run| run.remarks.copied_by);
+            let node = match ordered {
+                Some(by) => Some(by.vma),
+                None => view.vm(vm).await?.and_then(|vm| vm.vma_node),
+            };
             let Some(node) = node else { continue };
             let Some(node) = view.vma_node(node).await? else { continue };
             let (source, watch) = (self.source.clone(), self.options.watch);

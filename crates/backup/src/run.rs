@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::backup::{BackupJob, BackupRun, run_status};
 use hub_domain::fault::Fault;
-use hub_domain::ids::BackupRunId;
+use hub_domain::ids::{BackupRunId, VmaNodeId};
 use hub_domain::job::JobStatus;
+use hub_domain::reader_choice::NoReader;
+use hub_domain::remarks::Warning;
 use hub_domain::repository::Repository;
 use hub_domain::vm::VmContext;
-use hub_ports::store::reader;
+use hub_ports::store::{Reader, answering_reader};
 use hub_ports::{StoreError, retry_patiently, told};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -25,6 +27,8 @@ pub(crate) struct Scene {
     pub(crate) node: VmaNode,
     pub(crate) credential: Option<Credential>,
     pub(crate) repository: Repository,
+    /// Why it is not the VM's own VMA that copies.
+    pub(crate) stands_in: Option<Warning>,
 }
 
 impl Backup {
@@ -56,10 +60,11 @@ impl Backup {
             return Err(RunBackupError::AtWork(id));
         }
         if jobs.iter().any(|job| !job.state.status().is_terminal()) {
-            let done = match self.patiently(|| self.scene(&run)).await? {
-                _ if cancel.is_cancelled() => self.end_waiting(&jobs, &Ending::Stopped).await,
-                Err(fault) => self.end_waiting(&jobs, &Ending::Fault(fault)).await,
-                Ok(scene) => self.protect(&scene, &jobs, cancel).await,
+            let scene = self.patiently(|| self.scene(&run, &jobs));
+            let done = match cancel.run_until_cancelled(scene).await.transpose()? {
+                None => self.end_waiting(&jobs, &Ending::Stopped).await,
+                Some(Err(fault)) => self.end_waiting(&jobs, &Ending::Fault(fault)).await,
+                Some(Ok(scene)) => self.protect(&scene, &jobs, cancel).await,
             };
             if let Err(error) = done {
                 tracing::error!(error = %told(&error), "the catalogue is away; the jobs of this run are ended when it is back");
@@ -161,17 +166,17 @@ impl Backup {
     }
 
     /// What the run needs, or what of it is missing.
-    async fn scene(&self, run: &BackupRun) -> Result<Result<Scene, Fault>, StoreError> {
+    async fn scene(
+        &self,
+        run: &BackupRun,
+        jobs: &[BackupJob],
+    ) -> Result<Result<Scene, Fault>, StoreError> {
         let mut view = self.store.view().await?;
         let Some(vm) = view.vm(run.vm).await? else {
             return Ok(Err(Fault::new("vm/not-found", "the VM is not under management any more")));
         };
         let Some(repository) = view.repository(run.repository).await? else {
             return Ok(Err(Fault::new("repository/not-found", "the repository was removed")));
-        };
-        let node = match reader(view.as_mut(), &vm).await? {
-            Ok(node) => node,
-            Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
         };
         let credential = match vm.credential {
             None => None,
@@ -183,7 +188,34 @@ impl Backup {
                 found => found,
             },
         };
-        Ok(Ok(Scene { run: run.clone(), vm, node, credential, repository }))
+        drop(view);
+        let Reader { node, stands_in } = match self.reader(run, jobs, &vm).await? {
+            Ok(reader) => reader,
+            Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
+        };
+        // The reason of an attempt before holds for this one, which goes where that one went.
+        let stands_in = stands_in.or_else(|| {
+            let is_again = Some(node.id) == ordered(run, jobs);
+            run.remarks.of_other_vma().filter(|_| is_again).cloned()
+        });
+        Ok(Ok(Scene { run: run.clone(), vm, node, credential, repository, stands_in }))
+    }
+
+    async fn reader(
+        &self,
+        run: &BackupRun,
+        jobs: &[BackupJob],
+        vm: &VmContext,
+    ) -> Result<Result<Reader, NoReader>, StoreError> {
+        let (store, source) = (self.store.as_ref(), self.source.as_ref());
+        answering_reader(store, source, vm, ordered(run, jobs)).await
+    }
+
+    /// The VMA that a stored run would go through now; nothing where there is none, or the run or its VM is gone.
+    pub async fn reader_of(&self, id: BackupRunId) -> Result<Option<VmaNodeId>, StoreError> {
+        let Some((run, jobs)) = self.load(id).await? else { return Ok(None) };
+        let Some(vm) = self.store.view().await?.vm(run.vm).await? else { return Ok(None) };
+        Ok(self.reader(&run, &jobs, &vm).await?.ok().map(|it| it.node.id))
     }
 
     /// Runs something on the catalogue through conflicts and while the database is away.
@@ -194,6 +226,11 @@ impl Backup {
     {
         retry_patiently(self.options.store_patience, unit).await
     }
+}
+
+/// The VMA that an order of this run may have reached.
+pub(crate) fn ordered(run: &BackupRun, jobs: &[BackupJob]) -> Option<VmaNodeId> {
+    run.remarks.ordered(jobs.iter().all(|job| job.attempt.is_first()))
 }
 
 #[cfg(test)]

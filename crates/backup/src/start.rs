@@ -12,6 +12,7 @@ use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContex
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
 use hub_domain::preflight::Preflight;
+use hub_domain::remarks::Remarks;
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
@@ -107,6 +108,7 @@ impl Backup {
             rate: request.rate,
             audit_runs: request.audit_runs,
             quiesce: request.quiesce,
+            remarks: Remarks::default(),
             created_at: self.clock.now(),
         }
     }

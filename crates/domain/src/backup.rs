@@ -9,6 +9,7 @@ use crate::disk::DiskKey;
 use crate::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContextId, VmDiskId};
 use crate::job::{JobState, JobStatus, fold_status};
 use crate::limits::ByteRate;
+use crate::remarks::Remarks;
 use crate::source::{CopyBytes, CopyMethod, Quiescence, ReadBy};
 use crate::time::Timestamp;
 
@@ -35,6 +36,8 @@ pub struct BackupRun {
     pub audit_runs: Option<AuditRuns>,
     /// Whether the guest is to be quiesced for the snapshot, if it was told; else as the VMA is set up.
     pub quiesce: Option<bool>,
+    /// Who copied it, and what somebody should know of it.
+    pub remarks: Remarks,
     /// When it was asked for.
     pub created_at: Timestamp,
 }

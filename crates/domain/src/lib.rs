@@ -20,6 +20,7 @@ pub mod limits;
 pub mod owed;
 pub mod preflight;
 pub mod reader_choice;
+pub mod remarks;
 pub mod replication;
 pub mod repository;
 pub mod restore;

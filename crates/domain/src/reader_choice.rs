@@ -1,6 +1,7 @@
 //! Which VMA reads a VM: the one that it is linked to, as long as that reads the VM's source; else another that does.
 
 use crate::access::{Credential, VmaNode};
+use crate::ids::VmaNodeId;
 use crate::vm::VmContext;
 
 /// A vCenter or a host, as far as it is known.
@@ -119,10 +120,90 @@ pub fn choose_reader<'a>(vm: &VmContext, nodes: &'a [VmaNode]) -> Result<&'a Vma
     }
 }
 
+/// Who may read a VM, the first choice first.
+#[derive(Clone, Debug)]
+pub struct Readers<'a> {
+    first: &'a VmaNode,
+    others: Vec<&'a VmaNode>,
+}
+
+/// The VMAs that a VM may be read through: what [`choose_reader`] says, and those that could stand in for it because they
+/// are known to read the same vCenter or host, by name.
+///
+/// `ordered` is the VMA that an order of this run may have reached already. While it is registered it is the only one,
+/// unless it is known to read another source: it may be at work behind a network that is cut, and no VM is ever copied by
+/// two VMAs for one run.
+pub fn readers<'a>(
+    vm: &VmContext,
+    nodes: &'a [VmaNode],
+    ordered: Option<VmaNodeId>,
+) -> Result<Readers<'a>, NoReader> {
+    let wanted = SourceName::of_vm(vm);
+    let holds = |node: &&VmaNode| {
+        Some(node.id) == ordered
+            && !(node.takes_snapshots() && node.source.is(&wanted) == Some(false))
+    };
+    if let Some(first) = nodes.iter().find(holds) {
+        return Ok(Readers { first, others: Vec::new() });
+    }
+    let first = choose_reader(vm, nodes)?;
+    let stands_in = |node: &&VmaNode| node.id != first.id && reads(node, &wanted);
+    let mut others: Vec<&VmaNode> =
+        if first.takes_snapshots() { nodes.iter().filter(stands_in).collect() } else { Vec::new() };
+    others.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Readers { first, others })
+}
+
+impl<'a> Readers<'a> {
+    /// The one that reads the VM as long as it answers, and when nobody answers: it then says itself what is wrong.
+    pub fn first(&self) -> &'a VmaNode {
+        self.first
+    }
+
+    /// Whether there is anything to choose, and so a reason to ask who answers.
+    pub fn is_choice(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The one to be asked next whether it answers, when these did not; nothing when nobody is left.
+    pub fn next(&self, silent: &[VmaNodeId]) -> Option<&'a VmaNode> {
+        let mut all = [self.first].into_iter().chain(self.others.iter().copied());
+        all.find(|node| !silent.contains(&node.id))
+    }
+}
+
+/// Why a VM is read through another VMA than its own, in a sentence; nothing where it is not, or where it names none.
+///
+/// `silent` says how the own one did not answer.
+pub fn stand_in(
+    vm: &VmContext,
+    nodes: &[VmaNode],
+    chosen: &VmaNode,
+    silent: Option<&str>,
+) -> Option<String> {
+    let own = vm.vma_node.filter(|own| *own != chosen.id)?;
+    let name = &chosen.name;
+    let why = match (nodes.iter().find(|node| node.id == own), silent) {
+        (Some(own), Some(silent)) => format!("VMA {} does not answer ({silent})", own.name),
+        (Some(own), None) => {
+            format!(
+                "VMA {} reads {}",
+                own.name,
+                own.source.host.as_deref().unwrap_or("another source")
+            )
+        }
+        (None, _) => "the VMA that the VM was added with is not registered any more".to_owned(),
+    };
+    Some(format!("{why}; VMA {name} reads the source of the VM, too, and copied in its place"))
+}
+
+fn reads(node: &VmaNode, wanted: &SourceName) -> bool {
+    node.takes_snapshots() && node.source.is(wanted) == Some(true)
+}
+
 /// The first VMA by name that is known to read a vCenter or host.
 pub fn reader_of<'a>(wanted: &SourceName, nodes: &'a [VmaNode]) -> Option<&'a VmaNode> {
-    let reads = |node: &&VmaNode| node.takes_snapshots() && node.source.is(wanted) == Some(true);
-    nodes.iter().filter(reads).min_by(|one, other| one.name.cmp(&other.name))
+    nodes.iter().filter(|node| reads(node, wanted)).min_by(|one, other| one.name.cmp(&other.name))
 }
 
 #[cfg(test)]

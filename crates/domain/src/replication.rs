@@ -5,6 +5,7 @@ use crate::disk::DiskKey;
 use crate::ids::{ReplicationJobId, VmContextId, VmDiskId};
 use crate::job::JobState;
 use crate::limits::ByteRate;
+use crate::remarks::Remarks;
 use crate::source::{CopyBytes, Quiescence, ReadBy};
 use crate::time::Timestamp;
 
@@ -29,6 +30,8 @@ pub struct ReplicationJob {
     pub state: JobState,
     /// Which attempt at its copy it is at.
     pub attempt: Attempt,
+    /// Who copied it, and what somebody should know of it.
+    pub remarks: Remarks,
     /// One entry per disk, by ordinal.
     pub disks: Vec<ReplicaDisk>,
     /// Counts changes; a write names the version it has read.

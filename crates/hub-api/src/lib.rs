@@ -17,6 +17,7 @@ mod owed;
 mod page;
 mod problem;
 mod problem_page;
+mod remarks;
 mod serve;
 mod service;
 mod state;

@@ -21,6 +21,13 @@ pub trait SourceNode: Send + Sync {
     /// Lets a node prove that it knows its token, before the token is shown to it, and say what it is.
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError>;
 
+    /// Whether a node answers, by a cheap question, asked where another node could take its place.
+    ///
+    /// One that has just been found silent may be taken to be so for some seconds more, without being asked.
+    async fn answers(&self, node: &VmaNode) -> Result<(), SourceError> {
+        self.identify(node).await.map(drop)
+    }
+
     /// Identifies a node and makes this hub known to it, once and for all: from then on the node sends disks to this
     /// hub only, whoever else shows the token.
     ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
+use hub_domain::reader_choice::NoReader;
 use hub_domain::vm::VmContext;
 use hub_ports::store::reader;
 use hub_ports::{
@@ -75,24 +76,39 @@ pub(crate) struct Reach {
     pub(crate) credential: Option<Credential>,
 }
 
-/// How a VM is reached, or what of it is missing.
+impl Reach {
+    /// The way through a VMA, or that the login of the VM is missing.
+    pub(crate) async fn through(
+        node: VmaNode,
+        catalogue: &mut dyn Catalogue,
+        vm: &VmContext,
+    ) -> Result<Result<Self, Fault>, StoreError> {
+        let credential = match vm.credential {
+            None => None,
+            Some(id) => match catalogue.credential(id).await? {
+                None => {
+                    let detail = "the login of the VM's source was removed; add the VM again";
+                    return Ok(Err(Fault::new("credential/not-found", detail)));
+                }
+                found => found,
+            },
+        };
+        Ok(Ok(Self { node, credential }))
+    }
+}
+
+/// How a VM is reached by what the catalogue says, or what of it is missing; nobody is asked.
 pub(crate) async fn reach(
     catalogue: &mut dyn Catalogue,
     vm: &VmContext,
 ) -> Result<Result<Reach, Fault>, StoreError> {
-    let node = match reader(catalogue, vm).await? {
-        Ok(node) => node,
-        Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
-    };
-    let credential = match vm.credential {
-        None => None,
-        Some(id) => match catalogue.credential(id).await? {
-            None => {
-                let detail = "the login of the VM's source was removed; add the VM again";
-                return Ok(Err(Fault::new("credential/not-found", detail)));
-            }
-            found => found,
-        },
-    };
-    Ok(Ok(Reach { node, credential }))
+    match reader(catalogue, vm).await? {
+        Ok(node) => Reach::through(node, catalogue, vm).await,
+        Err(none) => Ok(Err(no_vma(&none))),
+    }
+}
+
+/// The fault of a VM that no VMA reads.
+pub(crate) fn no_vma(none: &NoReader) -> Fault {
+    Fault::new("vm/no-vma", none.to_string())
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::ReplicationJob;
+use hub_ports::store::reader;
 use hub_ports::{StoreError, stop_copy};
 use tokio::task::JoinSet;
 
 use crate::Replication;
 use crate::copying::copy_name;
-use crate::engine::reach;
 
 /// What a recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,15 @@ impl Replication {
         for job in jobs.iter().filter(|job| job.state.started_at().is_some()) {
             let mut view = self.store.view().await?;
             let Some(vm) = view.vm(job.vm).await? else { continue };
-            let Ok(reach) = reach(view.as_mut(), &vm).await? else { continue };
+            // The one that was ordered; a job of an earlier release does not say which it was.
+            let node = match &job.remarks.copied_by {
+                Some(by) => view.vma_node(by.vma).await?,
+                None => reader(view.as_mut(), &vm).await?.ok(),
+            };
+            let Some(node) = node else { continue };
             let (source, id) = (self.source.clone(), copy_name(job));
             let watch = self.options.watch;
-            asked.spawn(async move { stop_copy(source.as_ref(), &reach.node, &id, watch).await });
+            asked.spawn(async move { stop_copy(source.as_ref(), &node, &id, watch).await });
         }
         while asked.join_next().await.is_some() {}
         Ok(())

@@ -4,18 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub_domain::disk::{DiskKey, VmDisk};
 use hub_domain::fault::Fault;
-use hub_domain::ids::ReplicationJobId;
+use hub_domain::ids::{ReplicationJobId, VmaNodeId};
 use hub_domain::job::{JobEvent, JobStatus};
+use hub_domain::reader_choice::NoReader;
+use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
 use hub_domain::source::{CopyBytes, PreparedTarget};
 use hub_domain::vm::VmContext;
+use hub_ports::store::{Reader, answering_reader};
 use hub_ports::{PrepareReplica, RetryConflicts, StoreError, told};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::ending::{Ending, of_disk};
-use crate::engine::{Reach, reach};
+use crate::engine::{Reach, no_vma};
 use crate::{Replication, RunReplicationError};
 
 /// A job at work.
@@ -73,7 +76,11 @@ impl Replication {
             return Ok(status);
         }
         let lost = AtomicBool::new(false);
-        match self.patiently(|| self.begin(id, &lost)).await? {
+        let reader = self.patiently(|| self.reader(id));
+        let Some(reader) = cancel.run_until_cancelled(reader).await.transpose()? else {
+            return Ok(status);
+        };
+        match self.patiently(|| self.begin(id, reader.as_ref(), &lost)).await? {
             None => (),
             Some(Err(fault)) => self.end_waiting(id, &Ending::Fault(fault)).await?,
             Some(Ok(mut work)) => {
@@ -104,12 +111,27 @@ impl Replication {
     async fn begin(
         &self,
         id: ReplicationJobId,
+        reader: Option<&Result<Reader, NoReader>>,
         lost: &AtomicBool,
     ) -> Result<Option<Result<Work, Fault>>, StoreError> {
+        let Some(reader) = reader else { return Ok(None) };
         let mut unit = self.store.begin().await?;
         let Some(mut job) = unit.replication(id).await? else {
             return Ok(None);
         };
+        let Some(vm) = unit.vm(job.vm).await? else {
+            return Ok(None);
+        };
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(none) => return Ok(Some(Err(no_vma(none)))),
+        };
+        let reach = match Reach::through(reader.node.clone(), unit.as_mut(), &vm).await? {
+            Ok(reach) => reach,
+            Err(fault) => return Ok(Some(Err(fault))),
+        };
+        let mut disks = unit.disks_of(&[vm.id]).await?;
+        disks.retain(VmDisk::is_present);
         match job.state.status() {
             JobStatus::Queued => {
                 let started = job.state.clone().apply(JobEvent::Started, self.clock.now());
@@ -117,6 +139,8 @@ impl Replication {
                 // An earlier attempt has read another instant.
                 job.quiescence = None;
                 job.disks.iter_mut().for_each(|disk| disk.read_by = None);
+                // Stored before the order: the next hub has to know whom this one may have ordered.
+                job.remarks = remarks(&job, &vm, reader, &disks);
                 unit.update_replication(&mut job).await?;
             }
             // The commit of an earlier try was done, only its answer was lost.
@@ -128,15 +152,6 @@ impl Replication {
             | JobStatus::Cancelled
             | JobStatus::Interrupted => return Ok(None),
         }
-        let Some(vm) = unit.vm(job.vm).await? else {
-            return Ok(None);
-        };
-        let reach = match reach(unit.as_mut(), &vm).await? {
-            Ok(reach) => reach,
-            Err(fault) => return Ok(Some(Err(fault))),
-        };
-        let mut disks = unit.disks_of(&[vm.id]).await?;
-        disks.retain(VmDisk::is_present);
         if let Err(error) = unit.commit().await {
             if !error.is_conflict() {
                 lost.store(true, Ordering::Relaxed);
@@ -147,6 +162,26 @@ impl Replication {
         // A disk that nobody has read yet only says how long it is.
         let earlier = job.disks.iter().map(|disk| disk.bytes).collect();
         Ok(Some(Ok(Work { job, vm, reach, disks, open, told_at, earlier })))
+    }
+
+    /// The VMA that a stored job goes through now; nothing where the job or its VM is gone.
+    async fn reader(
+        &self,
+        id: ReplicationJobId,
+    ) -> Result<Option<Result<Reader, NoReader>>, StoreError> {
+        let mut view = self.store.view().await?;
+        let Some(job) = view.replication(id).await? else { return Ok(None) };
+        let Some(vm) = view.vm(job.vm).await? else { return Ok(None) };
+        drop(view);
+        let ordered = job.remarks.ordered(job.attempt.is_first());
+        let (store, source) = (self.store.as_ref(), self.source.as_ref());
+        answering_reader(store, source, &vm, ordered).await.map(Some)
+    }
+
+    /// The same by its id; nothing where there is none.
+    pub async fn reader_of(&self, id: ReplicationJobId) -> Result<Option<VmaNodeId>, StoreError> {
+        let reader = self.reader(id).await?.and_then(Result::ok);
+        Ok(reader.map(|it| it.node.id))
     }
 
     /// Copies until all is complete or a loss is not worth another attempt.
@@ -236,6 +271,21 @@ impl Replication {
             }
         }
     }
+}
+
+/// What the job says of itself from now on.
+fn remarks(job: &ReplicationJob, vm: &VmContext, reader: &Reader, disks: &[VmDisk]) -> Remarks {
+    let ordinals = job.disks.iter().map(|disk| disk.ordinal).collect();
+    let added = Warning::of_added_disks(disks, &ordinals, job.created_at);
+    // The reason of an attempt before holds for this one, which goes where that one went.
+    let is_again = Some(reader.node.id) == job.remarks.ordered(job.attempt.is_first());
+    let before = job.remarks.of_other_vma().filter(|_| is_again);
+    let stands_in = reader.stands_in.as_ref().or(before);
+    let warnings: Vec<Warning> = stands_in.cloned().into_iter().chain(added).collect();
+    for Warning { code, detail } in &warnings {
+        tracing::warn!(vm.name = %vm.facts.name, code, detail, "a replication has a warning");
+    }
+    Remarks::at_work(&reader.node, warnings)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
 use hub_domain::preflight::Preflight;
+use hub_domain::remarks::Remarks;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
@@ -101,6 +102,7 @@ impl Replication {
             quiescence: None,
             state: JobState::Queued,
             attempt: Attempt::default(),
+            remarks: Remarks::default(),
             disks: present.into_iter().map(replica_disk).collect(),
             version: 1,
             created_at: now,

@@ -14,6 +14,7 @@ use hub_domain::capacity::Capacity;
 use hub_domain::disk::DiskKey;
 use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId, VmDiskId};
 use hub_domain::job::JobState;
+use hub_domain::remarks::Remarks;
 use hub_domain::repository::Repository;
 use hub_domain::source::CopyBytes;
 use hub_domain::time::Timestamp;
@@ -150,6 +151,7 @@ fn run_of(job: &BackupJob) -> BackupRun {
         rate: None,
         audit_runs: None,
         quiesce: None,
+        remarks: Remarks::default(),
         created_at: job.created_at,
     }
 }

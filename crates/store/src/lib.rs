@@ -8,6 +8,7 @@ mod job_state;
 mod limit;
 mod owed;
 mod reading;
+mod remarks;
 mod replications;
 mod restores;
 mod sea_store;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
+use hub_domain::ids::VmaNodeId;
 use hub_domain::inventory::SeenInventory;
 use hub_domain::owed::CleanupOutcome;
 use hub_domain::source::{CopyStatus, SourceAbout};
@@ -33,8 +34,10 @@ struct State {
     inventory: SeenInventory,
     script: CopyScript,
     reachable: bool,
+    silent: BTreeMap<VmaNodeId, &'static str>,
     copies: BTreeMap<String, Copy>,
     orders: Vec<CopyOrder>,
+    ordered: Vec<VmaNodeId>,
     inventory_calls: usize,
     about: Option<Result<SourceAbout, Fault>>,
     snapshots: BTreeSet<String>,
@@ -53,8 +56,10 @@ impl FakeVma {
             inventory,
             script: CopyScript::default(),
             reachable: true,
+            silent: BTreeMap::new(),
             copies: BTreeMap::new(),
             orders: Vec::new(),
+            ordered: Vec::new(),
             inventory_calls: 0,
             about: None,
             snapshots: BTreeSet::new(),
@@ -94,6 +99,16 @@ impl FakeVma {
         self.state.lock().reachable = reachable;
     }
 
+    /// Lets one node answer no call whose name begins like this, such as `vma.start_copy`; an empty one means every call.
+    pub fn silence(&self, node: VmaNodeId, calls: &'static str) {
+        self.state.lock().silent.insert(node, calls);
+    }
+
+    /// Lets a node answer again.
+    pub fn unsilence(&self, node: VmaNodeId) {
+        self.state.lock().silent.remove(&node);
+    }
+
     /// Holds back every answer until what is returned is dropped.
     pub async fn hold_back(&self) -> RwLockWriteGuard<'_, ()> {
         self.door.write().await
@@ -107,6 +122,11 @@ impl FakeVma {
     /// Every copy that was ordered, in order; one order sent twice stands here once.
     pub fn orders(&self) -> Vec<CopyOrder> {
         self.state.lock().orders.clone()
+    }
+
+    /// The nodes that these were sent to.
+    pub fn ordered(&self) -> Vec<VmaNodeId> {
+        self.state.lock().ordered.clone()
     }
 
     /// How often the inventory was asked for.
@@ -128,7 +148,9 @@ impl FakeVma {
     async fn reach(&self, node: &VmaNode, call: &str) -> Result<(), SourceError> {
         let passed = self.steps.pass(call).await;
         let _open = self.door.read().await;
-        if passed.is_ok() && self.state.lock().reachable {
+        let state = self.state.lock();
+        let is_silent = state.silent.get(&node.id).is_some_and(|calls| call.starts_with(calls));
+        if passed.is_ok() && state.reachable && !is_silent {
             return Ok(());
         }
         Err(unreachable(node))
@@ -191,6 +213,7 @@ impl SourceNode for FakeVma {
             return Err(SourceError::Refused(Fault::new("vma/too-many-jobs", detail)));
         }
         let copy = Copy {
+            node: node.id,
             disks: order.disks.clone(),
             script: state.script.clone(),
             step: 0,
@@ -202,6 +225,7 @@ impl SourceNode for FakeVma {
             state.snapshots.insert(order.job.clone());
         }
         state.orders.push(order.clone());
+        state.ordered.push(node.id);
         state.copies.insert(order.job.clone(), copy);
         Ok(status)
     }
@@ -210,7 +234,7 @@ impl SourceNode for FakeVma {
         self.reach(node, "vma.copy_status").await?;
         let mut state = self.state.lock();
         let unknown = || SourceError::UnknownJob { job: job.to_owned() };
-        let copy = state.copies.get_mut(job).ok_or_else(unknown)?;
+        let copy = state.copies.get_mut(job).filter(|it| it.node == node.id).ok_or_else(unknown)?;
         if copy.script.stuck_at.is_none_or(|at| copy.step < at) && !copy.cancelled {
             copy.step = (copy.step + 1).min(copy.script.steps);
         }
@@ -247,6 +271,7 @@ impl SourceNode for FakeVma {
         let copy = state
             .copies
             .get_mut(job)
+            .filter(|copy| copy.node == node.id)
             .ok_or_else(|| SourceError::UnknownJob { job: job.to_owned() })?;
         copy.cancelled |= copy.script.obeys_cancel && copy.step < copy.script.steps;
         Ok(())

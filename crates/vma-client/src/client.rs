@@ -1,9 +1,12 @@
 //! The adapter: identity first, then the call, then the check of what came back.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hub_domain::access::{Credential, VmaNode};
+use hub_domain::ids::VmaNodeId;
 use hub_domain::inventory::SeenInventory;
 use hub_domain::owed::CleanupOutcome;
 use hub_domain::source::{CopyStatus, SourceAbout};
@@ -34,13 +37,21 @@ pub struct VmaClient {
     transport: Transport,
     /// PEM of the authority behind the hub's NBD certificate.
     certificate: Option<String>,
+    /// Nodes that did not answer a moment ago: at which address, since when, and how.
+    silent: Mutex<BTreeMap<VmaNodeId, Silence>>,
+}
+
+struct Silence {
+    url: String,
+    since: Instant,
+    detail: String,
 }
 
 impl VmaClient {
     /// Makes a client; a TLS provider must be installed in the process.
     pub fn new(options: VmaClientOptions) -> Result<Self, ClientError> {
         let transport = Transport::new(options.connect)?;
-        Ok(Self { options, transport, certificate: None })
+        Ok(Self { options, transport, certificate: None, silent: Mutex::default() })
     }
 
     /// Makes the hub known to every VMA that it is introduced to by this certificate, in PEM: that of the authority
@@ -87,6 +98,25 @@ impl VmaClient {
         self.transport.call(node, call).await
     }
 
+    /// How a node failed to answer, if that was a moment ago and at the address that it has still.
+    fn silence(&self, node: &VmaNode) -> Option<SourceError> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let it = silent.get(&node.id)?;
+        let holds = it.url == node.url && it.since.elapsed() < self.options.silence;
+        let detail = it.detail.clone();
+        holds.then(|| SourceError::Unreachable { url: node.url.clone(), detail })
+    }
+
+    fn note_silence(&self, node: &VmaNode, error: Option<&SourceError>) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(SourceError::Unreachable { detail, .. }) = error {
+            let (url, detail) = (node.url.clone(), detail.clone());
+            silent.insert(node.id, Silence { url, since: Instant::now(), detail });
+        } else {
+            silent.remove(&node.id);
+        }
+    }
+
     fn quick<'a>(&self, path: &'a [&'a str], post: bool) -> Call<'a> {
         self.request(path, post, None, self.options.quick, self.options.report_limit)
     }
@@ -107,6 +137,16 @@ impl VmaClient {
 impl SourceNode for VmaClient {
     async fn identify(&self, node: &VmaNode) -> Result<NodeIdentity, SourceError> {
         self.ask_identity(node).await.map(known)
+    }
+
+    /// One that was silent a moment ago is not asked: many copies begin at one hour, and each would wait for it.
+    async fn answers(&self, node: &VmaNode) -> Result<(), SourceError> {
+        if let Some(silence) = self.silence(node) {
+            return Err(silence);
+        }
+        let asked = self.ask_identity(node).await;
+        self.note_silence(node, asked.as_ref().err());
+        asked.map(drop)
     }
 
     /// The token is not shown for it: a proof goes with the certificate, so that whoever reads or changes what travels

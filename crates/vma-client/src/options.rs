@@ -9,6 +9,8 @@ pub struct VmaClientOptions {
     pub connect: Duration,
     /// Identity, progress and cancel, from connect to the last byte.
     pub quick: Duration,
+    /// For how long a node that did not answer is taken to be silent, where another one can take its place.
+    pub silence: Duration,
     /// The start of a copy: the VMA opens the disks before it answers.
     pub start: Duration,
     /// A clean-up: deltas of a large snapshot take minutes to merge.
@@ -28,6 +30,7 @@ impl Default for VmaClientOptions {
         Self {
             connect: Duration::from_secs(5),
             quick: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
             start: Duration::from_secs(60),
             cleanup: Duration::from_secs(300),
             discovery: Duration::from_secs(600),

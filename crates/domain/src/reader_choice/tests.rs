@@ -1,5 +1,6 @@
 //! Spellings of one source, and who reads a VM when its own VMA does not.
 
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
@@ -121,4 +122,101 @@ fn a_vm_without_a_vma_gets_one_that_reads_its_source_or_the_only_one() {
     assert!(choose_reader(&vm(None), &[]).is_err());
     let elsewhere = [node(1, "vsphere", source(None, Some("uuid-2")))];
     assert!(choose_reader(&vm(None), &elsewhere).is_err());
+}
+
+/// The ids in the order in which they are asked, when nobody answers.
+fn asked(readers: &Readers<'_>) -> Vec<VmaNodeId> {
+    let mut silent = Vec::new();
+    while let Some(node) = readers.next(&silent) {
+        silent.push(node.id);
+    }
+    silent
+}
+
+#[test]
+fn only_what_is_known_to_read_the_same_source_stands_in() {
+    let there = source(Some("vc.example.com"), Some("uuid-1"));
+    let nodes = [
+        node(1, "vsphere", there.clone()),
+        node(9, "vsphere", source(Some("VC.example.com"), None)),
+        node(4, "vsphere", there.clone()),
+        node(3, "vsphere", SourceName::default()),
+        node(5, "folder", there.clone()),
+        node(6, "vsphere", source(Some("vc.example.com"), Some("uuid-2"))),
+    ];
+    let chosen = readers(&vm(Some(1)), &nodes, None).unwrap();
+    assert!(chosen.is_choice());
+    assert_eq!(asked(&chosen), [id(1), id(4), id(9)], "the own one, then by name");
+    let alone = readers(&vm(Some(1)), &nodes[..1], None).unwrap();
+    assert!(!alone.is_choice());
+    // Another folder has other files under the same names.
+    let folders = [node(1, "folder", there.clone()), node(2, "vsphere", there)];
+    assert!(!readers(&vm(Some(1)), &folders, None).unwrap().is_choice());
+}
+
+#[test]
+fn a_stand_in_says_why() {
+    let there = source(Some("vc.example.com"), None);
+    let nodes = [node(1, "vsphere", there.clone()), node(2, "vsphere", there)];
+    assert_eq!(stand_in(&vm(Some(1)), &nodes, &nodes[0], Some("refused")), None);
+    assert_eq!(stand_in(&vm(None), &nodes, &nodes[0], None), None);
+    let silent = stand_in(&vm(Some(1)), &nodes, &nodes[1], Some("connection refused")).unwrap();
+    assert!(silent.contains("vma-1 does not answer (connection refused); VMA vma-2"), "{silent}");
+    let gone = stand_in(&vm(Some(7)), &nodes, &nodes[1], None).unwrap();
+    assert!(gone.contains("not registered any more"), "{gone}");
+}
+
+fn some_source() -> impl Strategy<Value = SourceName> {
+    let host = prop::option::of(prop_oneof![Just("vc.example.com"), Just("vc2.example.com")]);
+    let uuid = prop::option::of(prop_oneof![Just("uuid-1"), Just("uuid-2")]);
+    (host, uuid).prop_map(|(host, uuid)| source(host, uuid))
+}
+
+fn some_nodes() -> impl Strategy<Value = Vec<VmaNode>> {
+    let kind = prop_oneof![4 => Just("vsphere"), 1 => Just("folder")];
+    prop::collection::vec((kind, some_source()), 0..6).prop_map(|nodes| {
+        (1_u128..).zip(nodes).map(|(number, (kind, source))| node(number, kind, source)).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_order_that_may_be_out_is_never_doubled(
+        nodes in some_nodes(), own in prop::option::of(1_u128..7), ordered in 1_u128..7,
+    ) {
+        let vm = vm(own);
+        let Ok(readers) = readers(&vm, &nodes, Some(id(ordered))) else { return Ok(()) };
+        let wanted = SourceName::of_vm(&vm);
+        let holder = nodes.iter().find(|node| node.id == id(ordered));
+        match holder {
+            // A VMA that was set to another source was started anew, and copies nothing of before.
+            Some(node) if !node.takes_snapshots() || node.source.is(&wanted) != Some(false) => {
+                prop_assert_eq!(asked(&readers), [id(ordered)]);
+            }
+            _ => prop_assert!(!asked(&readers).contains(&id(ordered))),
+        }
+    }
+
+    #[test]
+    fn the_choice_begins_with_what_was_chosen_before_and_asks_each_once(
+        nodes in some_nodes(), own in prop::option::of(1_u128..7),
+    ) {
+        let vm = vm(own);
+        let (chosen, readers) = (choose_reader(&vm, &nodes), readers(&vm, &nodes, None));
+        prop_assert_eq!(chosen.as_ref().err(), readers.as_ref().err());
+        let (Ok(chosen), Ok(readers)) = (chosen, readers) else { return Ok(()) };
+        let asked = asked(&readers);
+        prop_assert_eq!(asked[0], chosen.id);
+        prop_assert_eq!(readers.first().id, chosen.id);
+        let mut once = asked.clone();
+        once.sort_unstable();
+        once.dedup();
+        prop_assert_eq!(once.len(), asked.len());
+        let wanted = SourceName::of_vm(&vm);
+        for stand_in in &asked[1..] {
+            let node = nodes.iter().find(|node| node.id == *stand_in).unwrap();
+            prop_assert!(node.takes_snapshots() && chosen.takes_snapshots());
+            prop_assert_eq!(node.source.is(&wanted), Some(true));
+        }
+    }
 }

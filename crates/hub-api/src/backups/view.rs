@@ -13,6 +13,7 @@ use super::audit::{AuditView, SuspicionView};
 use super::runs::KIND;
 use crate::answer::{bytes, percent};
 use crate::events::Followed;
+use crate::remarks::{CopiedByView, WarningView};
 use crate::waiting::{Line, WaitingView};
 use crate::words::{BackupType, Compression, Fault, JobStatus};
 
@@ -38,6 +39,10 @@ pub(crate) struct RunView {
     status: JobStatus,
     /// What it waits for, while it is queued behind others.
     waiting: Option<WaitingView>,
+    /// The VMA that copied it, or copies it; null until it has begun.
+    copied_by: Option<CopiedByView>,
+    /// What somebody should know of it; nothing of it lets the run fail.
+    warnings: Vec<WarningView>,
     created_at: DateTime<Utc>,
     bytes: BytesView,
     /// By ordinal.
@@ -156,6 +161,8 @@ impl RunView {
             quiesce: run.quiesce,
             max_bytes_per_second: run.rate.map(|it| bytes(it.bytes_per_second())),
             status: status.into(),
+            copied_by: run.remarks.copied_by.as_ref().map(CopiedByView::of),
+            warnings: WarningView::all(&run.remarks.warnings),
             created_at: run.created_at,
             bytes: BytesView::sum(jobs.iter().map(|job| job.bytes)),
             backups: jobs.iter().map(|job| BackupView::of(job, line)).collect(),

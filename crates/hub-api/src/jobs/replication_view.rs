@@ -12,6 +12,7 @@ use crate::answer::{bytes, percent};
 use crate::backups::view::BytesView;
 use crate::events::Followed;
 use crate::page::{Limit, limit};
+use crate::remarks::{CopiedByView, WarningView};
 use crate::waiting::{Line, WaitingView};
 use crate::words::{Fault, JobStatus, ReplicaFormat, ReplicationType};
 
@@ -60,6 +61,10 @@ pub(crate) struct ReplicationView {
     attempt: u32,
     /// Why it is not the first.
     attempt_reason: Option<String>,
+    /// The VMA that copied it, or copies it; null until it has begun.
+    copied_by: Option<CopiedByView>,
+    /// What somebody should know of it; nothing of it lets the job fail.
+    warnings: Vec<WarningView>,
     error: Option<Fault>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -113,6 +118,8 @@ impl ReplicationView {
             disks: job.disks.iter().map(ReplicaDiskView::of).collect(),
             attempt: job.attempt.number,
             attempt_reason: job.attempt.reason.clone(),
+            copied_by: job.remarks.copied_by.as_ref().map(CopiedByView::of),
+            warnings: WarningView::all(&job.remarks.warnings),
             error: job.state.fault().map(Fault::from),
             created_at: job.created_at,
             started_at: job.state.started_at(),

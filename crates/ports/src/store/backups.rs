@@ -5,6 +5,7 @@ use hub_domain::backup::{BackupJob, BackupRun};
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId, VmContextId};
 use hub_domain::job::JobStatus;
+use hub_domain::remarks::Remarks;
 
 use crate::StoreError;
 
@@ -96,6 +97,9 @@ pub trait BackupWrites: Send {
         run: &BackupRun,
         jobs: &[BackupJob],
     ) -> Result<(), StoreError>;
+
+    /// Stores what a run says of itself, in the place of what it said before; a run that is gone says nothing any more.
+    async fn remark(&mut self, id: BackupRunId, made: &Remarks) -> Result<(), StoreError>;
 
     /// Stores a job as given if it still has the given version, and counts that up; else [`StoreError::Conflict`].
     async fn update_backup(&mut self, job: &mut BackupJob) -> Result<(), StoreError>;

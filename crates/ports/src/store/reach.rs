@@ -2,10 +2,11 @@
 
 use hub_domain::access::VmaNode;
 use hub_domain::ids::VmaNodeId;
-use hub_domain::reader_choice::{NoReader, SourceName, choose_reader};
+use hub_domain::reader_choice::{NoReader, SourceName, choose_reader, readers, stand_in};
+use hub_domain::remarks::Warning;
 use hub_domain::vm::VmContext;
 
-use crate::{Catalogue, Store, StoreError, retry_conflicts};
+use crate::{Catalogue, SourceError, SourceNode, Store, StoreError, retry_conflicts, told};
 
 /// The VMA that a VM is read through now, as [`choose_reader`] says.
 pub async fn reader(
@@ -14,6 +15,63 @@ pub async fn reader(
 ) -> Result<Result<VmaNode, NoReader>, StoreError> {
     let nodes = catalogue.vma_nodes().await?;
     Ok(choose_reader(vm, &nodes).cloned())
+}
+
+/// The VMA that a VM is read through, after those were asked that could be.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// Which.
+    pub node: VmaNode,
+    /// Why it is another one than the VM's own; nothing for an attempt that goes where the one before it went.
+    pub stands_in: Option<Warning>,
+}
+
+/// The VMA that a VM is read through now: the first of its [`readers`] that answers, and where nobody does, the first of
+/// all. Where there is no other to take its place, nobody is asked.
+///
+/// `ordered` is the VMA that an order of this run may have reached already. Nothing is remembered: whoever orders a copy
+/// has to store which VMA it is, before.
+pub async fn answering_reader(
+    store: &dyn Store,
+    source: &dyn SourceNode,
+    vm: &VmContext,
+    ordered: Option<VmaNodeId>,
+) -> Result<Result<Reader, NoReader>, StoreError> {
+    let nodes = store.view().await?.vma_nodes().await?;
+    let readers = match readers(vm, &nodes, ordered) {
+        Ok(readers) => readers,
+        Err(none) => return Ok(Err(none)),
+    };
+    let (mut chosen, mut silent, mut first_silence) = (None, Vec::new(), None);
+    while let Some(node) = readers.next(&silent).filter(|_| readers.is_choice()) {
+        match source.answers(node).await {
+            Ok(()) => {
+                chosen = Some(node);
+                break;
+            }
+            Err(error) => {
+                tracing::info!(vma.name = %node.name, error = %told(&error), "a VMA that could read a VM does not answer");
+                first_silence.get_or_insert_with(|| in_short(&error));
+                silent.push(node.id);
+            }
+        }
+    }
+    let node = chosen.unwrap_or_else(|| readers.first());
+    let own = vm.vma_node.filter(|own| silent.contains(own));
+    let stands_in = if ordered == Some(node.id) {
+        None
+    } else {
+        stand_in(vm, &nodes, node, own.and(first_silence.as_deref())).map(Warning::other_vma)
+    };
+    Ok(Ok(Reader { node: node.clone(), stands_in }))
+}
+
+/// What a VMA did instead of answering, without what to do about it.
+fn in_short(error: &SourceError) -> String {
+    if let SourceError::Unreachable { detail, .. } = error {
+        return detail.clone();
+    }
+    error.to_string()
 }
 
 /// Keeps in mind what a VMA was found to read; writes nothing where that is known already.

@@ -4,6 +4,7 @@ mod bench;
 mod broken;
 mod cancelling;
 mod copying;
+mod failover;
 mod keys;
 mod owed;
 mod quiescing;

@@ -15,7 +15,7 @@ use sea_orm::Set;
 use super::suspicion;
 use crate::entity::{backup_chain, backup_job, backup_run};
 use crate::job_state::StateColumns;
-use crate::{limit, reading};
+use crate::{limit, reading, remarks};
 
 impl TryFrom<backup_run::Model> for BackupRun {
     type Error = StoreError;
@@ -33,6 +33,7 @@ impl TryFrom<backup_run::Model> for BackupRun {
             rate: limit::rate(row.max_bytes_per_second)?,
             audit_runs: row.audit_runs.map(audit_runs).transpose()?,
             quiesce: row.quiesce.map(reading::flag),
+            remarks: remarks::from_text(row.remarks.as_deref())?,
             created_at: row.created_at,
         })
     }
@@ -57,6 +58,7 @@ pub(super) fn run(run: &BackupRun) -> Result<backup_run::ActiveModel, StoreError
         max_bytes_per_second: Set(run.rate.map(limit::rate_column)),
         audit_runs: Set(run.audit_runs.map(|it| column::small(it.get().get())).transpose()?),
         quiesce: Set(run.quiesce.map(i32::from)),
+        remarks: Set(remarks::to_text(&run.remarks)?),
         created_at: Set(run.created_at),
     })
 }

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use hub_domain::backup::{BackupJob, BackupRun};
 use hub_domain::chain::{BackupChain, ChainKey};
-use hub_domain::ids::BackupJobId;
+use hub_domain::ids::{BackupJobId, BackupRunId};
+use hub_domain::remarks::Remarks;
 use hub_ports::StoreError;
 use hub_ports::store::BackupWrites;
 use hub_vm_disk_repo::column::CHUNK;
 use hub_vm_disk_repo::{is_reference, store_error};
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, NotSet, PaginatorTrait as _, QueryFilter as _, Set,
 };
@@ -16,6 +17,7 @@ use sea_orm::{
 use super::reads::of_key;
 use super::rows;
 use crate::entity::{backup_chain, backup_job, backup_run};
+use crate::remarks;
 use crate::session::{Session, Unit};
 
 #[async_trait]
@@ -37,6 +39,16 @@ impl BackupWrites for Session<Unit> {
                 .map_err(|error| missing(error, "the parent or disk of a backup"))?;
         }
         Ok(())
+    }
+
+    async fn remark(&mut self, id: BackupRunId, made: &Remarks) -> Result<(), StoreError> {
+        let text = remarks::to_text(made)?;
+        let noted = backup_run::Entity::update_many()
+            .col_expr(backup_run::Column::Remarks, Expr::value(text))
+            .filter(backup_run::Column::Id.eq(id.to_string()))
+            .exec(self.db())
+            .await;
+        noted.map(drop).map_err(store_error)
     }
 
     async fn update_backup(&mut self, job: &mut BackupJob) -> Result<(), StoreError> {

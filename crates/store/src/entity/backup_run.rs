@@ -17,6 +17,7 @@ pub(crate) struct Model {
     pub(crate) max_bytes_per_second: Option<i64>,
     pub(crate) audit_runs: Option<i32>,
     pub(crate) quiesce: Option<i32>,
+    pub(crate) remarks: Option<String>,
     pub(crate) created_at: Timestamp,
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Model {
     pub(crate) bytes_done: i64,
     pub(crate) attempt: i32,
     pub(crate) attempt_reason: Option<String>,
+    pub(crate) remarks: Option<String>,
     pub(crate) version: i64,
     pub(crate) status: String,
     pub(crate) error_code: Option<String>,

@@ -11,7 +11,7 @@ use sea_orm::Set;
 
 use crate::entity::{replication_job, replication_job_disk};
 use crate::job_state::StateColumns;
-use crate::{limit, reading};
+use crate::{limit, reading, remarks};
 
 impl replication_job::Model {
     pub(super) fn with_disks(self, disks: Vec<ReplicaDisk>) -> Result<ReplicationJob, StoreError> {
@@ -39,6 +39,7 @@ impl replication_job::Model {
                 number: column::number("attempt", self.attempt.into())?,
                 reason: self.attempt_reason,
             },
+            remarks: remarks::from_text(self.remarks.as_deref())?,
             disks,
             version: self.version,
             created_at: self.created_at,
@@ -66,6 +67,7 @@ pub(super) fn job(job: &ReplicationJob) -> Result<replication_job::ActiveModel, 
         bytes_done: Set(column::signed(bytes.done)?),
         attempt: Set(column::small(job.attempt.number)?),
         attempt_reason: Set(job.attempt.reason.clone()),
+        remarks: Set(remarks::to_text(&job.remarks)?),
         version: Set(job.version),
         status: Set(state.status),
         error_code: Set(state.error_code),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hub_domain::audit::{Audited, Lie};
 use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
+use hub_domain::ids::VmaNodeId;
 use hub_domain::source::{
     CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk, Quiescence, ReadBy,
 };
@@ -64,6 +65,7 @@ impl Default for CopyScript {
 /// A copy that was ordered.
 #[derive(Clone, Debug)]
 pub(super) struct Copy {
+    pub(super) node: VmaNodeId,
     pub(super) disks: Vec<OrderedDisk>,
     pub(super) script: CopyScript,
     pub(super) step: u64,

@@ -7,6 +7,7 @@ use hub_domain::backup::{BackupJob, BackupRun};
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
+use hub_domain::remarks::Remarks;
 use hub_ports::StoreError;
 use hub_ports::store::{BackupFilter, BackupReads, BackupStats, BackupWrites};
 
@@ -135,6 +136,16 @@ impl BackupWrites for Session {
                 if rows.backups.insert(job.id, job.clone()).is_some() {
                     return Err(StoreError::Conflict);
                 }
+            }
+            Ok(())
+        })
+    }
+
+    async fn remark(&mut self, id: BackupRunId, made: &Remarks) -> Result<(), StoreError> {
+        let made = made.clone();
+        self.write(move |rows| {
+            if let Some(run) = rows.runs.get_mut(&id) {
+                run.remarks = made.clone();
             }
             Ok(())
         })

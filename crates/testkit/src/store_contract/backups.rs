@@ -7,6 +7,7 @@ use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId};
 use hub_domain::job::{JobState, JobStatus};
+use hub_domain::remarks::Remarks;
 use hub_domain::source::{CopyMethod, Quiescence};
 use hub_ports::store::{BackupFilter, BackupStats};
 use hub_ports::{Store, StoreError};
@@ -44,6 +45,14 @@ pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outco
     ensure!(bare.version == 1);
     ensure!(store.view().await?.backup(bare.id).await? == Some(bare.clone()));
     ensure!(store.view().await?.deleting_backups().await? == [bare]);
+    for remarks in [Remarks::default(), Remarks { copied_by: None, ..run.remarks.clone() }] {
+        let mut work = store.begin().await?;
+        work.remark(run.id, &remarks).await?;
+        work.remark(BackupRunId::from_uuid(Uuid::from_u128(9)), &remarks).await?;
+        work.commit().await?;
+        let said = BackupRun { remarks, ..run.clone() };
+        ensure!(store.view().await?.backup_run(run.id).await? == Some(said));
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use hub_domain::ids::{
 };
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
+use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::repository::Repository;
 use hub_domain::restore::{
@@ -100,6 +101,7 @@ pub fn replication(number: u128, vm: VmContextId, disks: &[VmDisk]) -> Replicati
         quiescence: Some(Quiescence { quiesced: true, reason: None }),
         state: JobState::Running { started: at(5) },
         attempt: Attempt::default().next("the VMA was restarted"),
+        remarks: remarks(),
         disks: disks.collect(),
         version: 0,
         created_at: at(4),
@@ -121,6 +123,15 @@ pub async fn replicate(
     Ok(job)
 }
 
+/// Remarks with everything in them.
+pub fn remarks() -> Remarks {
+    let warnings = vec![
+        Warning::new("vm/other-vma", "VMA Ж does not answer\n'quoted'"),
+        Warning::new("backup/disk-added", "disk-2002"),
+    ];
+    Remarks::at_work(&fixtures::vma_node(3, "site \"b\""), warnings)
+}
+
 /// A run of full backups of a VM.
 pub fn run(number: u128, vm: &VmContext, repository: &Repository) -> BackupRun {
     BackupRun {
@@ -134,6 +145,7 @@ pub fn run(number: u128, vm: &VmContext, repository: &Repository) -> BackupRun {
         rate: ByteRate::new(ByteRate::MAX).ok(),
         audit_runs: AuditRuns::new(AuditRuns::MAX).ok(),
         quiesce: Some(false),
+        remarks: remarks(),
         created_at: at(7),
     }
 }

@@ -333,3 +333,25 @@ async fn an_inventory_with_a_bad_vm_is_not_lost() {
     assert_eq!(seen.rejected[0].subject, "a");
     assert!(peer.heads()[1].starts_with("POST /api/v1/discover "));
 }
+
+/// A server that is gone is asked once, and again when its silence is forgotten or it has another address.
+#[tokio::test]
+async fn a_node_that_was_silent_a_moment_ago_is_not_asked_again() {
+    let peer = Peer::start(TOKEN, Script::Silence).await.unwrap();
+    let patient = client(VmaClientOptions::default()).unwrap();
+    let node = node(&peer.url);
+    patient.answers(&node).await.unwrap();
+    patient.answers(&node).await.unwrap();
+    assert_eq!(peer.heads().len(), 2, "one that answers is asked each time");
+    let address = peer.end().await;
+    let silent = patient.answers(&node).await.unwrap_err();
+    assert!(matches!(silent, SourceError::Unreachable { .. }), "{silent}");
+    let peer = Peer::at(&address, TOKEN, Script::Silence).await.unwrap();
+    let still = patient.answers(&node).await.unwrap_err();
+    assert_eq!(still.to_string(), silent.to_string());
+    assert!(peer.heads().is_empty());
+    patient.identify(&node).await.unwrap();
+    let moved = VmaNode { url: peer.url.replace("127.0.0.1", "localhost"), ..node.clone() };
+    patient.answers(&moved).await.unwrap();
+    patient.answers(&node).await.unwrap();
+}
