@@ -211,7 +211,8 @@ impl SourceSettings {
             return Trust::thumbprint(thumbprint).context("source.thumbprint");
         }
         match &self.ca_file {
-            Some(file) => Ok(Trust::Authority(read(file)?)),
+            Some(file) => Trust::authority(read(file)?)
+                .with_context(|| format!("source.ca_file {}", file.display())),
             None => Ok(Trust::System),
         }
     }
@@ -296,5 +297,21 @@ mod tests {
         assert!(!shown.contains("hunter2"), "{shown}");
         std::fs::remove_file(&file).unwrap();
         assert!(settings.vsphere(folder.path()).is_err());
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_used_is_refused_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let settings =
+            settings(&format!("kind = \"vsphere\"\nendpoint = \"vc\"\nca_file = {file:?}"))
+                .unwrap();
+        for bad in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
+            std::fs::write(&file, bad).unwrap();
+            let refused = settings.vsphere(folder.path()).map(drop).unwrap_err();
+            let said = format!("{refused:#}");
+            assert!(said.contains("source.ca_file") && said.contains("no certificate"), "{said}");
+        }
     }
 }

@@ -5,6 +5,7 @@ mod error;
 mod owed;
 mod progress;
 mod rate_readings;
+mod refusal;
 mod retry;
 mod source_node;
 mod storage;

@@ -10,7 +10,7 @@ use hub_domain::limits::CopyRates;
 use hub_domain::owed::CleanupOutcome;
 use hub_domain::source::{CopyStatus, OrderedDisk, SourceAbout};
 
-use crate::{Classify, ErrorClass};
+use crate::{Classify, ErrorClass, refusal};
 
 /// Reaches VMAs; each call names the node, so one adapter serves many.
 ///
@@ -196,7 +196,7 @@ pub enum SourceError {
         /// The hub's id of the job.
         job: String,
     },
-    /// The VMA said no, and why.
+    /// The VMA said no, and why; a code of its own that has a page is told as it is, with the class that fits it.
     #[error("the VMA refused: {}", .0.detail)]
     Refused(Fault),
     /// The answer is not one of this contract.
@@ -227,7 +227,7 @@ impl Classify for SourceError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Unreachable { .. } => ErrorClass::Unavailable,
-            Self::Refused(_) => ErrorClass::Conflict,
+            Self::Refused(fault) => refusal::told_as(&fault.code).1,
             Self::NotTheNode { .. }
             | Self::TokenRefused { .. }
             | Self::UnknownJob { .. }
@@ -241,8 +241,13 @@ impl Classify for SourceError {
             Self::NotTheNode { .. } => "vma/not-the-node",
             Self::TokenRefused { .. } => "vma/token-refused",
             Self::UnknownJob { .. } => "vma/unknown-job",
-            Self::Refused(_) => "vma/refused",
+            Self::Refused(fault) => refusal::told_as(&fault.code).0,
             Self::Garbled { .. } => "vma/garbled-answer",
         }
+    }
+
+    /// A call that nobody answered may be sent again as it is; a refusal is the VMA's word, however soon it may change.
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
     }
 }

@@ -189,6 +189,7 @@ impl SourceNode for FakeVma {
         self.reach(node, "vma.inventory").await?;
         let mut state = self.state.lock();
         state.inventory_calls += 1;
+        state.about.clone().transpose().map_err(SourceError::Refused)?;
         let mut seen = state.inventory.clone();
         let wanted = |text: &String, list: &[String]| list.is_empty() || list.contains(text);
         seen.vms.retain(|vm| {

@@ -55,6 +55,12 @@ impl Trust {
         Ok(Self::Thumbprint(thumbprint))
     }
 
+    /// Takes an authority that can be used; one that cannot is told now, and not at the first connection.
+    pub fn authority(pem: String) -> Result<Self, BadTrust> {
+        given_roots(&pem)?;
+        Ok(Self::Authority(pem))
+    }
+
     /// The TLS settings that enforce it.
     pub(crate) fn config(&self) -> Result<ClientConfig, BadTrust> {
         let crypto = Arc::new(provider::default_provider());
@@ -141,7 +147,7 @@ impl ServerCertVerifier for Verifier {
         let checked = match &self.rule {
             Rule::Roots(roots) => roots
                 .verify_server_cert(shown, intermediates, name, stapled, now)
-                .map_err(|error| error.to_string()),
+                .map_err(|error| in_words(&error)),
             Rule::Thumbprint(wanted) if seen.as_ref() == wanted => {
                 Ok(ServerCertVerified::assertion())
             }
@@ -178,6 +184,26 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// What is wrong with a certificate, for people; what is not known here is told in the words of the TLS library.
+fn in_words(error: &rustls::Error) -> String {
+    use CertificateError as Wrong;
+    let rustls::Error::InvalidCertificate(wrong) = error else { return error.to_string() };
+    let words = if matches!(wrong, Wrong::UnknownIssuer) {
+        "none of the authorities that are trusted has signed it"
+    } else if matches!(wrong, Wrong::Expired | Wrong::ExpiredContext { .. }) {
+        "it has expired"
+    } else if matches!(wrong, Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) {
+        "it is not valid yet, or a clock is wrong"
+    } else if matches!(wrong, Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) {
+        "it was made for another name than the one that is called"
+    } else if matches!(wrong, Wrong::Other(other) if other.to_string() == "CaUsedAsEndEntity") {
+        "it is the certificate of an authority itself, as servers show that signed their own"
+    } else {
+        return error.to_string();
+    };
+    words.to_owned()
+}
+
 fn spelled(digest: &[u8]) -> String {
     let pairs: Vec<_> = digest.iter().map(|it| format!("{it:02X}")).collect();
     pairs.join(":")
@@ -204,6 +230,21 @@ mod tests {
         {
             let trust = Trust::Authority(pem.to_owned());
             assert_eq!(trust.config().err(), Some(BadTrust::Authority), "{pem}");
+            assert_eq!(Trust::authority(pem.to_owned()), Err(BadTrust::Authority), "{pem}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_in_words() {
+        let own = Refused { seen: String::new(), detail: "CaUsedAsEndEntity".to_owned() };
+        for (wrong, words) in [
+            (CertificateError::UnknownIssuer, "authorities"),
+            (CertificateError::Expired, "expired"),
+            (CertificateError::NotValidForName, "another name"),
+            (CertificateError::Other(OtherError(Arc::new(own))), "signed their own"),
+        ] {
+            let said = in_words(&rustls::Error::InvalidCertificate(wrong));
+            assert!(said.contains(words) && !said.contains("Other"), "{said}");
         }
     }
 }

@@ -219,7 +219,7 @@ async fn a_vma_stays_with_its_hub_until_it_is_told_to_forget_it() {
         let other = other.await?;
         let body = json!({"name": "mine", "url": lab.vma.url, "token": lab.vma.token});
         let refused = Api::new(&other.url, &other.token)?.post("/vma-nodes", &body).await?;
-        let refused = refused.refused(409, "vma/refused")?;
+        let refused = refused.refused(409, "vma/other-hub")?;
         ensure!(refused.text("/detail")?.contains("--forget-hub"), "{refused:#}");
 
         // The hub loses its authority, and makes another one at its next start.

@@ -6,7 +6,7 @@ use hub_domain::ids::VmaNodeId;
 use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::source::SourceAbout;
 use hub_ports::store::note_source;
-use hub_ports::{Catalogue, ErrorClass, SourceError};
+use hub_ports::{Catalogue, ErrorClass};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -37,15 +37,6 @@ pub(crate) struct CredentialWorks {
     instance_uuid: Option<String>,
 }
 
-/// What a VMA says of a login, and what that is for whoever asked; each has a page.
-const REFUSALS: &[(&str, ErrorClass)] = &[
-    ("source/login-refused", ErrorClass::Conflict),
-    ("source/endpoint-untrusted", ErrorClass::Conflict),
-    ("source/other-endpoint", ErrorClass::Conflict),
-    ("source/not-permitted", ErrorClass::Conflict),
-    ("source/endpoint-unreachable", ErrorClass::Unavailable),
-];
-
 /// Really tries a login: the VMA logs in to the endpoint with it, and out again.
 #[utoipa::path(post, path = "/api/v1/vmware-credentials/{id}/test", tag = "credentials",
     params(("id" = Uuid, Path)), request_body = CredentialTest,
@@ -60,8 +51,8 @@ pub(crate) async fn test(
         let credential = credentials::find(view.as_mut(), &of).await?;
         let node = node(view.as_mut(), &by, &credential).await?;
         drop(view);
-        let tested = hub.source.test_credential(&node, &credential).await;
-        let Some(about) = tested.map_err(refusal)? else {
+        let tested = hub.source.test_credential(&node, &credential).await?;
+        let Some(about) = tested else {
             let detail = format!("VMA {} reads a folder, which uses no login", node.name);
             return Err(Problem::new(ErrorClass::Conflict, "credential/not-testable", detail));
         };
@@ -93,15 +84,4 @@ async fn node(
         );
         Problem::new(ErrorClass::Conflict, "credential/no-vma", detail)
     })
-}
-
-/// What is wrong with a login has a code of its own; what is wrong with the VMA keeps that of the VMA.
-fn refusal(error: SourceError) -> Problem {
-    if let SourceError::Refused(fault) = &error
-        && let Some((code, class)) = REFUSALS.iter().find(|(code, _)| *code == fault.code)
-    {
-        tracing::info!(code, detail = fault.detail, "a login does not work");
-        return Problem::new(*class, *code, fault.detail.clone());
-    }
-    error.into()
 }

@@ -64,13 +64,25 @@ async fn trap_c15_a_credential_is_really_tested_or_not_at_all() {
         ("source/endpoint-untrusted", (409, "source/endpoint-untrusted")),
         ("source/other-endpoint", (409, "source/other-endpoint")),
         ("source/endpoint-unreachable", (503, "source/endpoint-unreachable")),
+        ("source/call-failed", (502, "source/call-failed")),
+        ("vma/stopping", (503, "vma/stopping")),
         ("something/new", (409, "vma/refused")),
+        ("request/unauthorized", (502, "vma/refused")),
+        ("internal", (502, "vma/refused")),
     ] {
         lab.vma.set_about(Err(Fault::new(code, "what the VMA says")));
-        let refused = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();
-        assert_eq!(refused.problem(), expected);
-        assert!(refused.text.contains("what the VMA says"), "{}", refused.text);
-        assert!(!refused.text.contains("hunter2"), "{}", refused.text);
+        let discover = json!({"vma_node_id": vma});
+        let add = json!({"vma_node_id": vma, "all": true});
+        for refused in [
+            lab.post(&test, json!({"vma_node_id": vma})).await.unwrap(),
+            lab.post("/api/v1/discovery/discover-vms", discover).await.unwrap(),
+            lab.post("/api/v1/discovery/add-vms", add).await.unwrap(),
+        ] {
+            assert_eq!(refused.problem(), expected);
+            assert_eq!(refused.headers.contains_key("retry-after"), expected.0 == 503);
+            assert!(refused.text.contains("what the VMA says"), "{}", refused.text);
+            assert!(!refused.text.contains("hunter2"), "{}", refused.text);
+        }
     }
     lab.vma.set_reachable(false);
     let away = lab.post(&test, json!({"vma_node_id": vma})).await.unwrap();

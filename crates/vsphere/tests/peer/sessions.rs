@@ -27,6 +27,8 @@ async fn trap_c28_another_certificate_is_refused_before_the_password_is_sent() {
     ] {
         let error = connect(&peer, &trust, peer.password()).await.unwrap_err();
         let VsphereError::Untrusted { seen, .. } = &error else { panic!("{trust:?}: {error}") };
+        let reason = if matches!(trust, Trust::Thumbprint(_)) { "pinned" } else { "authorities" };
+        assert!(error.to_string().contains(reason), "{error}");
         assert_eq!(*seen, thumbprint(peer.thumbprint()), "what to compare is said");
         assert_eq!(Trust::thumbprint(seen).unwrap(), Trust::Thumbprint(peer.thumbprint()));
     }
