@@ -17,7 +17,7 @@ use hub_job_runner::{JobKey, Supervisor};
 use hub_nbd::{Exports, Server, ServerOptions};
 use hub_ports::{
     BackupStorage, Clock, IdGen, OwedCleanups, OwedOptions, RateReadings, ReplicaStorage,
-    SourceNode, Store, StoreError, told,
+    SourceNode, SourceWaits, Store, StoreError, told,
 };
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
@@ -115,6 +115,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         clock: clock.clone(),
         ids: ids.clone(),
         rates: rates.clone(),
+        waits: SourceWaits::default(),
         options: hub_replication::Options {
             copy_attempts: settings.jobs.copy_attempts.max(1),
             ..Default::default()
@@ -127,6 +128,7 @@ pub(crate) async fn assemble(settings: &Settings) -> Result<(HubServer, Server)>
         clock: clock.clone(),
         ids: ids.clone(),
         rates: rates.clone(),
+        waits: SourceWaits::default(),
         options: hub_backup::Options {
             copy_attempts: settings.jobs.copy_attempts.max(1),
             audit_runs: settings.backup.audit_runs()?,

@@ -56,6 +56,7 @@ impl Bench {
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
             rates: RateReadings::new(1),
+            waits: Default::default(),
             options: Options::default(),
         };
         let repository = repository.id;

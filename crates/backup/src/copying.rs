@@ -80,12 +80,14 @@ impl Backup {
             Ok(watch) => watch,
             Err(fault) => return Ok(self.ending_by(disks, fault)),
         };
+        let listener = self.waits.listen(scene.run.id.as_uuid());
         loop {
             match cancel.run_until_cancelled(watch.next()).await {
                 None => return Ok(Ending::Stopped),
                 Some(Err(fault)) => return Ok(self.ending_by(disks, fault)),
                 Some(Ok(None)) => (),
                 Some(Ok(Some(status))) => {
+                    listener.hear(&status);
                     self.hear(scene, disks, &status).await?;
                     if status.phase.is_terminal() || disks.iter().all(DiskWork::has_ended) {
                         return self.settle(scene, disks, status.fault, cancel).await;

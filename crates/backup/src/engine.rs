@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub_domain::audit::AuditRuns;
-use hub_ports::{BackupStorage, Clock, IdGen, RateReadings, SourceNode, Store, WatchOptions};
+use hub_ports::{
+    BackupStorage, Clock, IdGen, RateReadings, SourceNode, SourceWaits, Store, WatchOptions,
+};
 
 /// Backs up, cancels, deletes and recovers; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Backup {
     pub ids: Arc<dyn IdGen>,
     /// Reads the limits of VMAs; all engines of a hub have the same.
     pub rates: RateReadings,
+    /// What its runs wait for at their sources.
+    pub waits: SourceWaits,
     /// How patient it is.
     pub options: Options,
 }

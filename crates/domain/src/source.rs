@@ -140,6 +140,8 @@ impl CopyPhase {
 pub struct CopyStatus {
     /// Folded over the disks.
     pub phase: CopyPhase,
+    /// What it waits for at its source before it goes on, in a sentence.
+    pub waiting: Option<String>,
     /// One entry per disk, in the order asked.
     pub disks: Vec<DiskCopyStatus>,
     /// Why it failed, when the cause is not one disk's.
@@ -148,6 +150,13 @@ pub struct CopyStatus {
     pub quiescence: Option<Quiescence>,
     /// Whether the VMA says that no snapshot of the copy is left; said at its end only, and only where it is certain.
     pub snapshot_is_gone: bool,
+}
+
+impl CopyStatus {
+    /// Whether it does nothing but wait: no disk has begun that has not ended.
+    pub fn only_waits(&self) -> bool {
+        self.waiting.is_some() && self.disks.iter().all(|disk| disk.phase != CopyPhase::Running)
+    }
 }
 
 /// Progress and proof of one disk.

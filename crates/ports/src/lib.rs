@@ -8,6 +8,7 @@ mod rate_readings;
 mod refusal;
 mod retry;
 mod source_node;
+mod source_waits;
 mod storage;
 pub mod store;
 mod watch;
@@ -21,6 +22,7 @@ pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};
 pub use source_node::{
     CleanupOrder, CopyKind, CopyOrder, InventoryQuery, NodeIdentity, SourceError, SourceNode,
 };
+pub use source_waits::{SourceWait, SourceWaits, WaitListener};
 pub use storage::{
     BackupStorage, ExportedPoint, ParentImage, PointIdentity, PointLocation, PrepareImage,
     PrepareReplica, ReplicaStorage, RepositoryProbe, RestoreOutput, RestoredFile, SealImage,

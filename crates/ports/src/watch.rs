@@ -131,8 +131,9 @@ impl<'a> CopyWatch<'a> {
         let counters =
             |disk: &DiskCopyStatus| [disk.bytes.done, disk.bytes.read, disk.bytes.sent, held(disk)];
         let moved = status.disks.iter().flat_map(counters).fold(0_u64, u64::saturating_add);
-        if moved > self.moved {
-            self.moved = moved;
+        // So is one that waits for its source, unless a disk has begun: that one has to move.
+        if moved > self.moved || status.only_waits() {
+            self.moved = self.moved.max(moved);
             self.moved_at = Instant::now();
         }
     }

@@ -53,6 +53,7 @@ impl Bench {
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
             rates: RateReadings::new(1),
+            waits: Default::default(),
             options: Options::default(),
         };
         let cancel = CancellationToken::new();

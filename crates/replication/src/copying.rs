@@ -75,11 +75,13 @@ impl Replication {
             return Ok(None);
         };
         let mut watch = started?;
+        let listener = self.waits.listen(work.job.id.as_uuid());
         loop {
             let Some(heard) = cancel.run_until_cancelled(watch.next()).await else {
                 return Ok(None);
             };
             if let Some(status) = heard? {
+                listener.hear(&status);
                 let Some(heard) = cancel.run_until_cancelled(self.hear(work, &status)).await else {
                     return Ok(None);
                 };

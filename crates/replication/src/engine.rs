@@ -9,8 +9,8 @@ use hub_domain::reader_choice::NoReader;
 use hub_domain::vm::VmContext;
 use hub_ports::store::reader;
 use hub_ports::{
-    Catalogue, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, Store, StoreError,
-    WatchOptions, retry_patiently,
+    Catalogue, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, SourceWaits, Store,
+    StoreError, WatchOptions, retry_patiently,
 };
 
 /// Replicates, cancels, deletes and recovers; cloning gives another handle to the same.
@@ -28,6 +28,8 @@ pub struct Replication {
     pub ids: Arc<dyn IdGen>,
     /// Reads the limits of VMAs; all engines of a hub have the same.
     pub rates: RateReadings,
+    /// What its jobs wait for at their sources.
+    pub waits: SourceWaits,
     /// How patient it is.
     pub options: Options,
 }

@@ -84,6 +84,7 @@ pub(crate) fn status_from_wire(report: wire::CopyReport) -> Result<CopyStatus, S
     let left = report.snapshot.as_ref().map(|it| it.state.as_str());
     Ok(CopyStatus {
         phase,
+        waiting: report.waiting.as_deref().filter(|_| !phase.is_terminal()).map(shortened),
         disks,
         fault: report.error.map(fault),
         quiescence: report.snapshot.as_ref().and_then(quiescence),

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use hub_domain::backup::{BackupJob, BackupRun, Proof, run_status};
-use hub_domain::ids::BackupRunId;
 use hub_domain::job::JobStatus as Status;
 use hub_domain::source::CopyBytes;
 use serde::Serialize;
@@ -37,7 +36,7 @@ pub(crate) struct RunView {
     quiesce: Option<bool>,
     /// Folded over the backups: succeeded only when all have.
     status: JobStatus,
-    /// What it waits for, while it is queued behind others.
+    /// What it waits for, while it is queued behind others, or runs and its VMA waits for its source.
     waiting: Option<WaitingView>,
     /// The VMA that copied it, or copies it; null until it has begun.
     copied_by: Option<CopiedByView>,
@@ -67,7 +66,7 @@ pub(crate) struct BackupView {
     policy_id: Option<Uuid>,
     backup_type: BackupType,
     status: JobStatus,
-    /// What it waits for, while it is queued behind others.
+    /// What it waits for, while it is queued behind others, or its run goes on and this disk has not begun.
     waiting: Option<WaitingView>,
     /// The image, relative to its repository; null until it is prepared.
     repository_path: Option<String>,
@@ -149,7 +148,7 @@ impl RunView {
     pub(crate) fn of(run: BackupRun, jobs: &[BackupJob], line: &Line) -> Self {
         let status = run_status(jobs);
         Self {
-            waiting: waiting(line, run.id, status),
+            waiting: line.waiting(KIND, run.id.as_uuid(), status),
             run_id: run.id.as_uuid(),
             vm_context_id: run.vm.as_uuid(),
             vm_name: run.vm_name,
@@ -183,7 +182,7 @@ impl BackupView {
     }
 
     pub(crate) fn of(job: &BackupJob, line: &Line) -> Self {
-        let succeeded = job.state.status() == Status::Succeeded;
+        let status = job.state.status();
         Self {
             backup_id: job.id.as_uuid(),
             run_id: job.run.as_uuid(),
@@ -195,8 +194,8 @@ impl BackupView {
             repository_id: job.repository.as_uuid(),
             policy_id: job.policy.map(|it| it.as_uuid()),
             backup_type: job.backup_type.into(),
-            status: job.state.status().into(),
-            waiting: waiting(line, job.run, job.state.status()),
+            status: status.into(),
+            waiting: line.disk_waiting(KIND, job.run.as_uuid(), status, &job.disk_key),
             repository_path: job.path.clone(),
             parent_backup_id: job.parent.map(|it| it.as_uuid()),
             change_id: job.change_id.clone(),
@@ -212,7 +211,7 @@ impl BackupView {
             compression: job.compression.into(),
             capacity_bytes: bytes(job.capacity.bytes()),
             bytes: BytesView::of(job.bytes),
-            progress_percent: percent(job.bytes.done, job.bytes.total, succeeded),
+            progress_percent: percent(job.bytes.done, job.bytes.total, status == Status::Succeeded),
             stored_bytes: bytes(job.stored_bytes),
             proof: job.proof.as_ref().map(ProofView::of),
             attempt: job.attempt.number,
@@ -224,11 +223,6 @@ impl BackupView {
             deleting_since: job.deleting_since,
         }
     }
-}
-
-/// The jobs of a run wait as one, and only while they are queued.
-fn waiting(line: &Line, run: BackupRunId, status: Status) -> Option<WaitingView> {
-    if status == Status::Queued { line.waiting(KIND, run) } else { None }
 }
 
 impl BytesView {

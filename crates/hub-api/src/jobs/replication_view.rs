@@ -50,7 +50,7 @@ pub(crate) struct ReplicationView {
     /// Why they were not, though that was asked for.
     quiesce_reason: Option<String>,
     status: JobStatus,
-    /// What it waits for, while it is queued behind others.
+    /// What it waits for, while it is queued behind others, or runs and its VMA waits for its source.
     waiting: Option<WaitingView>,
     progress_percent: u8,
     /// Folded over the disks.
@@ -98,9 +98,7 @@ pub(crate) struct ReplicaDiskView {
 
 impl ReplicationView {
     pub(crate) fn of(job: &ReplicationJob, vm_name: String, line: &Line) -> Self {
-        let is_queued = job.state.status() == Status::Queued;
-        let counters = job.bytes();
-        let succeeded = job.state.status() == Status::Succeeded;
+        let (status, counters) = (job.state.status(), job.bytes());
         Self {
             id: job.id.as_uuid(),
             vm_context_id: job.vm.as_uuid(),
@@ -111,9 +109,9 @@ impl ReplicationView {
             quiesce: job.quiesce,
             quiesced: job.quiescence.as_ref().map(|it| it.quiesced),
             quiesce_reason: job.quiescence.as_ref().and_then(|it| it.reason.clone()),
-            status: job.state.status().into(),
-            waiting: is_queued.then(|| line.waiting(KIND, job.id)).flatten(),
-            progress_percent: percent(counters.done, counters.total, succeeded),
+            status: status.into(),
+            waiting: line.waiting(KIND, job.id.as_uuid(), status),
+            progress_percent: percent(counters.done, counters.total, status == Status::Succeeded),
             bytes: BytesView::of(counters),
             disks: job.disks.iter().map(ReplicaDiskView::of).collect(),
             attempt: job.attempt.number,

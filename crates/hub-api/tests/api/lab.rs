@@ -14,7 +14,9 @@ use hub_backup::Backup;
 use hub_discovery::Discovery;
 use hub_domain::inventory::{SeenInventory, SeenVm};
 use hub_job_runner::Supervisor;
-use hub_ports::{BackupStorage, Clock, IdGen, RateReadings, SourceNode, Store, WatchOptions};
+use hub_ports::{
+    BackupStorage, Clock, IdGen, RateReadings, SourceNode, SourceWaits, Store, WatchOptions,
+};
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
 use hub_testkit::{
@@ -251,6 +253,7 @@ fn hub(
             clock: clock.clone(),
             ids: ids.clone(),
             rates: rates.clone(),
+            waits: SourceWaits::default(),
             options: hub_replication::Options { watch, ..Default::default() },
         },
         backup: Backup {
@@ -260,6 +263,7 @@ fn hub(
             clock: clock.clone(),
             ids: ids.clone(),
             rates: rates.clone(),
+            waits: SourceWaits::default(),
             options: hub_backup::Options { watch, ..Default::default() },
         },
         restore: Restore {

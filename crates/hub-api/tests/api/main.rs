@@ -10,3 +10,4 @@ mod lab;
 mod limits;
 mod quiescence;
 mod vsphere;
+mod waiting;

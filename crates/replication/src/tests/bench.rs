@@ -71,6 +71,7 @@ impl Bench {
             clock: Arc::new(FixedClock::ticking()),
             ids: Arc::new(SeqIds::default()),
             rates: RateReadings::new(1),
+            waits: Default::default(),
             options,
         };
         Ok(Self { engine, store, vma, replicas, steps })

@@ -16,6 +16,8 @@ use hub_domain::source::{
 pub struct CopyScript {
     /// How many reports a copy needs from its start to its end.
     pub steps: u64,
+    /// Until this step the copy waits for something at its source, and no disk begins.
+    pub waits: Option<(u64, String)>,
     /// These disks fail at their last step, and why; the others succeed.
     pub failing: BTreeMap<DiskKey, Fault>,
     /// Progress ends at this step, and nothing more happens.
@@ -46,6 +48,7 @@ impl Default for CopyScript {
     fn default() -> Self {
         Self {
             steps: 2,
+            waits: None,
             failing: BTreeMap::new(),
             stuck_at: None,
             lost_at: None,
@@ -83,6 +86,15 @@ impl Copy {
         Some((Audited { blocks: 1, bytes, next }, self.script.lies.get(&disk.key).cloned()))
     }
 
+    /// What it waits for, as long as it does.
+    fn wait(&self) -> Option<&str> {
+        self.script
+            .waits
+            .as_ref()
+            .filter(|(until, _)| self.step < *until)
+            .map(|(_, for_)| for_.as_str())
+    }
+
     /// How far it is.
     pub(super) fn status(&self) -> CopyStatus {
         let disks: Vec<DiskCopyStatus> = self.disks.iter().map(|disk| self.disk(disk)).collect();
@@ -97,13 +109,15 @@ impl Copy {
             CopyPhase::Succeeded
         };
         let quiescence = self.script.quiescence.clone().filter(|_| self.step > 0);
-        CopyStatus { phase, disks, fault: None, quiescence, snapshot_is_gone: false }
+        let waiting = self.wait().filter(|_| !phase.is_terminal()).map(str::to_owned);
+        CopyStatus { phase, waiting, disks, fault: None, quiescence, snapshot_is_gone: false }
     }
 
     fn disk(&self, disk: &OrderedDisk) -> DiskCopyStatus {
         let fault = self.script.failing.get(&disk.key).cloned();
         let phase = match fault {
             _ if self.cancelled => CopyPhase::Cancelled,
+            _ if self.wait().is_some() => CopyPhase::Queued,
             _ if self.step < self.script.steps => CopyPhase::Running,
             Some(_) => CopyPhase::Failed,
             None => CopyPhase::Succeeded,
@@ -116,7 +130,8 @@ impl Copy {
             (None, _) => (disk.method.word(), None),
         };
         let total = disk.capacity.bytes();
-        let done = total / self.script.steps.max(1) * self.step;
+        let begun = if self.wait().is_some() { 0 } else { self.step };
+        let done = total / self.script.steps.max(1) * begun;
         let finished = phase == CopyPhase::Succeeded;
         DiskCopyStatus {
             key: disk.key.clone(),

@@ -100,6 +100,20 @@ fn whether_the_guest_came_to_rest_is_told_with_its_own_reason() {
 }
 
 #[test]
+fn what_a_copy_waits_for_is_told_until_it_has_ended() {
+    let told = |state: wire::CopyState, waiting: &str| {
+        let waiting = Some(waiting.to_owned());
+        status_from_wire(wire::CopyReport { state, waiting, ..report(|_| ()) }).unwrap().waiting
+    };
+    let place = "waits for a place at host a";
+    for state in [wire::CopyState::Queued, wire::CopyState::Running] {
+        assert_eq!(told(state, place).as_deref(), Some(place));
+        assert_eq!(told(state, &"y".repeat(9_000)).map(|it| it.len()), Some(2000));
+    }
+    assert_eq!(told(wire::CopyState::Failed, place), None);
+}
+
+#[test]
 fn the_way_to_a_disk_is_kept_short() {
     let read_by = |reader: &str, reason: Option<&str>| {
         let report = report(|disk| {
