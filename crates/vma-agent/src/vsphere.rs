@@ -16,6 +16,7 @@ mod sweep;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod vddk;
 
 pub use ledger::LedgerError;

@@ -86,13 +86,17 @@ func (f *front) do(it command) (interface{}, error) {
 			calls[method] = count
 		}
 		return calls, nil
+	case "holds":
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		return f.holding, nil
 	case "snapshots":
 		return simulator.PeerSnapshots(), nil
 	case "vms":
 		return vms(), nil
 	case "register":
 		return nil, simulator.PeerRegister(it.VM)
-	case "snapshot", "remove_snapshots", "destroy", "move", "unregister":
+	case "snapshot", "remove_snapshots", "destroy", "move", "unregister", "host_build":
 		return nil, f.ordered(it)
 	default:
 		return nil, fmt.Errorf("there is no command %q", it.Do)
@@ -140,6 +144,8 @@ func (f *front) ordered(it command) error {
 		task, err = vm.RemoveAllSnapshot(ctx, types.NewBool(true))
 	case "move":
 		return f.move(ctx, found, it.Name)
+	case "host_build":
+		return simulator.PeerHostBuild(found, it.Name)
 	default:
 		if found.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
 			if task, err = vm.PowerOff(ctx); err == nil {

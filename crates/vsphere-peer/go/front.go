@@ -39,6 +39,8 @@ type front struct {
 	troubles []*trouble
 	// held is closed when calls that are held may go on.
 	held chan struct{}
+	// holding is how many calls are held.
+	holding int
 }
 
 func (f *front) next(method, body string) *trouble {
@@ -114,8 +116,12 @@ func (f *front) makeTrouble(w http.ResponseWriter, it *trouble, method string, t
 	case "hold":
 		f.mutex.Lock()
 		until := f.held
+		f.holding++
 		f.mutex.Unlock()
 		<-until
+		f.mutex.Lock()
+		f.holding--
+		f.mutex.Unlock()
 		return false
 	}
 	return true

@@ -424,6 +424,16 @@ func PeerFault(name string) types.BaseMethodFault {
 	}
 }
 
+// PeerHostBuild gives the host of a VM another build, as after a patch; an empty one is none that it tells.
+func PeerHostBuild(vm *VirtualMachine, build string) error {
+	host, ok := Map.Get(*vm.Runtime.Host).(*HostSystem)
+	if !ok {
+		return fmt.Errorf("%q runs nowhere", vm.Name)
+	}
+	Map.WithLock(host, func() { host.Config.Product.Build = build })
+	return nil
+}
+
 // PeerSnapshots lists what snapshots there are, by VM, also those of VMs that were unregistered.
 func PeerSnapshots() []map[string]interface{} {
 	all := []map[string]interface{}{}

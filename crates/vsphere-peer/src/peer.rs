@@ -172,6 +172,11 @@ impl VspherePeer {
         Ok(serde_json::from_value(self.command(&json!({ "do": "calls" }))?)?)
     }
 
+    /// How many calls are held at this moment.
+    pub fn holds(&self) -> Result<u64> {
+        Ok(serde_json::from_value(self.command(&json!({ "do": "holds" }))?)?)
+    }
+
     /// Every snapshot that exists.
     pub fn snapshots(&self) -> Result<Vec<LiveSnapshot>> {
         Ok(serde_json::from_value(self.command(&json!({ "do": "snapshots" }))?)?)
@@ -201,6 +206,11 @@ impl VspherePeer {
     /// Moves a VM to a new folder of this name beside its own, and to another host where there is one.
     pub fn move_vm(&self, vm: &str, folder: &str) -> Result<()> {
         self.command(&json!({ "do": "move", "vm": vm, "name": folder })).map(drop)
+    }
+
+    /// Gives the host of a VM another build, as a patch does; an empty one is none that it tells.
+    pub fn host_build(&self, vm: &str, build: &str) -> Result<()> {
+        self.command(&json!({ "do": "host_build", "vm": vm, "name": build })).map(drop)
     }
 
     /// Deletes a VM.

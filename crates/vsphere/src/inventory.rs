@@ -5,6 +5,7 @@ mod controller;
 mod disk;
 mod places;
 mod snapshots;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -15,6 +16,7 @@ pub(crate) use disk::disks_of;
 pub use disk::{Backing, BackingKind, Disk};
 pub use places::Places;
 pub use snapshots::SnapshotNode;
+pub use standing::Standing;
 pub use vm::{Unreadable, VM_PROPERTIES, Vm};
 
 use crate::client::Client;

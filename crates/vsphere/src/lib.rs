@@ -27,7 +27,7 @@ pub use endpoint::{BadEndpoint, Endpoint, Login};
 pub use error::VsphereError;
 pub use fault::MethodFault;
 pub use inventory::{
-    Adapter, Backing, BackingKind, Controller, Disk, Places, SnapshotNode, Unreadable,
+    Adapter, Backing, BackingKind, Controller, Disk, Places, SnapshotNode, Standing, Unreadable,
     VM_PROPERTIES, Vm, VmList, VmPage,
 };
 pub use moref::MoRef;

@@ -58,6 +58,11 @@ impl<'a, 'i: 'a> Object<'a, 'i> {
             Some((it.text_of("path").unwrap_or_default(), fault))
         })
     }
+
+    /// Refuses an object of which something cannot be read: that is no sign that there is none.
+    pub(crate) fn readable(&self) -> Result<(), NoResult> {
+        self.missing().next().map_or(Ok(()), |(_, fault)| Err(NoResult::Fault(fault)))
+    }
 }
 
 /// A batch's answer, and where there is more of it.

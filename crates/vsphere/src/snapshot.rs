@@ -84,12 +84,12 @@ impl Client {
     /// Whether a snapshot of a VM is being taken at this moment, by whomever.
     pub async fn is_taking_snapshot(&self, vm: &MoRef) -> Result<bool, VsphereError> {
         let tasks = self.properties_of(vm, &["recentTask"], |it| {
-            readable(it)?;
+            it.readable()?;
             references(it.value("recentTask"), MAX_TASKS)
         });
         let tasks = tasks.await?.unwrap_or_default();
         let busy = self.properties("Task", &tasks, &["info.descriptionId", "info.state"], |it| {
-            readable(it)?;
+            it.readable()?;
             let kind = it.text("info.descriptionId").unwrap_or_default();
             let ended = matches!(it.text("info.state").as_deref(), Some("success" | "error"));
             Ok(kind.ends_with(".createSnapshot") && !ended)
@@ -99,10 +99,18 @@ impl Client {
 
     /// Switches change tracking on; it takes effect at the next snapshot, power-on or migration.
     pub async fn enable_change_tracking(&self, vm: &MoRef) -> Result<(), VsphereError> {
+        self.track_changes(vm, true).await
+    }
+
+    /// Switches change tracking off; every change id of the VM is worth nothing then.
+    pub async fn disable_change_tracking(&self, vm: &MoRef) -> Result<(), VsphereError> {
+        self.track_changes(vm, false).await
+    }
+
+    async fn track_changes(&self, vm: &MoRef, wanted: bool) -> Result<(), VsphereError> {
         let method = "ReconfigVM_Task";
-        let request = Request::once(method, vm)
-            .xml("<spec><changeTrackingEnabled>true</changeTrackingEnabled></spec>");
-        let task = self.call(&request, begun).await?;
+        let spec = format!("<spec><changeTrackingEnabled>{wanted}</changeTrackingEnabled></spec>");
+        let task = self.call(&Request::once(method, vm).xml(&spec), begun).await?;
         self.await_task(&task, method).await.map(drop)
     }
 
@@ -151,11 +159,6 @@ impl Client {
         }
         Ok(planner.finish())
     }
-}
-
-/// What cannot be read of a task is no sign that there is none.
-fn readable(object: &Object<'_, '_>) -> Result<(), NoResult> {
-    object.missing().next().map_or(Ok(()), |(_, fault)| Err(NoResult::Fault(fault)))
 }
 
 /// Decodes the disks among the devices of a snapshot.
@@ -223,7 +226,7 @@ mod tests {
             );
             let document = soap::parse(&xml).unwrap();
             let response = soap::response(&document, "RetrievePropertiesEx").unwrap();
-            crate::property::decode_batch(response, &readable).map(drop)
+            crate::property::decode_batch(response, &|it| it.readable()).map(drop)
         };
         answer("").unwrap();
         let refused = "<missingSet><path>info.state</path><fault><fault i:type=\"NoPermission\"/></fault></missingSet>";

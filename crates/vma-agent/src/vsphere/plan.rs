@@ -16,14 +16,6 @@ pub(super) struct Planned {
     pub(super) on_snapshots: bool,
 }
 
-impl Planned {
-    /// Whether change tracking of a disk may have been switched on beside a snapshot of somebody else; one that came
-    /// after planning is seen by the file that the disk stands on in our snapshot.
-    pub(super) fn stands_on_others(&self, disk: &Disk) -> bool {
-        self.on_snapshots || disk.backing.parent.is_some()
-    }
-}
-
 impl Shared {
     /// Finds the VM and its disks, or says why they cannot be read.
     pub(super) async fn plan(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_block::BlockDevice;
 use hub_vma_api::SnapshotReport;
-use hub_vsphere::{BadAreas, Client, Disk, Vm};
+use hub_vsphere::{BadAreas, Client, Disk};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -16,6 +16,7 @@ use super::host_budget::{Host, Place};
 use super::ledger::{Owed, snapshot_name};
 use super::plan::{Planned, asked_disk};
 use super::reader::FrozenDisk;
+use super::tracking::{self, Ground};
 use super::{Shared, change_mark, listing};
 use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 
@@ -30,6 +31,8 @@ pub(super) struct VsphereSnapshot {
     held: Held,
     client: Arc<Client>,
     planned: Planned,
+    /// What its changed areas rest on.
+    ground: Ground,
     /// The disks as the snapshot has them, in the order asked.
     described: Vec<Disk>,
     disks: Vec<OpenDisk>,
@@ -58,10 +61,11 @@ pub(super) async fn open(
     if of_this_job.into_iter().any(|it| it.name == owed.name) {
         shared.settle(client, &owed).await?;
     }
-    track_changes(shared, client, vm).await?;
+    let switched = tracking::switch_on(shared, client, vm).await;
     let quiesce = request.quiesce.unwrap_or(shared.options.quiesce);
     let held = Held::take(shared, client, owed, quiesce).await?;
-    match describe(shared, client, &planned, &held, request).await {
+    let ground = tracking::ground(client, &planned, held.snapshot(), switched).await;
+    match describe(shared, client, &planned, &held, request, &ground).await {
         Ok((described, disks)) => {
             let (shared, client) = (shared.clone(), client.clone());
             let alive = kept_alive(client.clone(), shared.options.keep_alive);
@@ -74,6 +78,7 @@ pub(super) async fn open(
                 held,
                 client,
                 planned,
+                ground,
                 described,
                 disks,
             })
@@ -123,29 +128,13 @@ fn kept_alive(client: Arc<Client>, every: Duration) -> JoinSet<()> {
     alive
 }
 
-/// Switches change tracking on where that is safe: the snapshot that is taken next makes it active.
-async fn track_changes(shared: &Shared, client: &Client, vm: &Vm) -> Result<(), SourceError> {
-    let wanted = shared.options.enable_change_tracking && !vm.tracking_enabled;
-    // Switched on beside a snapshot it would report wrong areas, and nobody would notice.
-    if !wanted || vm.tracking_supported != Some(true) || !vm.snapshots.is_empty() {
-        return Ok(());
-    }
-    match client.enable_change_tracking(&vm.moref).await {
-        Ok(()) => tracing::info!(vm.id = listing::id(vm), "change tracking was switched on"),
-        // Without it the disks are read in full, which is right, and slower.
-        Err(error) => {
-            tracing::warn!(error = %error, "change tracking could not be switched on");
-        }
-    }
-    Ok(())
-}
-
 async fn describe(
     shared: &Shared,
     client: &Arc<Client>,
     planned: &Planned,
     held: &Held,
     request: &OpenRequest,
+    ground: &Ground,
 ) -> Result<(Vec<Disk>, Vec<OpenDisk>), SourceError> {
     let found = client.snapshot_disks(held.snapshot()).await.map_err(|error| of_call(&error))?;
     let found = found.ok_or_else(|| SourceError::ChangedWhileReading {
@@ -156,10 +145,10 @@ async fn describe(
         let disk = asked_disk(&planned.vm, &found, asked)?;
         shared.check_disk(disk)?;
         // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
-        let mark = || change_mark::mark(client, &planned.vm, disk);
+        let build = ground.as_ref().ok().filter(|_| disk.backing.parent.is_none());
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            change_id: if planned.stands_on_others(disk) { None } else { mark() },
+            change_id: build.and_then(|it| change_mark::mark(client, &planned.vm, disk, it)),
             read_by: Some(shared.reader.read_by()),
         });
         described.push(disk.clone());
@@ -199,14 +188,17 @@ impl Snapshot for VsphereSnapshot {
         let Some(disk) = self.described.get(disk) else {
             return Changed::Unknown("there is no such disk".to_owned());
         };
-        if self.planned.stands_on_others(disk) {
-            let why = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
-            return Changed::Unknown(why.to_owned());
-        }
+        let build = match &self.ground {
+            Ok(_) if disk.backing.parent.is_some() => {
+                return Changed::Unknown(tracking::BESIDE_OTHERS.to_owned());
+            }
+            Ok(build) => build,
+            Err(why) => return Changed::Unknown(why.clone()),
+        };
         let vm = &self.planned.vm;
-        let since = match change_mark::since(&self.client, vm, disk, change_id) {
+        let since = match change_mark::since(&self.client, vm, disk, build, change_id) {
             Ok(since) => since,
-            Err(why) => return Changed::Unknown(why.to_owned()),
+            Err(why) => return Changed::Unknown(why),
         };
         let (vm, snapshot) = (&vm.moref, self.held.snapshot());
         match self.client.changed_areas(vm, snapshot, disk, since).await {

@@ -1,6 +1,7 @@
 //! A vSphere source against a peer that others wrote.
 
 mod discovery;
+mod doubts;
 mod jobs;
 mod lab;
 mod lies;

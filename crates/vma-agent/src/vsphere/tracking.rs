@@ -1,0 +1,98 @@
+//! Change tracking of a VM: switched on where that is safe, and believed where it was.
+
+use hub_vsphere::{Client, MoRef, SnapshotNode, Vm, VsphereError};
+
+use super::plan::Planned;
+use super::{Shared, listing};
+
+/// Why nothing is believed of a VM that somebody else has taken a snapshot of.
+pub(super) const BESIDE_OTHERS: &str = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
+
+/// Why nothing is believed after a snapshot came while tracking was switched on.
+const SWITCHED_BESIDE: &str = "a snapshot of somebody else came while change tracking was switched on, so it was switched off again";
+
+/// The longest build that is kept in a mark; a real one has eight digits.
+const MAX_BUILD: usize = 64;
+
+/// What changed areas rest on in a run: the build of the VM's host, or why they are not believed and leave no mark.
+pub(super) type Ground = Result<String, String>;
+
+/// Switches change tracking on where that is safe: the snapshot that is taken next makes it active.
+///
+/// Switched on beside a snapshot it would report wrong areas, and nobody would notice. So the list of snapshots is read
+/// immediately before and again after; what was done beside one is undone. Answers why nothing is to be believed then.
+pub(super) async fn switch_on(shared: &Shared, client: &Client, vm: &Vm) -> Result<(), String> {
+    let wanted = shared.options.enable_change_tracking && !vm.tracking_enabled;
+    if !wanted || vm.tracking_supported != Some(true) || !vm.snapshots.is_empty() {
+        return Ok(());
+    }
+    match client.standing(&vm.moref).await {
+        Ok(Some(now)) if !now.tracking_enabled && now.snapshots.is_empty() => {}
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(error = %error, "change tracking is not switched on, since the VM cannot be looked at");
+            return Ok(());
+        }
+    }
+    let switched = client.enable_change_tracking(&vm.moref).await;
+    match client.standing(&vm.moref).await {
+        Ok(Some(now)) if !now.tracking_enabled || now.snapshots.is_empty() => {}
+        Ok(None) => {}
+        Ok(Some(_)) => return Err(undo(client, vm, SWITCHED_BESIDE).await),
+        Err(error) => {
+            let why = format!(
+                "whether a snapshot came while change tracking was switched on cannot be read ({error}), so it was switched off again"
+            );
+            return Err(undo(client, vm, &why).await);
+        }
+    }
+    match switched {
+        Ok(()) => tracing::info!(vm.id = listing::id(vm), "change tracking was switched on"),
+        // Without it the disks are read in full, which is right, and slower.
+        Err(error) => tracing::warn!(error = %error, "change tracking could not be switched on"),
+    }
+    Ok(())
+}
+
+/// Switches tracking off again, so that no later run believes it.
+async fn undo(client: &Client, vm: &Vm, why: &str) -> String {
+    match client.disable_change_tracking(&vm.moref).await {
+        Ok(()) => tracing::warn!(vm.id = listing::id(vm), why, "change tracking stays off"),
+        Err(error) => tracing::error!(
+            vm.id = listing::id(vm), why, error = %error,
+            "change tracking was switched on beside a snapshot and could not be switched off again: do that, and on again when the VM has no snapshot"
+        ),
+    }
+    why.to_owned()
+}
+
+/// What the areas of a VM rest on once its snapshot is there; what cannot be read is a doubt and fails no job.
+pub(super) async fn ground(
+    client: &Client,
+    planned: &Planned,
+    own: &MoRef,
+    switched: Result<(), String>,
+) -> Ground {
+    switched?;
+    if planned.on_snapshots {
+        return Err(BESIDE_OTHERS.to_owned());
+    }
+    let unread = |error: VsphereError| {
+        format!("the VM's snapshots and the build of its host cannot be read: {error}")
+    };
+    let standing = client.standing(&planned.vm.moref).await.map_err(unread)?;
+    let standing = standing.ok_or("the VM is gone")?;
+    let all = standing.snapshots.iter().flat_map(SnapshotNode::all);
+    // One that came after planning, too.
+    if all.into_iter().any(|it| it.moref != *own) {
+        return Err(BESIDE_OTHERS.to_owned());
+    }
+    let host = standing.host.ok_or("the server does not say which host the VM runs on")?;
+    let build = client.host_build(&host).await.map_err(unread)?;
+    let build = build.ok_or_else(|| format!("the host {} does not tell its build", host.value))?;
+    let plain = build.bytes().all(|it| it.is_ascii_alphanumeric() || b".-_ ".contains(&it));
+    if plain && build.len() <= MAX_BUILD {
+        return Ok(build);
+    }
+    Err(format!("the host {} tells a build that is none", host.value))
+}
