@@ -7,10 +7,11 @@ use std::time::Duration;
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::identity::recognise;
 use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
-use hub_domain::inventory::{SeenInventory, SeenVm};
+use hub_domain::inventory::{SeenInventory, SeenVm, is_fresh};
 use hub_domain::reader_choice::{SourceName, reader_of};
+use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmFacts};
-use hub_ports::store::{find_vm, note_source, reader};
+use hub_ports::store::{answering_reader, find_vm, note_source, reader};
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::DiscoveryError;
@@ -38,11 +39,17 @@ pub struct Options {
     pub chunk: usize,
     /// How long a copy waits for what its source says of its VM by now.
     pub refresh_patience: Duration,
+    /// For how long what a source has said of a VM need not be asked again before its copy.
+    pub fresh_for: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk: 500, refresh_patience: Duration::from_secs(30) }
+        Self {
+            chunk: 500,
+            refresh_patience: Duration::from_secs(30),
+            fresh_for: Duration::from_secs(5),
+        }
     }
 }
 
@@ -97,8 +104,8 @@ impl Discovery {
     /// Brings one VM and its disks up to date with its source.
     pub async fn refresh(&self, vm: &VmAddress) -> Result<Stored, DiscoveryError> {
         let vm = find_vm(self.store.view().await?.as_mut(), vm).await?;
-        let chosen = reader(self.store.view().await?.as_mut(), &vm).await?.ok();
-        let vma_node = chosen.map(|node| node.id).or(vm.vma_node);
+        let chosen = answering_reader(self.store.as_ref(), self.source.as_ref(), &vm, None).await?;
+        let vma_node = chosen.ok().map(|it| it.node.id).or(vm.vma_node);
         let choice = SourceChoice { vma_node, credential: vm.credential };
         let (node, credential) = self.source_of(&choice).await?;
         // What was chosen when the VM was added stays: a stand-in reads it, and does not take it over.
@@ -134,7 +141,22 @@ impl Discovery {
 
     /// The same before a copy of the VM begins, where its hypervisor may say something else by now: pre-flight and sizes
     /// are those of this moment then. A source that cannot be asked changes nothing, and the copy meets it itself.
-    pub async fn refresh_before_copy(&self, vm: VmContextId) {
+    ///
+    /// One that was asked at `asked_at`, a moment ago, is not asked again. Returns when it was asked, if it answered.
+    pub async fn refresh_before_copy(
+        &self,
+        vm: VmContextId,
+        asked_at: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let now = self.clock.now();
+        if asked_at.is_some_and(|asked| is_fresh(asked, now, self.options.fresh_for)) {
+            return asked_at;
+        }
+        self.refreshed(vm).await.then_some(now)
+    }
+
+    /// Whether the source of a VM was asked, and answered.
+    async fn refreshed(&self, vm: VmContextId) -> bool {
         let refreshed = async {
             let mut view = self.store.view().await?;
             let Some(known) = view.vm(vm).await? else { return Ok(None) };
@@ -152,6 +174,7 @@ impl Discovery {
         match refreshed {
             Ok(Ok(Some(change))) => {
                 tracing::debug!(vm.id = %vm, change = change.word(), "what is known of a VM was refreshed");
+                return true;
             }
             Ok(Ok(None)) => (),
             Ok(Err(error)) => tracing::info!(
@@ -162,6 +185,7 @@ impl Discovery {
                 tracing::info!(vm.id = %vm, "what is known of a VM could not be refreshed in time")
             }
         }
+        false
     }
 
     /// The VMA and the login that a request means.

@@ -1,6 +1,9 @@
 //! What a discovery sees, checked before anything is stored.
 
+use std::time::Duration;
+
 use crate::disk::DiskFacts;
+use crate::time::Timestamp;
 use crate::vm::VmFacts;
 
 /// The answer of a source.
@@ -51,4 +54,27 @@ pub struct RejectedVm {
     pub subject: String,
     /// Why, and what to do.
     pub detail: String,
+}
+
+/// Whether what a source was asked at one moment still holds at another; a clock that was set back makes nothing fresh.
+pub fn is_fresh(asked_at: Timestamp, now: Timestamp, fresh_for: Duration) -> bool {
+    (now - asked_at).to_std().is_ok_and(|age| age <= fresh_for)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_answer_is_fresh_for_its_time_and_never_before_its_question(
+            asked in -1_000_i64..1_000, now in -1_000_i64..1_000, fresh_for in 0_i64..100,
+        ) {
+            let at = |second| Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(second);
+            let fresh = is_fresh(at(asked), at(now), Duration::from_secs(fresh_for.unsigned_abs()));
+            prop_assert_eq!(fresh, (0..=fresh_for).contains(&(now - asked)));
+        }
+    }
 }

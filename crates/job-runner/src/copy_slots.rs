@@ -10,7 +10,6 @@ use hub_domain::ids::{CredentialId, RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::limits::CopyCount;
 use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
-use hub_ports::store::reader;
 use hub_ports::{Catalogue, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, oneshot};
@@ -171,22 +170,26 @@ impl CopySlots {
         state.let_in();
     }
 
-    /// What a copy of a VM needs, with the limits as the catalogue has them; waits while somebody changes
+    /// What a copy of a VM through a VMA needs, with the limits as the catalogue has them; waits while somebody changes
     /// [`settings`](Self::settings).
     pub async fn needs_of(
         &self,
         catalogue: &mut dyn Catalogue,
         vm: VmContextId,
+        vma: Option<VmaNodeId>,
         repository: Option<RepositoryId>,
     ) -> Result<CopyNeeds, StoreError> {
         let _unchanged = self.settings().await;
-        let (mut vma, mut source) = (None, None);
-        if let Some(vm) = catalogue.vm(vm).await? {
-            vma = reader(catalogue, &vm).await?.ok();
-            if let Some(login) = vm.credential {
-                source = self.set_source(&catalogue.credentials().await?, login);
-            }
+        let mut source = None;
+        if let Some(vm) = catalogue.vm(vm).await?
+            && let Some(login) = vm.credential
+        {
+            source = self.set_source(&catalogue.credentials().await?, login);
         }
+        let vma = match vma {
+            Some(id) => catalogue.vma_node(id).await?,
+            None => None,
+        };
         if let Some(vma) = &vma {
             self.set_vma(vma);
         }

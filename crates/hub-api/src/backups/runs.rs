@@ -17,7 +17,7 @@ use crate::access::setting::{Whole, audit_runs, rate};
 use crate::answer::{Answer, Response, State, accepted, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
-use crate::jobs::launch::{ask_source, copy_needs, launch_copy};
+use crate::jobs::launch::{StoredCopy, ask_source, copy_needs, launch_copy, needs_now};
 use crate::problem::Problem;
 use crate::state::Hub;
 use crate::waiting::Line;
@@ -66,14 +66,12 @@ pub(crate) struct NewBackup {
 pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
     let request = request(new.into_inner())?;
     let started = state.carry_out(|hub| async move {
-        ask_source(&hub, &request.vm).await?;
+        let asked_at = ask_source(&hub, &request.vm).await?;
         let started = hub.backup.start(&request).await?;
-        let (engine, id) = (hub.backup.clone(), started.run.id);
+        let copy = StoredCopy::Backup(started.run.id);
         let (vm, to) = (started.run.vm, Some(started.run.repository));
-        let needs = copy_needs(&hub, vm, to).await?;
-        launch_copy(&hub, KIND, id, vm, needs, move |cancel| async move {
-            engine.run(id, cancel).await
-        })?;
+        let needs = copy_needs(&hub, copy, vm, to).await?;
+        launch_copy(&hub, copy, vm, needs, asked_at)?;
         Ok(RunView::of(started.run, &started.jobs, &Line::of(&hub)))
     });
     started.await.map(|run| accepted(&location(run.run_id), &run))
@@ -83,11 +81,10 @@ pub(crate) async fn start(state: State, new: web::Json<NewBackup>) -> Response {
 pub(crate) async fn take_up(hub: &Hub, id: BackupRunId) -> Result<(), StoreError> {
     let mut view = hub.store.view().await?;
     let Some(run) = view.backup_run(id).await? else { return Ok(()) };
-    let copies = hub.supervisor.copies();
-    let needs = copies.needs_of(view.as_mut(), run.vm, Some(run.repository)).await?;
-    let engine = hub.backup.clone();
-    let work = move |cancel| async move { engine.run(id, cancel).await };
-    if launch_copy(hub, KIND, id, run.vm, needs, work).is_err() {
+    drop(view);
+    let copy = StoredCopy::Backup(id);
+    let needs = needs_now(hub, copy, run.vm, Some(run.repository)).await?;
+    if launch_copy(hub, copy, run.vm, needs, None).is_err() {
         tracing::info!(run.id = %id, "a backup run waits for the next start of the hub");
     }
     Ok(())

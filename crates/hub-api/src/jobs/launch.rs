@@ -5,15 +5,21 @@ use std::future::Future;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use hub_backup::{Backup, RunBackupError};
+use hub_discovery::Discovery;
 use hub_domain::copy_line::CopyNeeds;
-use hub_domain::ids::{RepositoryId, VmContextId};
+use hub_domain::ids::{BackupRunId, ReplicationJobId, RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::job::JobStatus;
+use hub_domain::time::Timestamp;
 use hub_domain::vm::VmAddress;
-use hub_job_runner::{JobKey, NotSpawned, Supervisor};
-use hub_ports::retry_patiently;
+use hub_job_runner::{CopySlots, JobKey, NotSpawned, Supervisor};
 use hub_ports::store::find_vm;
+use hub_ports::{StoreError, retry_patiently, told};
+use hub_replication::{Replication, RunReplicationError};
 use tokio_util::sync::CancellationToken;
 
+use super::replications;
+use crate::backups::runs;
 use crate::problem::Problem;
 use crate::state::Hub;
 
@@ -33,48 +39,125 @@ where
     E: std::error::Error + Send + 'static,
 {
     let key = JobKey::new(kind, id);
-    answered(supervisor.spawn_job(kind, key.clone(), told(key, work)))
+    answered(supervisor.spawn_job(kind, key.clone(), log_failure(key, work)))
+}
+
+/// A stored copy, whose turn comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoredCopy {
+    /// A backup run.
+    Backup(BackupRunId),
+    /// A replication.
+    Replication(ReplicationJobId),
+}
+
+/// Why a copy was not run to its end.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Backup(#[from] RunBackupError),
+    #[error(transparent)]
+    Replication(#[from] RunReplicationError),
+}
+
+/// What carries a copy out when its turn has come.
+struct Turn {
+    copy: StoredCopy,
+    vm: VmContextId,
+    needs: CopyNeeds,
+    /// When the request had its source asked, and got an answer.
+    asked_at: Option<Timestamp>,
+    backup: Backup,
+    replication: Replication,
+    discovery: Discovery,
+    copies: CopySlots,
+}
+
+impl StoredCopy {
+    fn key(self) -> JobKey {
+        match self {
+            Self::Backup(id) => JobKey::new(runs::KIND, id),
+            Self::Replication(id) => JobKey::new(replications::KIND, id),
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Backup(_) => runs::KIND,
+            Self::Replication(_) => replications::KIND,
+        }
+    }
+}
+
+impl Turn {
+    /// Begins with what the source says of the VM by now, unless its request has just heard it.
+    async fn take(self, cancel: CancellationToken) -> Result<JobStatus, RunError> {
+        // It may have waited in line for long.
+        match cancel.run_until_cancelled(self.reader()).await {
+            Some(Ok(now)) if now.is_some() && now != self.needs.vma => {
+                // The place is one of another VMA's: the stored job joins the line anew, as every one that nobody has.
+                tracing::info!(job.key = %self.copy.key(), "a copy goes through another VMA by now, and joins its line");
+                return Ok(JobStatus::Queued);
+            }
+            None | Some(Ok(_)) => (),
+            Some(Err(error)) => {
+                tracing::info!(error = %told(&error), "the VMA of a copy could not be looked up");
+            }
+        }
+        let refreshed = self.discovery.refresh_before_copy(self.vm, self.asked_at);
+        let _ = cancel.run_until_cancelled(refreshed).await;
+        let ended = match self.copy {
+            StoredCopy::Backup(id) => self.backup.run(id, cancel.clone()).await?,
+            StoredCopy::Replication(id) => self.replication.run(id, cancel.clone()).await?,
+        };
+        if ended == JobStatus::Queued && !cancel.is_cancelled() {
+            self.copies.refused(self.needs);
+        }
+        Ok(ended)
+    }
+
+    async fn reader(&self) -> Result<Option<VmaNodeId>, StoreError> {
+        match self.copy {
+            StoredCopy::Backup(id) => self.backup.reader_of(id).await,
+            StoredCopy::Replication(id) => self.replication.reader_of(id).await,
+        }
+    }
 }
 
 /// The same for a copy, which waits in line for its VMA, its repository and the hub, and begins with what its source says
 /// of the VM by then.
 ///
 /// One that its VMA refuses for the moment is queued again and joins the line anew within seconds, as every stored job
-/// that nobody has.
-pub(crate) fn launch_copy<W, F, E>(
+/// that nobody has; so does one whose VMA has fallen silent while it waited.
+pub(crate) fn launch_copy(
     hub: &Hub,
-    kind: &'static str,
-    id: impl Display,
+    copy: StoredCopy,
     vm: VmContextId,
     needs: CopyNeeds,
-    work: W,
-) -> Result<(), Problem>
-where
-    W: FnOnce(CancellationToken) -> F + Send + 'static,
-    F: Future<Output = Result<JobStatus, E>> + Send + 'static,
-    E: std::error::Error + Send + 'static,
-{
-    let (key, copies) = (JobKey::new(kind, id), hub.supervisor.copies().clone());
-    let discovery = hub.discovery.clone();
-    let in_turn = move |cancel: CancellationToken| async move {
-        // It may have waited in line for long.
-        let refreshed = discovery.refresh_before_copy(vm);
-        let _ = cancel.run_until_cancelled(refreshed).await;
-        let ended = work(cancel.clone()).await;
-        if matches!(ended, Ok(JobStatus::Queued)) && !cancel.is_cancelled() {
-            copies.refused(needs);
-        }
-        ended
+    asked_at: Option<Timestamp>,
+) -> Result<(), Problem> {
+    let turn = Turn {
+        copy,
+        vm,
+        needs,
+        asked_at,
+        backup: hub.backup.clone(),
+        replication: hub.replication.clone(),
+        discovery: hub.discovery.clone(),
+        copies: hub.supervisor.copies().clone(),
     };
-    answered(hub.supervisor.spawn_copy(kind, key.clone(), needs, told(key, in_turn)))
+    let (kind, key) = (copy.kind(), copy.key());
+    let in_turn = move |cancel| turn.take(cancel);
+    answered(hub.supervisor.spawn_copy(kind, key.clone(), needs, log_failure(key, in_turn)))
 }
 
 /// Asks a VM's source before jobs are stored, whose disks do not change any more: one that the VM has got since the last
 /// discovery belongs to them, and one that took the place of another does not go on with its chain.
-pub(crate) async fn ask_source(hub: &Hub, vm: &VmAddress) -> Result<(), Problem> {
+///
+/// Returns when it was asked, if it answered.
+pub(crate) async fn ask_source(hub: &Hub, vm: &VmAddress) -> Result<Option<Timestamp>, Problem> {
     let vm = find_vm(hub.store.view().await?.as_mut(), vm).await?.id;
-    hub.discovery.refresh_before_copy(vm).await;
-    Ok(())
+    Ok(hub.discovery.refresh_before_copy(vm, None).await)
 }
 
 /// What a copy of a VM has to wait for.
@@ -83,18 +166,30 @@ pub(crate) async fn ask_source(hub: &Hub, vm: &VmAddress) -> Result<(), Problem>
 /// waited for.
 pub(crate) async fn copy_needs(
     hub: &Hub,
+    copy: StoredCopy,
     vm: VmContextId,
     to: Option<RepositoryId>,
 ) -> Result<CopyNeeds, Problem> {
-    let copies = hub.supervisor.copies();
-    let asked = retry_patiently(hub.backup.options.store_patience, || async {
-        copies.needs_of(hub.store.view().await?.as_mut(), vm, to).await
-    });
+    let asked = retry_patiently(hub.backup.options.store_patience, || needs_now(hub, copy, vm, to));
     Ok(hub.stop.run_until_cancelled(asked).await.ok_or_else(Problem::stopping)??)
 }
 
+/// The same, once.
+pub(crate) async fn needs_now(
+    hub: &Hub,
+    copy: StoredCopy,
+    vm: VmContextId,
+    to: Option<RepositoryId>,
+) -> Result<CopyNeeds, StoreError> {
+    let vma = match copy {
+        StoredCopy::Backup(id) => hub.backup.reader_of(id).await?,
+        StoredCopy::Replication(id) => hub.replication.reader_of(id).await?,
+    };
+    hub.supervisor.copies().needs_of(hub.store.view().await?.as_mut(), vm, vma, to).await
+}
+
 /// The work, telling the log when it could not store how it ended.
-fn told<W, F, T, E>(
+fn log_failure<W, F, T, E>(
     key: JobKey,
     work: W,
 ) -> impl FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + 'static

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::launch::{ask_source, copy_needs, launch_copy};
+use super::launch::{StoredCopy, ask_source, copy_needs, launch_copy, needs_now};
 use super::replication_view::{ReplicationQuery, ReplicationView};
 use crate::access::setting::{Whole, rate};
 use crate::answer::{Answer, Response, State, accepted, gone, id};
@@ -65,13 +65,11 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
         quiesce: new.quiesce,
     };
     let started = state.carry_out(|hub| async move {
-        ask_source(&hub, &request.vm).await?;
+        let asked_at = ask_source(&hub, &request.vm).await?;
         let job = hub.replication.start(&request).await?.job;
-        let (engine, id) = (hub.replication.clone(), job.id);
-        let needs = copy_needs(&hub, job.vm, None).await?;
-        launch_copy(&hub, KIND, id, job.vm, needs, move |cancel| async move {
-            engine.run(id, cancel).await
-        })?;
+        let copy = StoredCopy::Replication(job.id);
+        let needs = copy_needs(&hub, copy, job.vm, None).await?;
+        launch_copy(&hub, copy, job.vm, needs, asked_at)?;
         named(&hub, hub.store.view().await?.as_mut(), &job).await
     });
     started.await.map(|job| accepted(&location(job.id), &job))
@@ -81,10 +79,10 @@ pub(crate) async fn start(state: State, new: web::Json<NewReplication>) -> Respo
 pub(crate) async fn take_up(hub: &Hub, id: ReplicationJobId) -> Result<(), StoreError> {
     let mut view = hub.store.view().await?;
     let Some(job) = view.replication(id).await? else { return Ok(()) };
-    let needs = hub.supervisor.copies().needs_of(view.as_mut(), job.vm, None).await?;
-    let engine = hub.replication.clone();
-    let work = move |cancel| async move { engine.run(id, cancel).await };
-    if launch_copy(hub, KIND, id, job.vm, needs, work).is_err() {
+    drop(view);
+    let copy = StoredCopy::Replication(id);
+    let needs = needs_now(hub, copy, job.vm, None).await?;
+    if launch_copy(hub, copy, job.vm, needs, None).is_err() {
         tracing::info!(job.id = %id, "a replication waits for the next start of the hub");
     }
     Ok(())

@@ -39,6 +39,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// A hub over doubles.
 pub(crate) struct Lab {
     pub(crate) api: Api,
+    pub(crate) clock: Arc<FixedClock>,
     pub(crate) vma: Arc<FakeVma>,
     pub(crate) storage: Arc<MemBackupStorage>,
     pub(crate) store_steps: Steps,
@@ -93,13 +94,14 @@ impl Lab {
         let storage_steps = Steps::default();
         let storage = Arc::new(MemBackupStorage::with_steps(storage_steps.clone()));
         let (supervisor, stop) = (Supervisor::default(), CancellationToken::new());
-        let clock: Arc<dyn Clock> = Arc::new(FixedClock::default());
+        let clock = Arc::new(FixedClock::default());
         let ids: Arc<dyn IdGen> = Arc::new(SeqIds::default());
         let token = NewToken::make("test");
         token.store(store.as_ref(), clock.as_ref(), ids.as_ref()).await?;
-        let hub = hub(&store, &vma, &storage, &supervisor, &stop, clock, ids);
+        let hub = hub(&store, &vma, &storage, &supervisor, &stop, clock.clone(), ids);
         Ok(Self {
             api: Api::new(hub),
+            clock,
             vma,
             storage,
             store_steps,

@@ -1,5 +1,7 @@
 //! What is particular to a vCenter: logins, and snapshots that are owed.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use hub_domain::source::SourceAbout;
 use hub_testkit::{CopyScript, fixtures};
@@ -175,11 +177,98 @@ async fn a_vcenter_has_a_limit_of_its_own_and_who_waits_for_it_says_so() {
     vms[1].disks[0] = fixtures::disk("disk-2000", 2 << 30).unwrap();
     lab.vma.set_inventory(fixtures::inventory(vms));
     lab.vma.script(CopyScript::default());
+    lab.clock.advance(chrono::TimeDelta::seconds(6));
     let lifted = lab.patch(&path, json!({"max_concurrent_copies": null})).await.unwrap();
     assert_eq!(lifted.body["max_concurrent_copies"], Value::Null);
     let ended = lab.ended(second.header("location")).await.unwrap();
     assert_eq!(ended.body["status"], "succeeded", "{}", ended.text);
     assert_eq!(ended.body["backups"][0]["capacity_bytes"], json!(2_u64 << 30), "{}", ended.text);
+    let cancel = format!("{}/cancel", first.header("location"));
+    assert_eq!(lab.post(&cancel, json!({})).await.unwrap().status, 202);
+    lab.ended(first.header("location")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_does_not_wait_has_its_source_asked_once() {
+    let (lab, repository) = vcenter().await.unwrap();
+    let before = lab.vma.inventory_calls();
+    back_up(&lab, &repository).await.unwrap();
+    assert_eq!(lab.vma.inventory_calls(), before + 1);
+    // An answer that did not come is no answer: the turn asks again.
+    let node = lab.get("/api/v1/vma-nodes").await.unwrap().text_at("/items/0/id").unwrap();
+    lab.vma.silence(node.parse().unwrap(), "vma.inventory");
+    let asked = lab.vma.calls("vma.inventory");
+    back_up(&lab, &repository).await.unwrap();
+    assert_eq!(lab.vma.calls("vma.inventory"), asked + 2);
+}
+
+/// `pgtest1` and `other` at one vCenter, their own VMA and another one there; a body that backs one up, and the VMAs.
+async fn two_vmas() -> Result<(Lab, impl Fn(&str) -> Value, [String; 2])> {
+    let (lab, repository) = vcenter().await?;
+    let other = fixtures::disk("disk-2000", 1 << 30)?;
+    let vms = vec![fixtures::pgtest1()?, fixtures::seen_vm("other", "vm-9", vec![other])];
+    lab.vma.set_inventory(fixtures::inventory(vms));
+    let login = lab.get("/api/v1/vmware-credentials").await?.text_at("/items/0/id")?;
+    let wanted = json!({"credential_id": login, "vm_names": ["other"]});
+    ensure!(lab.post("/api/v1/discovery/add-vms", wanted).await?.body["added"] == 1);
+    let own = lab.get("/api/v1/vma-nodes").await?.text_at("/items/0/id")?;
+    let another = register(&lab, "another").await?;
+    let body = move |name: &str| json!({"vm_name": name, "backup_type": "full", "repository_id": repository});
+    Ok((lab, body, [own, another]))
+}
+
+#[tokio::test]
+async fn what_another_vma_copies_in_the_place_of_a_silent_one_counts_against_its_limit() {
+    let (lab, body, [own, another]) = two_vmas().await.unwrap();
+    let limit = |vma: &str| format!("/api/v1/vma-nodes/{vma}");
+    lab.patch(&limit(&another), json!({"max_concurrent_copies": 1})).await.unwrap();
+    lab.vma.silence(own.parse().unwrap(), "");
+    lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
+    let first = lab.post("/api/v1/backup/start", body("pgtest1")).await.unwrap();
+    let begun = |run: &Value| !run["copied_by"].is_null();
+    let begun = lab.until(first.header("location"), begun).await.unwrap();
+    assert_eq!(begun.body["copied_by"]["vma_name"], "another", "{}", begun.text);
+    assert_eq!(begun.body["warnings"][0]["code"], "vm/other-vma", "{}", begun.text);
+    let second = lab.post("/api/v1/backup/start", body("other")).await.unwrap();
+    let waits = |run: &Value| run["waiting"]["limited_by"] == "vma";
+    let waiting = lab.until(second.header("location"), waits).await.unwrap();
+    let reason = waiting.text_at("/waiting/reason").unwrap();
+    assert_eq!(reason, "1 of 1 copies of VMA another are at work; 1st in line");
+    for run in [second, first] {
+        let cancel = format!("{}/cancel", run.header("location"));
+        assert_eq!(lab.post(&cancel, json!({})).await.unwrap().status, 202);
+        lab.ended(run.header("location")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_whose_vma_has_fallen_silent_while_it_waited_joins_the_line_of_another() {
+    let (lab, body, [own, another]) = two_vmas().await.unwrap();
+    let path = format!("/api/v1/vma-nodes/{own}");
+    lab.patch(&path, json!({"max_concurrent_copies": 1})).await.unwrap();
+    lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
+    let first = lab.post("/api/v1/backup/start", body("pgtest1")).await.unwrap();
+    lab.until(first.header("location"), |run| !run["copied_by"].is_null()).await.unwrap();
+    let second = lab.post("/api/v1/backup/start", body("other")).await.unwrap();
+    let waits = |run: &Value| run["waiting"]["limited_by"] == "vma";
+    lab.until(second.header("location"), waits).await.unwrap();
+    lab.vma.silence(own.parse().unwrap(), "");
+    lab.vma.script(CopyScript::default());
+    lab.patch(&path, json!({"max_concurrent_copies": null})).await.unwrap();
+    let waits = |run: &Value| !run["waiting"].is_null();
+    lab.until(second.header("location"), |run| !waits(run)).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let ended = loop {
+        assert!(Instant::now() < deadline, "it was never taken up");
+        lab.api.claim_unclaimed().await.unwrap();
+        let run = lab.get(second.header("location")).await.unwrap();
+        if run.body["status"] != "queued" {
+            break lab.ended(second.header("location")).await.unwrap();
+        }
+    };
+    assert_eq!(ended.body["status"], "succeeded", "{}", ended.text);
+    assert_eq!(ended.body["copied_by"]["vma_node_id"], another.as_str(), "{}", ended.text);
+    lab.vma.unsilence(own.parse().unwrap());
     let cancel = format!("{}/cancel", first.header("location"));
     assert_eq!(lab.post(&cancel, json!({})).await.unwrap().status, 202);
     lab.ended(first.header("location")).await.unwrap();

@@ -176,7 +176,7 @@ async fn a_copy_that_asks_for_its_limits_while_one_is_changed_gets_the_new_one()
 
     let changing = slots.settings().await;
     let mut view = store.view().await.unwrap();
-    let mut asked = Box::pin(slots.needs_of(view.as_mut(), vm.id, None));
+    let mut asked = Box::pin(slots.needs_of(view.as_mut(), vm.id, vm.vma_node, None));
     assert!(futures::poll!(asked.as_mut()).is_pending());
     node.limits.copies = CopyCount::new(1).ok();
     let mut work = store.begin().await.unwrap();
@@ -286,7 +286,7 @@ async fn logins_for_one_vcenter_share_its_limit_and_the_lowest_holds() {
     let mut view = store.view().await.unwrap();
     let mut needs = Vec::new();
     for vm in &vms {
-        needs.push(slots.needs_of(view.as_mut(), vm.id, None).await.unwrap());
+        needs.push(slots.needs_of(view.as_mut(), vm.id, vm.vma_node, None).await.unwrap());
     }
     let sources: Vec<_> = needs.iter().map(|it| it.source).collect();
     let (here, there) = (Some(logins[1].id), Some(logins[2].id));
