@@ -3,8 +3,10 @@
 mod audit;
 mod held;
 mod killed;
+mod quiescing;
 mod story;
 mod trouble;
+mod waiting;
 
 /// Bytes.
 const MIB: u64 = 1 << 20;

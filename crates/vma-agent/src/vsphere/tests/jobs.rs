@@ -244,3 +244,22 @@ async fn a_snapshot_task_that_never_ends_fails_the_job_and_stays_owed() {
     assert!(detail.contains("has not ended"), "{detail}");
     assert_eq!(lab.owed().unwrap(), 1);
 }
+
+/// Both are said: why the guest was not at rest, and why its snapshot is still there.
+#[tokio::test]
+async fn a_snapshot_that_stays_owed_does_not_hide_that_its_guest_was_not_at_rest() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let fault = Trouble::once("CreateSnapshot_Task", "task_fault", "ApplicationQuiesceFault");
+    lab.peer.trouble(&fault).unwrap();
+    let fault = Trouble::once("RemoveSnapshot_Task", "task_fault", "HostCommunication");
+    lab.peer.trouble(&Trouble { times: 0, ..fault }).unwrap();
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    copies.start(lab.request("job")).await.unwrap();
+    let report = ended(&copies.jobs, "job").await.unwrap();
+    assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+    let snapshot = report.snapshot.unwrap();
+    assert_eq!((snapshot.state.as_str(), snapshot.quiesced), ("owed", Some(false)));
+    assert!(snapshot.quiesce_reason.unwrap().contains("Quiesce"));
+    assert!(snapshot.reason.unwrap().contains("HostCommunication"));
+    lab.peer.calm().unwrap();
+}
