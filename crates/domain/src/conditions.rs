@@ -53,6 +53,18 @@ pub struct VmSnapshot {
     pub quiesced: Option<bool>,
 }
 
+/// What the name of every snapshot begins with that a VMA takes for a job; the job's id follows, or a digest of it.
+const JOB_SNAPSHOT: &str = "sendense-hub job ";
+
+impl VmSnapshot {
+    /// Whether a VMA took it for a job, and removes it again: whoever removes it by hand ends that job.
+    pub fn is_of_a_job(&self) -> bool {
+        let plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+        let job = self.name.strip_prefix(JOB_SNAPSHOT);
+        job.is_some_and(|it| (1..=60).contains(&it.len()) && it.chars().all(plain))
+    }
+}
+
 /// The conditions of a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskConditions {

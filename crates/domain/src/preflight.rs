@@ -142,9 +142,16 @@ impl Preflight {
     }
 }
 
-/// The names of the first snapshots, and how many more there are.
+/// The names of the first snapshots that are not ours, and how many more there are.
+///
+/// One that a job of ours has taken raises no concern: it goes with its job, the next job waits for that, and who
+/// heeded a word of removing it would end a backup that is at work.
 fn snapshots(vm: &VmFacts) -> Option<String> {
-    let all = vm.conditions.snapshots.as_ref().filter(|all| !all.is_empty())?;
+    let all: Vec<_> =
+        vm.conditions.snapshots.iter().flatten().filter(|it| !it.is_of_a_job()).collect();
+    if all.is_empty() {
+        return None;
+    }
     let mut names: Vec<String> = all.iter().take(NAMED).map(|it| it.name.clone()).collect();
     if all.len() > NAMED {
         names.push(format!("{} more", all.len() - NAMED));

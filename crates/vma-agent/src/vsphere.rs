@@ -17,7 +17,9 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tracking;
+mod turns;
 mod vddk;
+mod waits;
 
 pub use ledger::LedgerError;
 pub use vddk::VddkOptions;
@@ -41,6 +43,8 @@ use ledger::Ledger;
 use reader::DiskReader;
 use session::Logins;
 use tasks::Tasks;
+use turns::VmTurns;
+use waits::Waits;
 
 /// How a vSphere source is set up.
 #[derive(Clone, Debug)]
@@ -80,6 +84,8 @@ struct Shared {
     ledger: Ledger,
     reader: Arc<dyn DiskReader>,
     budget: HostBudget,
+    turns: VmTurns,
+    waits: Waits,
     tasks: Arc<Tasks>,
     logins: Arc<Logins>,
     /// One clean-up of leftovers at a time.
@@ -94,9 +100,21 @@ impl VsphereSource {
         let logins = Arc::<Logins>::default();
         let (vddk, reads) = (options.vddk.as_ref(), options.reads_at_once);
         let reader = reader::choose(vddk, reads, &tasks, &logins);
-        let budget = HostBudget::new(options.readers_per_host);
+        let waits = Waits::default();
+        let budget = HostBudget::new(options.readers_per_host, waits.clone());
+        let turns = VmTurns::default();
         let sweeping = tokio::sync::Mutex::default();
-        let shared = Arc::new(Shared { options, ledger, reader, budget, tasks, logins, sweeping });
+        let shared = Arc::new(Shared {
+            options,
+            ledger,
+            reader,
+            budget,
+            turns,
+            waits,
+            tasks,
+            logins,
+            sweeping,
+        });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
             shared.tasks.spawn(async move { own.sweep_at_start().await });
@@ -181,8 +199,10 @@ impl Source for VsphereSource {
     }
 
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
+        let OpenRequest { job_id, vm_id, .. } = request;
+        let turn = self.shared.turns.turn(vm_id, job_id, &self.shared.waits).await?;
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
-        match snapshot::open(&self.shared, &client, request).await {
+        match snapshot::open(&self.shared, &client, request, turn).await {
             Ok(opened) => Ok(Box::new(opened)),
             Err(error) => {
                 session::leave(client).await;
@@ -196,7 +216,7 @@ impl Source for VsphereSource {
     }
 
     fn waits_for(&self, job_id: &str) -> Option<String> {
-        self.shared.budget.waits_for(job_id)
+        self.shared.waits.of(job_id)
     }
 
     async fn test(&self, credentials: &Credentials) -> Result<CredentialsTest, SourceError> {

@@ -19,4 +19,4 @@ pub use identity::{
 pub use inventory::{Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Warning};
 pub use problem::Problem;
 pub use source::{CleanupOutcome, CleanupReport, CleanupRequest, CredentialsTest, SourceAbout};
-pub use vm::{ChangeTracking, Vm, VmDisk, VmNetwork, VmSnapshot};
+pub use vm::{ChangeTracking, JOB_SNAPSHOT, Vm, VmDisk, VmNetwork, VmSnapshot, is_name_of_a_job};

@@ -87,6 +87,16 @@ pub struct VmSnapshot {
     pub quiesced: Option<bool>,
 }
 
+/// What the name of every snapshot begins with that a VMA takes; the id of its job follows, or a digest of it.
+pub const JOB_SNAPSHOT: &str = "sendense-hub job ";
+
+/// Whether a snapshot of this name is one that a VMA takes for a job.
+pub fn is_name_of_a_job(name: &str) -> bool {
+    let plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+    let job = name.strip_prefix(JOB_SNAPSHOT);
+    job.is_some_and(|it| (1..=60).contains(&it.len()) && it.chars().all(plain))
+}
+
 /// Changed block tracking of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeTracking {

@@ -6,6 +6,7 @@ mod killed;
 mod quiescing;
 mod story;
 mod trouble;
+mod turns;
 mod waiting;
 
 /// Bytes.

@@ -113,6 +113,30 @@ fn snapshots_of_others_warn_and_keep_tracking_from_being_switched_on() {
 }
 
 #[test]
+fn nobody_is_told_to_remove_a_snapshot_that_a_job_of_ours_has_taken() {
+    use ConcernKind as Kind;
+    let run = "sendense-hub job 01a20a0e-3d19-70f6-a6d5-cc66298a7736-2";
+    for tracked in [true, false] {
+        let found = |names: &[&str]| {
+            kinds(|vm, _| {
+                vm.snapshots = Some(names.iter().copied().map(snapshot).collect());
+                vm.tracking_enabled = Some(tracked);
+            })
+        };
+        assert_eq!(found(&[run]), found(&[]), "tracked: {tracked}");
+        for theirs in ["sendense-hub job", "sendense-hub job ", "sendense-hub job of mine", "x"] {
+            assert_eq!(found(&[run, theirs]), found(&[theirs]));
+            assert_ne!(found(&[theirs]), found(&[]), "{theirs}");
+        }
+    }
+    let (mut vm, disk) = good();
+    vm.conditions.snapshots = Some([run, "theirs"].map(snapshot).to_vec());
+    let said = Preflight::of(&vm, [&disk]);
+    assert_eq!(said.concerns[0].kind, Kind::SnapshotsExist);
+    assert_eq!(said.concerns[0].detail, "it has snapshots already: theirs");
+}
+
+#[test]
 fn each_condition_of_a_disk_is_its_own_concern() {
     use ConcernKind as Kind;
     let mode = |word: &'static str| kinds(|_, disk| disk.mode = Some(word.to_owned()));

@@ -139,6 +139,16 @@ pub enum SourceError {
         /// The snapshot's name.
         snapshot: String,
     },
+    /// A snapshot of another job of ours is there, and nobody here can remove it at this moment.
+    #[error(
+        "VM `{vm}` has the snapshot `{snapshot}` of another job, which makes deltas of its disks, and those cannot be read over HTTPS; it is removed by the VMA that took it, or with what is owed: run again when it is gone"
+    )]
+    LeftoverSnapshot {
+        /// The VM's name.
+        vm: String,
+        /// The snapshot's name.
+        snapshot: String,
+    },
     /// VDDK cannot be used as it is set up.
     #[error("{0}")]
     VddkUnusable(String),
@@ -216,6 +226,7 @@ impl SourceError {
             Self::NotPermitted(_) => "source/not-permitted",
             Self::CallFailed(_) => "source/call-failed",
             Self::HasSnapshots { .. } => "source/vm-has-snapshots",
+            Self::LeftoverSnapshot { .. } => "source/leftover-snapshot",
             Self::VddkUnusable(_) => "source/vddk-unusable",
             Self::VddkFailed { .. } => "source/vddk-failed",
             Self::SnapshotInUse(_) => "source/snapshot-in-use",
@@ -242,6 +253,7 @@ impl SourceError {
             | Self::NotPermitted(_)
             | Self::CallFailed(_)
             | Self::HasSnapshots { .. }
+            | Self::LeftoverSnapshot { .. }
             | Self::VddkUnusable(_)
             | Self::SnapshotInUse(_) => FaultClass::Conflict,
             Self::TooManyFiles { .. }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::fault::of_call;
 use super::ledger::{LedgerError, Owed};
+use super::turns::Turn;
 use super::{Shared, session};
 use crate::source::SourceError;
 
@@ -20,6 +21,8 @@ pub(super) struct Held {
     quiesced: bool,
     not_quiesced: Option<String>,
     released: bool,
+    /// The VM is the next job's when this snapshot is gone, or left to be removed with what is owed.
+    turn: Option<Turn>,
 }
 
 impl Held {
@@ -32,13 +35,14 @@ impl Held {
         client: &Arc<Client>,
         owed: Owed,
         quiesce: bool,
+        turn: Turn,
     ) -> Result<Self, SourceError> {
         let (send, taken) = oneshot::channel();
         let (own, client) = (shared.clone(), client.clone());
         shared.tasks.spawn(async move {
             // Writing it down is part of it: a record that nobody follows up would be held for ever.
             // A value that nobody takes is dropped, and what is dropped is removed.
-            drop(send.send(Self::make(own, client, owed, quiesce).await));
+            drop(send.send(Self::make(own, client, owed, quiesce, turn).await));
         });
         taken
             .await
@@ -50,6 +54,7 @@ impl Held {
         client: Arc<Client>,
         owed: Owed,
         quiesce: bool,
+        turn: Turn,
     ) -> Result<Self, SourceError> {
         shared.owe(&owed).await?;
         let vm = MoRef::vm(&owed.vm);
@@ -88,6 +93,7 @@ impl Held {
             quiesced,
             not_quiesced,
             released: false,
+            turn: Some(turn),
         };
         // Its name alone would do; a disk that is full now must not hold on to the snapshot.
         shared.owe(&owed).await?;
@@ -126,8 +132,10 @@ impl Drop for Held {
             return;
         }
         let (shared, client, owed) = (self.shared.clone(), self.client.clone(), self.owed.clone());
+        let turn = self.turn.take();
         self.shared.tasks.spawn(async move {
             shared.settle_or_chase(&client, &owed).await;
+            drop(turn);
             session::leave(client).await;
         });
     }

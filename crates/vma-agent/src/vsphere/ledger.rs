@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hub_vma_api::{JOB_SNAPSHOT, is_name_of_a_job};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +15,6 @@ const DIRECTORY: &str = "owed-snapshots";
 
 /// The longest record, in bytes.
 const MAX_RECORD: u64 = 64 * 1024;
-
-/// What the name of every snapshot of ours begins with.
-const NAME: &str = "sendense-hub job ";
 
 /// A snapshot that exists, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,12 +143,12 @@ impl Ledger {
 
 /// The name of the snapshot of a job: its id where that fits and is plain, else a digest of it.
 pub(super) fn snapshot_name(job_id: &str) -> String {
-    let plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
-    if (1..=60).contains(&job_id.len()) && job_id.chars().all(plain) {
-        return format!("{NAME}{job_id}");
+    let plain = format!("{JOB_SNAPSHOT}{job_id}");
+    if is_name_of_a_job(&plain) {
+        return plain;
     }
     let digest = blake3::hash(job_id.as_bytes()).to_hex();
-    format!("{NAME}{}", digest.get(..48).unwrap_or_default())
+    format!("{JOB_SNAPSHOT}{}", digest.get(..48).unwrap_or_default())
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -219,8 +217,11 @@ mod tests {
         assert_eq!(snapshot_name("0199-a"), "sendense-hub job 0199-a");
         for odd in ["", "a/b", "a%b", &"x".repeat(128)] {
             let name = snapshot_name(odd);
-            assert!(name.starts_with(NAME) && name.len() <= 80 && !name.contains('/'), "{name}");
+            assert!(is_name_of_a_job(&name) && name.len() <= 80 && !name.contains('/'), "{name}");
         }
         assert_ne!(snapshot_name("a/b"), snapshot_name("a/c"));
+        for theirs in ["sendense-hub job", "sendense-hub job ", "sendense-hub job a b", "nightly"] {
+            assert!(!is_name_of_a_job(theirs), "{theirs}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a request means at the server, and whether it can be done; nothing is changed here.
 
+use hub_vma_api::is_name_of_a_job;
 use hub_vsphere::{BackingKind, Client, Disk, SnapshotNode, Vm};
 
 use super::fault::of_call;
@@ -12,7 +13,9 @@ pub(super) struct Planned {
     pub(super) vm: Vm,
     /// Inventory path of its datacenter, where the account sees it.
     pub(super) datacenter: Option<String>,
-    /// Whether snapshots of others are beneath ours.
+    /// A snapshot of another job of ours.
+    pub(super) of_another_job: Option<String>,
+    /// Whether snapshots are beneath ours, whoever took them.
     pub(super) on_snapshots: bool,
 }
 
@@ -28,9 +31,8 @@ impl Shared {
             let reason = "it is a template, which takes no snapshot; convert it to a VM first";
             return Err(SourceError::BadVm { vm: vm.name, reason: reason.to_owned() });
         }
-        let foreign = self.foreign_snapshot(&vm, &request.job_id);
-        if let Some(snapshot) = foreign.as_ref().filter(|_| !self.reader.reads_chains()) {
-            let snapshot = snapshot.clone();
+        let (ours, foreign) = others(&vm, &request.job_id);
+        if let Some(snapshot) = foreign.clone().filter(|_| !self.reader.reads_chains()) {
             return Err(SourceError::HasSnapshots { vm: vm.name, snapshot });
         }
         self.logins.check_beside(client.login())?;
@@ -40,15 +42,18 @@ impl Shared {
         let places = client.places_above(&vm).await.map_err(|error| of_call(&error))?;
         let datacenter = places.datacenter_path(&vm);
         self.reader.check(&vm, datacenter.as_deref())?;
-        Ok(Planned { vm, datacenter, on_snapshots: foreign.is_some() })
+        let on_snapshots = ours.is_some() || foreign.is_some();
+        Ok(Planned { vm, datacenter, of_another_job: ours, on_snapshots })
     }
 
-    /// A snapshot of somebody else, which makes deltas of the disks; our leftovers go before it matters.
-    fn foreign_snapshot(&self, vm: &Vm, job_id: &str) -> Option<String> {
-        let mut ours: Vec<_> = self.ledger.left_over().into_iter().map(|it| it.name).collect();
-        ours.push(snapshot_name(job_id));
-        let mut all = vm.snapshots.iter().flat_map(SnapshotNode::all);
-        all.find(|it| !ours.contains(&it.name)).map(|it| it.name.clone())
+    /// Refuses a VM that has a snapshot of another job when the turn of this one has come: a leftover that cannot be
+    /// removed, or that somebody else is to remove.
+    pub(super) fn check_leftover(&self, planned: &Planned) -> Result<(), SourceError> {
+        let Some(snapshot) = planned.of_another_job.clone().filter(|_| !self.reader.reads_chains())
+        else {
+            return Ok(());
+        };
+        Err(SourceError::LeftoverSnapshot { vm: planned.vm.name.clone(), snapshot })
     }
 
     /// Whether a disk can be read through a snapshot, by the reader that there is.
@@ -63,6 +68,20 @@ impl Shared {
             unsupported: true,
         })
     }
+}
+
+/// The first snapshots of a VM that are not of this job: one of another job of ours, and one of somebody else.
+///
+/// Ours are told by their names, so that neither a job that is at work nor what a lost state directory knew of is taken
+/// for somebody else's.
+fn others(vm: &Vm, job_id: &str) -> (Option<String>, Option<String>) {
+    let of_this_job = snapshot_name(job_id);
+    let all: Vec<_> = vm.snapshots.iter().flat_map(SnapshotNode::all).collect();
+    let first = |ours: bool| {
+        let mut all = all.iter().filter(|it| it.name != of_this_job);
+        all.find(|it| is_name_of_a_job(&it.name) == ours).map(|it| it.name.clone())
+    };
+    (first(true), first(false))
 }
 
 /// The disk that a request names, if it has the capacity that its target was made for.

@@ -17,8 +17,15 @@ use super::ledger::{Owed, snapshot_name};
 use super::plan::{Planned, asked_disk};
 use super::reader::FrozenDisk;
 use super::tracking::{self, Ground};
+use super::turns::Turn;
 use super::{Shared, change_mark, listing};
 use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
+
+/// What a job waits for, where only the server knows for how long.
+const LOOKING_UP: &str = "waits for the vCenter or host, which is asked about the VM";
+const TAKING: &str = "waits for the vCenter or host, which takes the snapshot of the VM";
+const ASKING: &str = "waits for the vCenter or host, which is asked what has changed";
+const OPENING: &str = "waits for the host, which opens a disk";
 
 /// All asked disks of one VM, in one snapshot.
 pub(super) struct VsphereSnapshot {
@@ -43,11 +50,14 @@ pub(super) async fn open(
     shared: &Arc<Shared>,
     client: &Arc<Client>,
     request: &OpenRequest,
+    turn: Turn,
 ) -> Result<VsphereSnapshot, SourceError> {
+    let _waiting = shared.waits.say(&request.job_id, LOOKING_UP);
     // Leftovers on this VM would stand below the new snapshot.
     shared.sweep(client, |it| it.vm_id == request.vm_id).await;
     shared.sweep_beside(client);
     let (planned, place) = with_place(shared, client, request).await?;
+    shared.check_leftover(&planned)?;
     let vm = &planned.vm;
     let owed = Owed {
         job_id: request.job_id.clone(),
@@ -63,7 +73,9 @@ pub(super) async fn open(
     }
     let switched = tracking::switch_on(shared, client, vm).await;
     let quiesce = request.quiesce.unwrap_or(shared.options.quiesce);
-    let held = Held::take(shared, client, owed, quiesce).await?;
+    let taking = shared.waits.say(&request.job_id, TAKING);
+    let held = Held::take(shared, client, owed, quiesce, turn).await?;
+    drop(taking);
     let ground = tracking::ground(client, &planned, held.snapshot(), switched).await;
     match describe(shared, client, &planned, &held, request, &ground).await {
         Ok((described, disks)) => {
@@ -181,6 +193,7 @@ impl Snapshot for VsphereSnapshot {
             snapshot: self.held.snapshot().clone(),
             disk: disk.clone(),
         };
+        let _waiting = self.shared.waits.say(&self.job_id, OPENING);
         self.shared.reader.open(&frozen, place).await
     }
 
@@ -195,6 +208,7 @@ impl Snapshot for VsphereSnapshot {
             Ok(build) => build,
             Err(why) => return Changed::Unknown(why.clone()),
         };
+        let _waiting = self.shared.waits.say(&self.job_id, ASKING);
         let vm = &self.planned.vm;
         let since = match change_mark::since(&self.client, vm, disk, build, change_id) {
             Ok(since) => since,

@@ -68,6 +68,8 @@ impl Shared {
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            // A job that sweeps waits for a removal that is under way, in place of asking for it once more.
+            let _turn = self.sweeping.lock().await;
             if !self.ledger.is_left_over(&owed.job_id) {
                 return;
             }

@@ -8,4 +8,5 @@ mod lies;
 mod lost;
 mod reading;
 mod snapshots;
+mod turns;
 mod vddk;

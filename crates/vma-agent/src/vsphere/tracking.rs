@@ -74,6 +74,11 @@ pub(super) async fn ground(
     switched: Result<(), String>,
 ) -> Ground {
     switched?;
+    if let Some(name) = &planned.of_another_job {
+        return Err(format!(
+            "the VM has the snapshot `{name}` of another job, beside which change tracking may have been switched on"
+        ));
+    }
     if planned.on_snapshots {
         return Err(BESIDE_OTHERS.to_owned());
     }

@@ -148,3 +148,20 @@ fn a_narrow_query_names_what_it_wants() {
     assert_eq!(wire.filter.map(|filter| filter.names), Some(vec!["a".to_owned()]));
     assert_eq!(query_to_wire(&InventoryQuery::default()).filter, None);
 }
+
+#[test]
+fn hub_and_vma_agree_on_which_snapshots_are_of_jobs() {
+    let job = hub_vma_api::JOB_SNAPSHOT;
+    let names = ["", "nightly", job.trim_end(), job, "Sendense-hub job 1"].map(str::to_owned);
+    let ids = ["1", "a/b", "a b", "0199-A_2.x", &"x".repeat(60), &"x".repeat(61)];
+    let of_jobs = ids.map(|id| format!("{job}{id}"));
+    let mut found = 0;
+    for name in names.into_iter().chain(of_jobs) {
+        let mut odd = vm("a", "1", vec![]);
+        odd["snapshots"] = json!([{"id": "snapshot-1", "name": name}]);
+        let seen = read(vec![odd]).vms.remove(0).facts.conditions.snapshots.unwrap();
+        assert_eq!(seen[0].is_of_a_job(), hub_vma_api::is_name_of_a_job(&name), "{name}");
+        found += usize::from(seen[0].is_of_a_job());
+    }
+    assert_eq!(found, 3);
+}

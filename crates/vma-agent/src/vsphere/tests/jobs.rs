@@ -113,9 +113,8 @@ async fn at_most_so_many_disks_of_a_host_are_read_at_once_and_other_hosts_go_on(
     let holder = copies.source.open(&lab.request_of(&two.id, "holder")).await.unwrap();
     copies.start(lab.request_of(&one.id, "first")).await.unwrap();
     let waiting = || copies.jobs.report("first").and_then(|it| it.waiting);
-    until("the job says that it waits", || waiting().is_some()).await.unwrap();
-    let told = waiting().unwrap();
-    assert!(told.contains("source.readers_per_host"), "{told}");
+    let told = || waiting().is_some_and(|it| it.contains("source.readers_per_host"));
+    until("the job says that it waits for its host", told).await.unwrap();
     assert_eq!(copies.jobs.report("first").unwrap().state, CopyState::Queued);
     let names: Vec<_> = lab.peer.snapshots().unwrap().into_iter().map(|it| it.vm).collect();
     assert_eq!(names, std::slice::from_ref(&two.vm), "a job that waits has no snapshot");

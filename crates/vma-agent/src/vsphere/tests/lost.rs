@@ -91,9 +91,10 @@ async fn a_job_that_is_cancelled_while_its_debt_is_written_holds_nothing() {
         name: snapshot_name("job"),
         snapshot: None,
     };
+    let turn = shared.turns.turn(&lab.id, "job", &shared.waits).await.unwrap();
     tokio::select! {
         biased;
-        _ = Held::take(shared, &client, owed, false) => panic!("a disk is not that fast"),
+        _ = Held::take(shared, &client, owed, false, turn) => panic!("a disk is not that fast"),
         () = std::future::ready(()) => {}
     }
     is_asked(&lab, "RemoveSnapshot_Task", 1).await;
