@@ -96,6 +96,7 @@ const BEARER: &str = "bearer";
         backups::runs::cancel,
         backups::runs::events,
         owed::list,
+        owed::strike_off,
     )
 )]
 struct Document;

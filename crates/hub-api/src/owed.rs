@@ -4,6 +4,7 @@ use actix_web::web;
 use chrono::{DateTime, Utc};
 use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_domain::time::Timestamp;
+use hub_ports::{OwedCleanups, OwedOptions, VmaRecord};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,8 +13,10 @@ use crate::answer::{Answer, State};
 use crate::endpoint::Endpoint;
 use crate::state::Hub;
 
-pub(crate) const ENDPOINTS: &[Endpoint] =
-    &[Endpoint::get("/api/v1/owed-cleanups", || web::get().to(list))];
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::get("/api/v1/owed-cleanups", || web::get().to(list)),
+    Endpoint::delete("/api/v1/owed-cleanups/{copy_name}", || web::delete().to(strike_off)),
+];
 
 /// Most that are listed; more of them are an incident of their own.
 const MOST: u32 = 1_000;
@@ -52,6 +55,18 @@ pub(crate) struct OwedView {
     error: Option<String>,
 }
 
+/// A clean-up that was struck off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StruckOff {
+    /// What the record said.
+    struck_off: OwedView,
+    /// What became of the record that the VMA keeps for itself: `struck_off`, `none`, or `unknown` where it could not be
+    /// asked and may look for the snapshot again when it is back.
+    vma_record: String,
+    /// Why that is not known.
+    vma_error: Option<String>,
+}
+
 /// Sums for the health of the hub.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwedSums {
@@ -73,6 +88,30 @@ pub(crate) async fn list(state: State) -> Answer<OwedList> {
         Ok(OwedList { items: all.into_iter().map(|owed| OwedView::of(&hub, owed, now)).collect() })
     });
     listed.await.map(web::Json)
+}
+
+/// Strikes an owed clean-up off, at the hub and at its VMA: for a VM that was deleted for good, or a snapshot that was
+/// removed by hand. The source is not asked and not changed; the hub never looks for this snapshot again.
+#[utoipa::path(delete, path = "/api/v1/owed-cleanups/{copy_name}", tag = "health",
+    params(("copy_name" = String, Path)), responses((status = 200, body = StruckOff)))]
+pub(crate) async fn strike_off(state: State, copy: web::Path<String>) -> Answer<StruckOff> {
+    let struck_off = state.carry_out(|hub| async move {
+        let cleanups = OwedCleanups {
+            store: hub.store.clone(),
+            source: hub.source.clone(),
+            clock: hub.clock.clone(),
+            options: OwedOptions::default(),
+        };
+        let done = cleanups.strike_off(&copy).await?;
+        let (word, vma_error) = match done.vma {
+            VmaRecord::StruckOff => ("struck_off", None),
+            VmaRecord::None => ("none", None),
+            VmaRecord::Unknown(fault) => ("unknown", Some(fault.detail)),
+        };
+        let struck_off = OwedView::of(&hub, done.owed, hub.clock.now());
+        Ok(StruckOff { struck_off, vma_record: word.to_owned(), vma_error })
+    });
+    struck_off.await.map(web::Json)
 }
 
 /// The sums; nothing while the catalogue is away.

@@ -15,7 +15,7 @@ mod watch;
 
 pub use clock::{Clock, IdGen};
 pub use error::{Classify, ErrorClass, StoreError, told};
-pub use owed::{OwedCleanups, OwedOptions, OwedRound, owe};
+pub use owed::{OwedCleanups, OwedOptions, OwedRound, StrikeOffError, StruckOff, VmaRecord, owe};
 pub use progress::{NoProgress, ProgressSink};
 pub use rate_readings::RateReadings;
 pub use retry::{RetryConflicts, retry_conflicts, retry_patiently};

@@ -3,6 +3,10 @@
 //! A hub that dies between the record and the order owes nothing, and is told so; one that dies at any later moment
 //! finds the record at its next start (promise P3).
 
+mod striking;
+
+pub use striking::{StrikeOffError, StruckOff, VmaRecord};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -94,6 +94,13 @@ pub trait SourceNode: Send + Sync {
         let _ = (node, order);
         Ok(CleanupOutcome::None)
     }
+
+    /// Lets the node forget what a copy that is over owes, and touch nothing at its source; whether it had a record. A
+    /// copy at work is refused ([`SourceError::Refused`]).
+    async fn strike_off(&self, node: &VmaNode, copy: &str) -> Result<bool, SourceError> {
+        let _ = (node, copy);
+        Ok(false)
+    }
 }
 
 /// What a node said about itself, after it proved to be the one that was registered.

@@ -135,3 +135,28 @@ const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMI
 
 const POSTGRES_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
      SET lock_timeout = '15s'";
+
+#[cfg(test)]
+mod tests {
+    use hub_testkit::database::{DatabaseKind, TestDatabase};
+    use sea_orm::{ConnectionTrait as _, Statement};
+
+    use super::*;
+
+    /// Promises P1 and P3: with a log that is written ahead, only FULL syncs it at each commit; what is owed has to be on
+    /// the disk before its copy is ordered.
+    #[tokio::test]
+    async fn p3_a_commit_to_sqlite_is_on_the_disk_when_it_is_answered() {
+        let database = TestDatabase::create(DatabaseKind::Sqlite).await.unwrap().unwrap();
+        database.execute("CREATE TABLE one (number INTEGER)").await.unwrap();
+        let pools = open(&StoreOptions::new(&database.url, [7; 32])).await.unwrap();
+        let ask = async |pragma: &str| {
+            let statement = Statement::from_string(pools.write.get_database_backend(), pragma);
+            pools.write.query_one_raw(statement).await.unwrap().unwrap()
+        };
+        let synchronous = ask("PRAGMA synchronous").await.try_get_by_index::<i64>(0).unwrap();
+        assert_eq!(synchronous, 2, "FULL");
+        let journal = ask("PRAGMA journal_mode").await.try_get_by_index::<String>(0).unwrap();
+        assert_eq!(journal, "wal");
+    }
+}

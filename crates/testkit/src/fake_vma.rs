@@ -305,4 +305,15 @@ impl SourceNode for FakeVma {
         let was_there = state.snapshots.remove(&order.copy);
         Ok(if was_there { CleanupOutcome::Removed } else { CleanupOutcome::None })
     }
+
+    /// Its records are of the snapshots that are there.
+    async fn strike_off(&self, node: &VmaNode, copy: &str) -> Result<bool, SourceError> {
+        self.reach(node, "vma.strike_off").await?;
+        let state = self.state.lock();
+        if state.copies.get(copy).is_some_and(|copy| !copy.status().phase.is_terminal()) {
+            let fault = Fault::new("source/snapshot-in-use", "its copy is at work");
+            return Err(SourceError::Refused(fault));
+        }
+        Ok(state.snapshots.contains(copy))
+    }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use hub_block::BlockDevice;
 use hub_vma_api::{
     CleanupOutcome, CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest,
-    Inventory, SnapshotReport,
+    Inventory, OwedSnapshot, SnapshotReport,
 };
 
 /// A place with VMs: a datastore folder, or a vSphere endpoint.
@@ -41,6 +41,21 @@ pub trait Source: Send + Sync {
     /// Whether [`open`](Self::open) takes a snapshot at the hypervisor, which has to be removed again.
     fn takes_snapshots(&self) -> bool {
         false
+    }
+
+    /// Whether a snapshot of a job is at the hypervisor, or may be or come to be there.
+    fn owes(&self, _job_id: &str) -> bool {
+        false
+    }
+
+    /// The snapshots that are on record as owed.
+    fn owed(&self) -> Vec<OwedSnapshot> {
+        Vec::new()
+    }
+
+    /// Strikes a snapshot off the record and touches nothing at the hypervisor; whether it was on record.
+    async fn strike_off(&self, _job_id: &str) -> Result<bool, SourceError> {
+        Ok(false)
     }
 
     /// What an opening, or a reader, of a job waits for, in a sentence.

@@ -32,14 +32,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_vma_api::{
     CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest, Inventory,
-    SourceAbout, Vcenter, Vm, Warning,
+    OwedSnapshot, SourceAbout, Vcenter, Vm, Warning,
 };
 use hub_vsphere::{Client, ClientOptions, Endpoint, Login, MoRef, Trust};
 
 use crate::source::{OpenRequest, Snapshot, Source, SourceError};
 use fault::of_call;
 use host_budget::HostBudget;
-use ledger::Ledger;
+use ledger::{Ledger, Owed};
 use reader::DiskReader;
 use session::Logins;
 use tasks::Tasks;
@@ -192,6 +192,7 @@ impl Source for VsphereSource {
     }
 
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
+        self.shared.ledger.note_clean(&request.job_id);
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         let planned = self.shared.plan(&client, request).await;
         session::leave(client).await;
@@ -199,6 +200,7 @@ impl Source for VsphereSource {
     }
 
     async fn open(&self, request: &OpenRequest) -> Result<Box<dyn Snapshot>, SourceError> {
+        self.shared.ledger.note_clean(&request.job_id);
         let OpenRequest { job_id, vm_id, .. } = request;
         let turn = self.shared.turns.turn(vm_id, job_id, &self.shared.waits).await?;
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
@@ -213,6 +215,25 @@ impl Source for VsphereSource {
 
     fn takes_snapshots(&self) -> bool {
         true
+    }
+
+    fn owes(&self, job_id: &str) -> bool {
+        self.shared.ledger.owes(job_id)
+    }
+
+    fn owed(&self) -> Vec<OwedSnapshot> {
+        let told = |(owed, at_work): (Owed, bool)| OwedSnapshot {
+            job_id: owed.job_id,
+            source: owed.source,
+            vm_id: owed.vm_id,
+            name: owed.name,
+            at_work,
+        };
+        self.shared.ledger.all().into_iter().map(told).collect()
+    }
+
+    async fn strike_off(&self, job_id: &str) -> Result<bool, SourceError> {
+        self.shared.strike_off(job_id).await
     }
 
     fn waits_for(&self, job_id: &str) -> Option<String> {

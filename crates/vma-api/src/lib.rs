@@ -18,5 +18,8 @@ pub use identity::{
 };
 pub use inventory::{Credentials, DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Warning};
 pub use problem::Problem;
-pub use source::{CleanupOutcome, CleanupReport, CleanupRequest, CredentialsTest, SourceAbout};
+pub use source::{
+    CleanupOutcome, CleanupReport, CleanupRequest, CredentialsTest, OwedSnapshot, OwedSnapshots,
+    SourceAbout, StrikeOffReport, StrikeOffRequest,
+};
 pub use vm::{ChangeTracking, JOB_SNAPSHOT, Vm, VmDisk, VmNetwork, VmSnapshot, is_name_of_a_job};

@@ -70,8 +70,48 @@ pub struct CleanupReport {
 pub enum CleanupOutcome {
     /// A snapshot of the job was there and is gone.
     Removed,
-    /// There is none of the job, or the VM itself is gone: nothing is owed.
+    /// There is none of the job: nothing is owed.
     None,
-    /// It may still be there; the hub asks again.
+    /// It may still be there; the hub asks again. A VM that is not in the inventory is no proof: it keeps its snapshots
+    /// among its files, and brings them along when it is registered again.
     Failed,
+}
+
+/// The answer of `GET /api/v1/snapshots/owed`: what this VMA has on record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedSnapshots {
+    /// One entry per job.
+    pub items: Vec<OwedSnapshot>,
+}
+
+/// A snapshot that exists, or may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedSnapshot {
+    /// The hub's id of the job that took it.
+    pub job_id: String,
+    /// Which vCenter or host has it.
+    pub source: String,
+    /// Of which VM ([`Vm::id`](crate::Vm::id)).
+    pub vm_id: String,
+    /// What it is called there.
+    pub name: String,
+    /// Whether the job is at work, and holds it.
+    pub at_work: bool,
+}
+
+/// The body of `POST /api/v1/snapshots/strike-off`: forget what a job that is over owes.
+///
+/// Idempotent. Nothing is asked of the source or changed there: it is for a VM that was deleted for good, which cannot
+/// be told from one that is not registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrikeOffRequest {
+    /// The hub's id of the job.
+    pub job_id: String,
+}
+
+/// The answer to a [`StrikeOffRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrikeOffReport {
+    /// Whether there was a record.
+    pub struck_off: bool,
 }

@@ -15,6 +15,7 @@ use hub_ports::{
 };
 use hub_vma_api::{
     CleanupReport, CleanupRequest, CopyReport, CredentialsTest, Identity, Introduced, Introduction,
+    StrikeOffReport, StrikeOffRequest,
 };
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -279,6 +280,15 @@ impl SourceNode for VmaClient {
         let call = self.request(&path, true, Some(body), deadline, limit);
         let report: CleanupReport = parsed(node, &self.call(node, call).await?)?;
         Ok(outcome_from_wire(report))
+    }
+
+    async fn strike_off(&self, node: &VmaNode, copy: &str) -> Result<bool, SourceError> {
+        let body = json(node, &StrikeOffRequest { job_id: copy.to_owned() })?;
+        let (deadline, limit) = (self.options.quick, self.options.answer_limit);
+        let path = ["api", "v1", "snapshots", "strike-off"];
+        let call = self.request(&path, true, Some(body), deadline, limit);
+        let report: StrikeOffReport = parsed(node, &self.call(node, call).await?)?;
+        Ok(report.struck_off)
     }
 }
 

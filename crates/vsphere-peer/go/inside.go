@@ -46,8 +46,9 @@ type peerState struct {
 }
 
 type keptVM struct {
-	vm     *VirtualMachine
-	folder types.ManagedObjectReference
+	vm        *VirtualMachine
+	folder    types.ManagedObjectReference
+	snapshots map[types.ManagedObjectReference]*VirtualMachineSnapshot
 }
 
 var peer = peerState{
@@ -102,10 +103,22 @@ func PeerVM(name string) *VirtualMachine {
 	return nil
 }
 
-// PeerKeep keeps what an unregistered VM has, as its files do.
+// PeerKeep keeps what an unregistered VM has, as its files do; nothing of it is an object any more.
 func PeerKeep(vm *VirtualMachine, folder types.ManagedObjectReference) {
+	kept := keptVM{vm, folder, map[types.ManagedObjectReference]*VirtualMachineSnapshot{}}
+	var take func(tree []types.VirtualMachineSnapshotTree)
+	take = func(tree []types.VirtualMachineSnapshotTree) {
+		for _, it := range tree {
+			kept.snapshots[it.Snapshot] = Map.Get(it.Snapshot).(*VirtualMachineSnapshot)
+			Map.Remove(it.Snapshot)
+			take(it.ChildSnapshotList)
+		}
+	}
+	if vm.Snapshot != nil {
+		take(vm.Snapshot.RootSnapshotList)
+	}
 	peer.Lock()
-	peer.kept[vm.Name] = keptVM{vm, folder}
+	peer.kept[vm.Name] = kept
 	peer.Unlock()
 }
 
@@ -143,8 +156,7 @@ func PeerRegister(name string) error {
 	again = func(tree []types.VirtualMachineSnapshotTree) {
 		for i := range tree {
 			old := tree[i].Snapshot
-			snapshot := Map.Get(old).(*VirtualMachineSnapshot)
-			Map.Remove(old)
+			snapshot := kept.snapshots[old]
 			snapshot.Self.Value, snapshot.Vm = "", vm.Self
 			Map.Put(snapshot)
 			tree[i].Snapshot, tree[i].Vm = snapshot.Self, vm.Self

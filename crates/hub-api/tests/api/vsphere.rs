@@ -54,6 +54,47 @@ async fn promise_p3_what_is_owed_is_shown_with_its_age_and_its_reason() {
     assert_eq!(still.body["items"].as_array().unwrap().len(), 1, "each copy owes its own");
 }
 
+#[tokio::test]
+async fn an_owed_clean_up_is_struck_off_at_hub_and_vma_and_the_source_is_left_alone() {
+    let (lab, repository) = vcenter().await.unwrap();
+    let no = lab.delete("/api/v1/owed-cleanups/nobody").await.unwrap();
+    assert_eq!(no.problem(), (404, "owed/not-found"));
+    lab.vma.keep_snapshots(true);
+    for (is_reachable, word) in [(true, "struck_off"), (false, "unknown")] {
+        back_up(&lab, &repository).await.unwrap();
+        let owed =
+            lab.until("/api/v1/owed-cleanups", |it| it["items"][0]["tries"] == 1).await.unwrap();
+        let copy = owed.body["items"][0]["copy_name"].as_str().unwrap();
+        let path = format!("/api/v1/owed-cleanups/{copy}");
+        let (asked, there) = (lab.vma.calls("vma.clean_up"), lab.vma.snapshots());
+        lab.vma.set_reachable(is_reachable);
+        let done = lab.delete(&path).await.unwrap();
+        assert_eq!(done.status, 200, "{}", done.text);
+        assert_eq!(
+            (&done.body["struck_off"]["copy_name"], &done.body["vma_record"]),
+            (&json!(copy), &json!(word))
+        );
+        assert_eq!(done.body["vma_error"].is_string(), !is_reachable, "{}", done.text);
+        assert_eq!((lab.vma.calls("vma.clean_up"), lab.vma.snapshots()), (asked, there));
+        assert_eq!(lab.get("/api/v1/owed-cleanups").await.unwrap().body, json!({"items": []}));
+        assert_eq!(lab.delete(&path).await.unwrap().problem(), (404, "owed/not-found"));
+    }
+    lab.vma.set_reachable(true);
+    lab.vma.script(CopyScript { stuck_at: Some(1), ..CopyScript::default() });
+    let body = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
+    let run = lab.post("/api/v1/backup/start", body).await.unwrap();
+    let owed = lab
+        .until("/api/v1/owed-cleanups", |it| it["items"][0]["copy_name"].is_string())
+        .await
+        .unwrap();
+    let copy = owed.body["items"][0]["copy_name"].as_str().unwrap();
+    let refused = lab.delete(&format!("/api/v1/owed-cleanups/{copy}")).await.unwrap();
+    assert_eq!(refused.problem(), (409, "owed/at-work"), "it needs its snapshot");
+    let run = run.header("location").to_owned();
+    lab.post(&format!("{run}/cancel"), json!({})).await.unwrap();
+    lab.ended(&run).await.unwrap();
+}
+
 async fn register(lab: &Lab, name: &str) -> Result<String> {
     let url = format!("http://{name}:8081");
     let body = json!({"name": name, "url": url, "token": "0123456789abcdef"});

@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, Resource, web};
 use hub_vma_api::{
     CleanupOutcome, CleanupReport, CleanupRequest, CopyReport, CopyRequest, Credentials,
     CredentialsTest, DiscoverRequest, Fault, Health, Identity, Introduced, Introduction, Inventory,
+    OwedSnapshots, StrikeOffReport, StrikeOffRequest,
 };
 use serde::Deserialize;
 
@@ -36,6 +37,8 @@ pub(super) fn add(config: &mut web::ServiceConfig) {
         .service(resource("/jobs/{job_id}/cancel", "POST").route(web::post().to(cancel)))
         .service(resource("/credentials/test", "POST").route(web::post().to(test_credentials)))
         .service(resource("/snapshots/cleanup", "POST").route(web::post().to(clean_up)))
+        .service(resource("/snapshots/owed", "GET").route(web::get().to(owed)))
+        .service(resource("/snapshots/strike-off", "POST").route(web::post().to(strike_off)))
         .default_service(web::to(unknown_path));
     config
         .service(resource("/health", "GET").route(web::get().to(health)))
@@ -163,14 +166,35 @@ async fn clean_up(
     api: web::Data<Api>,
     request: web::Json<CleanupRequest>,
 ) -> Result<web::Json<CleanupReport>, ApiProblem> {
-    if api.jobs.report(&request.job_id).is_some_and(|job| !job.state.is_terminal()) {
-        // It may not have taken its snapshot before this moment.
-        let error = SourceError::SnapshotInUse(request.job_id.clone());
+    if let Err(error) = is_over(&api, &request.job_id) {
         let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
         let outcome = CleanupOutcome::Failed;
         return Ok(web::Json(CleanupReport { outcome, error: Some(fault) }));
     }
     Ok(web::Json(api.jobs.source().clean_up(&request).await?))
+}
+
+/// A job at work may not have taken its snapshot before this moment.
+fn is_over(api: &Api, job_id: &str) -> Result<(), SourceError> {
+    match api.jobs.report(job_id) {
+        Some(job) if !job.state.is_terminal() => Err(SourceError::SnapshotInUse(job_id.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// What this VMA has on record.
+async fn owed(api: web::Data<Api>) -> web::Json<OwedSnapshots> {
+    web::Json(OwedSnapshots { items: api.jobs.source().owed() })
+}
+
+/// Takes a snapshot off the record without a look at its source.
+async fn strike_off(
+    api: web::Data<Api>,
+    request: web::Json<StrikeOffRequest>,
+) -> Result<web::Json<StrikeOffReport>, ApiProblem> {
+    is_over(&api, &request.job_id)?;
+    let struck_off = api.jobs.source().strike_off(&request.job_id).await?;
+    Ok(web::Json(StrikeOffReport { struck_off }))
 }
 
 fn accepted(report: &CopyReport) -> HttpResponse {

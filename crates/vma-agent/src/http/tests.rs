@@ -9,7 +9,8 @@ use actix_web::{App, test};
 use anyhow::Result;
 use hub_vma_api::{
     CleanupOutcome, CleanupReport, CopyReport, CopyState, CredentialsTest, Health,
-    INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, Inventory, PROOF_CONTEXT, Problem,
+    INTRODUCTION_CONTEXT, Identity, Introduced, Introduction, Inventory, OwedSnapshots,
+    PROOF_CONTEXT, Problem, StrikeOffReport,
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -271,8 +272,16 @@ async fn a_source_without_logins_and_snapshots_says_so() {
         let report: CleanupReport = test::call_and_read_body_json(&app, request.to_request()).await;
         assert_eq!(report, CleanupReport { outcome: CleanupOutcome::None, error: None });
     }
-    for path in ["/api/v1/credentials/test", "/api/v1/snapshots/cleanup"] {
-        let stranger = test::TestRequest::post().uri(path).set_json(&owed).to_request();
+    let request = with_token(Method::GET, "/api/v1/snapshots/owed").to_request();
+    let listed: OwedSnapshots = test::call_and_read_body_json(&app, request).await;
+    assert_eq!(listed, OwedSnapshots::default());
+    let job = json!({"job_id": "j1"});
+    let request = with_token(Method::POST, "/api/v1/snapshots/strike-off").set_json(&job);
+    let report: StrikeOffReport = test::call_and_read_body_json(&app, request.to_request()).await;
+    assert!(!report.struck_off);
+    let guarded = ["credentials/test", "snapshots/cleanup", "snapshots/strike-off"];
+    for path in guarded.map(|it| format!("/api/v1/{it}")) {
+        let stranger = test::TestRequest::post().uri(&path).set_json(&owed).to_request();
         let refused = problem_in(test::call_service(&app, stranger).await).await.unwrap();
         assert_eq!(refused.status, 401, "{path}");
     }
@@ -294,6 +303,11 @@ async fn a_job_at_work_is_not_cleaned_up_before_its_snapshot_is_there() {
     let ask = || with_token(Method::POST, "/api/v1/snapshots/cleanup").set_json(&owed).to_request();
     let report: CleanupReport = test::call_and_read_body_json(&app, ask()).await;
     assert_eq!(report.error.unwrap().code, "source/snapshot-in-use");
+    let job = json!({"job_id": "j1"});
+    let request = with_token(Method::POST, "/api/v1/snapshots/strike-off").set_json(&job);
+    let refused = test::call_service(&app, request.to_request()).await;
+    let refused = problem_in(refused).await.unwrap();
+    assert_eq!((refused.status, refused.code.as_str()), (409, "source/snapshot-in-use"));
     gate.add_permits(1_000);
     ended(&api.jobs, "j1").await.unwrap();
     let report: CleanupReport = test::call_and_read_body_json(&app, ask()).await;

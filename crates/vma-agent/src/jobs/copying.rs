@@ -32,7 +32,10 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
     let asked = request.to_open();
     let opened = tokio::select! {
         biased;
-        () = job.cancelled().cancelled() => return cancelled_while_opening(&shared, &job),
+        () = job.cancelled().cancelled() => {
+            job.snapshot(left_by_opening(&shared, &job));
+            return job.cancel_rest();
+        }
         opened = shared.source.open(&asked) => opened,
     };
     let snapshot: Arc<Box<dyn Snapshot>> = match opened {
@@ -42,6 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
         }
         Err(error) => {
             tracing::warn!(error = %error, "the source refused");
+            job.snapshot(left_by_opening(&shared, &job));
             return job.fail(&fault::of_source(&error));
         }
     };
@@ -82,16 +86,19 @@ pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidReques
     }
 }
 
-/// A snapshot that was being taken may be there yet; the source removes it, and the hub had better look.
-fn cancelled_while_opening(shared: &Shared, job: &Job) {
-    if shared.source.takes_snapshots() {
-        let reason = "the job was cancelled while its snapshot was taken; it is removed as soon as it is there";
-        let state = "owed".to_owned();
-        let report =
-            SnapshotReport { state, reason: Some(reason.to_owned()), ..Default::default() };
-        job.snapshot(Some(report));
+/// What is told of the snapshot of an opening that came to nothing: there is none, unless it was begun.
+fn left_by_opening(shared: &Shared, job: &Job) -> Option<SnapshotReport> {
+    if !shared.source.takes_snapshots() {
+        return None;
     }
-    job.cancel_rest();
+    let told = |state: &str, reason: Option<&str>| SnapshotReport {
+        state: state.to_owned(),
+        reason: reason.map(str::to_owned),
+        ..SnapshotReport::default()
+    };
+    let reason = "the job ended while its snapshot was taken; it is removed as soon as it is there";
+    let owes = shared.source.owes(job.id());
+    Some(if owes { told("owed", Some(reason)) } else { told("none", None) })
 }
 
 /// The copy of one disk.

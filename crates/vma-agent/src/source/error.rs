@@ -163,6 +163,16 @@ pub enum SourceError {
     /// The job that a snapshot belongs to still runs.
     #[error("job `{0}` still runs here and holds its snapshot; cancel it first")]
     SnapshotInUse(String),
+    /// The VM of a snapshot that is owed is not there, so neither is the proof that the snapshot is gone.
+    #[error(
+        "VM `{vm}` is not in the inventory, so nobody can see whether the snapshot `{snapshot}` is still among its files; register the VM again and the snapshot is removed, or strike the record off when the VM was deleted for good"
+    )]
+    SnapshotVmMissing {
+        /// The VM's id.
+        vm: String,
+        /// The snapshot's name.
+        snapshot: String,
+    },
     /// What is owed cannot be written down, so nothing is taken.
     #[error("{0}; make room in the VMA's state directory and check its rights")]
     StateUnwritable(String),
@@ -230,6 +240,7 @@ impl SourceError {
             Self::VddkUnusable(_) => "source/vddk-unusable",
             Self::VddkFailed { .. } => "source/vddk-failed",
             Self::SnapshotInUse(_) => "source/snapshot-in-use",
+            Self::SnapshotVmMissing { .. } => "source/snapshot-vm-missing",
             Self::StateUnwritable(_) => "source/state-unwritable",
             Self::Internal(_) => "internal",
         }
@@ -255,6 +266,7 @@ impl SourceError {
             | Self::HasSnapshots { .. }
             | Self::LeftoverSnapshot { .. }
             | Self::VddkUnusable(_)
+            | Self::SnapshotVmMissing { .. }
             | Self::SnapshotInUse(_) => FaultClass::Conflict,
             Self::TooManyFiles { .. }
             | Self::EndpointUnreachable(_)

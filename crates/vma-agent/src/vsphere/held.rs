@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::fault::of_call;
 use super::ledger::{LedgerError, Owed};
 use super::turns::Turn;
-use super::{Shared, session};
+use super::{Shared, listing, session};
 use crate::source::SourceError;
 
 /// A snapshot that exists; dropping this removes it in the background.
@@ -37,6 +37,8 @@ impl Held {
         quiesce: bool,
         turn: Turn,
     ) -> Result<Self, SourceError> {
+        // Who gives up waiting from here on cannot know whether it is taken.
+        shared.ledger.announce(&owed);
         let (send, taken) = oneshot::channel();
         let (own, client) = (shared.clone(), client.clone());
         shared.tasks.spawn(async move {
@@ -183,14 +185,15 @@ impl Shared {
     ) -> Result<(), SourceError> {
         let settled = self.settle(client, owed).await;
         if let Err(error) = &settled {
-            tracing::warn!(
-                job.id = owed.job_id,
-                vm.id = owed.vm_id,
-                snapshot = owed.name,
-                error = %error,
-                "a snapshot could not be removed and stays owed"
-            );
-            self.ledger.let_go(&owed.job_id);
+            let (job, vm, snapshot) = (&owed.job_id, &owed.vm_id, &owed.name);
+            let said = "a snapshot could not be removed and stays owed";
+            // It is tried again and again, and one line is enough as long as the reason is the same.
+            if self.ledger.is_news(job, &error.to_string()) {
+                tracing::warn!(job.id = job, vm.id = vm, snapshot, error = %error, "{said}");
+            } else {
+                tracing::debug!(job.id = job, vm.id = vm, snapshot, error = %error, "{said}");
+            }
+            self.ledger.let_go(job);
         }
         settled.map(drop)
     }
@@ -206,7 +209,7 @@ impl Shared {
         // A VM that was registered again has another reference, and its snapshots still.
         vms.extend(client.vms_of_instance(&owed.vm_id).await.map_err(failed)?);
         vms.dedup();
-        let mut settled = Settled::Nothing;
+        let (mut settled, mut seen) = (Settled::Nothing, false);
         for moref in vms {
             // Asked before the list is read: one that is made in between is in the list.
             let taking = client.is_taking_snapshot(&moref).await.map_err(failed)?;
@@ -215,6 +218,8 @@ impl Shared {
                 vm: it.name.unwrap_or(it.moref.value),
                 reason: it.reason,
             })?;
+            // Another VM may have the reference by now, at a host that gives them out again.
+            seen |= listing::id(&vm) == owed.vm_id;
             let all = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
             for snapshot in all.filter(|it| it.name == owed.name) {
                 client.remove_snapshot(&snapshot.moref).await.map_err(failed)?;
@@ -224,8 +229,38 @@ impl Shared {
                 let text = "a snapshot of the VM is being taken at this moment; it is looked for again later";
                 return Err(SourceError::CallFailed(text.to_owned()));
             }
+            let state = vm.connection_state.as_deref().filter(|it| *it != "connected");
+            if let (Settled::Nothing, Some(state)) = (settled, state) {
+                let reason = format!(
+                    "it is {state}, so the server does not know which snapshots it has; they are looked for again later"
+                );
+                return Err(SourceError::BadVm { vm: vm.name, reason });
+            }
         }
-        Ok(settled)
+        if seen || settled == Settled::Removed || self.ledger.is_clean(&owed.job_id) {
+            return Ok(settled);
+        }
+        // A VM that is unregistered keeps its snapshots among its files; one that is deleted looks the same from here.
+        Err(SourceError::SnapshotVmMissing { vm: owed.vm_id.clone(), snapshot: owed.name.clone() })
+    }
+
+    /// Strikes a debt off unpaid; whether there was one.
+    pub(super) async fn strike_off(self: &Arc<Self>, job_id: &str) -> Result<bool, SourceError> {
+        if self.ledger.is_held(job_id) {
+            return Err(SourceError::SnapshotInUse(job_id.to_owned()));
+        }
+        let left = self.ledger.left_over().into_iter().find(|it| it.job_id == job_id);
+        let Some(owed) = left else { return Ok(false) };
+        let (shared, job) = (self.clone(), owed.job_id.clone());
+        written(tokio::task::spawn_blocking(move || shared.ledger.strike_off(&job)).await)?;
+        tracing::info!(
+            job.id = owed.job_id,
+            vm.id = owed.vm_id,
+            snapshot = owed.name,
+            source = owed.source,
+            "a snapshot was struck off the record by request; what is at its source was not touched"
+        );
+        Ok(true)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Snapshots that are owed: each is written down durably before it is taken, and struck off when it is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hub_block::trail;
 use hub_vma_api::{JOB_SNAPSHOT, is_name_of_a_job};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ const DIRECTORY: &str = "owed-snapshots";
 
 /// The longest record, in bytes.
 const MAX_RECORD: u64 = 64 * 1024;
+
+/// Jobs that are remembered to have left nothing.
+const MAX_CLEAN: usize = 1024;
 
 /// A snapshot that exists, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub struct LedgerError {
 pub(super) struct Ledger {
     directory: PathBuf,
     state: Mutex<BTreeMap<String, Entry>>,
+    /// Jobs of which this process knows that they have left nothing, the newest last.
+    clean: Mutex<VecDeque<String>>,
 }
 
 struct Entry {
@@ -53,6 +59,16 @@ struct Entry {
     held: bool,
     /// Until then the server may do what it was asked to, though nobody heard its answer.
     may_come: Option<Instant>,
+    /// Whether it is on disk.
+    written: bool,
+    /// Why it could not be settled, as it was told last.
+    told: Option<String>,
+}
+
+impl Entry {
+    fn new(owed: Owed, held: bool, written: bool) -> Self {
+        Self { owed, held, may_come: None, written, told: None }
+    }
 }
 
 impl Ledger {
@@ -63,14 +79,25 @@ impl Ledger {
         fs::create_dir_all(&directory).map_err(failed)?;
         sync_directory(state_dir).map_err(failed)?;
         let state = read(&directory).map_err(failed)?;
-        Ok(Self { directory, state: Mutex::new(state) })
+        Ok(Self { directory, state: Mutex::new(state), clean: Mutex::default() })
+    }
+
+    /// A record is about to be written down: from now on the job may owe something.
+    pub(super) fn announce(&self, owed: &Owed) {
+        self.clean.lock().retain(|it| *it != owed.job_id);
+        let new = || Entry::new(owed.clone(), true, false);
+        self.state.lock().entry(owed.job_id.clone()).or_insert_with(new).held = true;
     }
 
     /// Writes a record down, durably, before the snapshot is taken.
     pub(super) fn owe(&self, owed: &Owed) -> Result<(), LedgerError> {
-        self.write(owed)?;
-        let entry = Entry { owed: owed.clone(), held: true, may_come: None };
-        self.state.lock().insert(owed.job_id.clone(), entry);
+        if let Err(error) = self.write(owed) {
+            // What is not on record is not taken.
+            self.state.lock().retain(|job_id, it| it.written || *job_id != owed.job_id);
+            return Err(error);
+        }
+        self.clean.lock().retain(|it| *it != owed.job_id);
+        self.state.lock().insert(owed.job_id.clone(), Entry::new(owed.clone(), true, true));
         Ok(())
     }
 
@@ -95,8 +122,50 @@ impl Ledger {
         until.is_some_and(|it| Instant::now() < it)
     }
 
+    /// Whether a job has a record, or is about to have one.
+    pub(super) fn owes(&self, job_id: &str) -> bool {
+        self.state.lock().contains_key(job_id)
+    }
+
+    /// Everything that is owed, and whether a job of this process holds it.
+    pub(super) fn all(&self) -> Vec<(Owed, bool)> {
+        self.state.lock().values().map(|it| (it.owed.clone(), it.held)).collect()
+    }
+
+    /// A job has left nothing so far, unless it owes something.
+    pub(super) fn note_clean(&self, job_id: &str) {
+        if self.owes(job_id) {
+            return;
+        }
+        let mut clean = self.clean.lock();
+        clean.retain(|it| it != job_id);
+        if clean.len() >= MAX_CLEAN {
+            clean.pop_front();
+        }
+        clean.push_back(job_id.to_owned());
+    }
+
+    /// Whether this process knows that a job has left nothing.
+    pub(super) fn is_clean(&self, job_id: &str) -> bool {
+        !self.owes(job_id) && self.clean.lock().iter().any(|it| it == job_id)
+    }
+
+    /// Whether this is another reason than the one that was told last.
+    pub(super) fn is_news(&self, job_id: &str, reason: &str) -> bool {
+        let mut state = self.state.lock();
+        let Some(entry) = state.get_mut(job_id) else { return true };
+        entry.told.replace(reason.to_owned()).is_none_or(|it| it != reason)
+    }
+
     /// Strikes a record off: the snapshot is gone.
     pub(super) fn forget(&self, job_id: &str) -> Result<(), LedgerError> {
+        self.strike_off(job_id)?;
+        self.note_clean(job_id);
+        Ok(())
+    }
+
+    /// Strikes a record off, whatever has become of the snapshot.
+    pub(super) fn strike_off(&self, job_id: &str) -> Result<(), LedgerError> {
         let path = self.path(job_id);
         let removed = match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -131,10 +200,13 @@ impl Ledger {
         let path = self.path(&owed.job_id);
         let new = path.with_extension("new");
         let written = (|| {
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(owed)?)?;
-            file.sync_all()?;
+            let (mut file, record) = (File::create(&new)?, serde_json::to_vec_pretty(owed)?);
+            trail::created(&file, &new);
+            file.write_all(&record)?;
+            trail::wrote(&file, 0, &record);
+            trail::sync(&file, || file.sync_all())?;
             fs::rename(&new, &path)?;
+            trail::renamed(&new, &path);
             sync_directory(&self.directory)
         })();
         written.map_err(|source| LedgerError { path: path.display().to_string(), source })
@@ -152,7 +224,7 @@ pub(super) fn snapshot_name(job_id: &str) -> String {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    trail::sync_directory(path, || File::open(path)?.sync_all())
 }
 
 /// A record that cannot be read is an error: what it was about would be owed for ever, and nobody would know.
@@ -167,7 +239,7 @@ fn read(directory: &Path) -> io::Result<BTreeMap<String, Entry>> {
             return Err(io::Error::other("a record is too long"));
         }
         let owed: Owed = serde_json::from_slice(&fs::read(&path)?)?;
-        state.insert(owed.job_id.clone(), Entry { owed, held: false, may_come: None });
+        state.insert(owed.job_id.clone(), Entry::new(owed, false, true));
     }
     Ok(state)
 }
@@ -202,6 +274,33 @@ mod tests {
         let again = Ledger::open(place.path()).unwrap();
         assert_eq!(again.left_over(), [owed("one/../two")]);
         assert!(!again.is_held("one/../two"));
+    }
+
+    #[test]
+    fn trap_u12_a_job_owes_from_before_its_record_is_on_disk_and_is_clean_only_without_one() {
+        let place = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(place.path()).unwrap();
+        ledger.note_clean("one");
+        assert!(ledger.is_clean("one") && !ledger.is_clean("two"));
+        ledger.announce(&owed("one"));
+        assert!(ledger.owes("one") && ledger.is_held("one") && !ledger.is_clean("one"));
+        ledger.note_clean("one");
+        assert!(!ledger.is_clean("one"), "it owes");
+        ledger.owe(&owed("one")).unwrap();
+        ledger.forget("one").unwrap();
+        assert!(ledger.is_clean("one"));
+        ledger.owe(&owed("two")).unwrap();
+        ledger.strike_off("two").unwrap();
+        assert!(!ledger.owes("two") && !ledger.is_clean("two"), "nobody has looked");
+        for number in 0..MAX_CLEAN {
+            ledger.note_clean(&number.to_string());
+        }
+        assert!(!ledger.is_clean("one"), "memory is bounded");
+        // Without a directory nothing is written down, and nothing is owed.
+        fs::remove_dir_all(place.path()).unwrap();
+        ledger.announce(&owed("three"));
+        ledger.owe(&owed("three")).unwrap_err();
+        assert!(!ledger.owes("three"));
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub(super) async fn open(
     };
     let of_this_job = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
     if of_this_job.into_iter().any(|it| it.name == owed.name) {
+        // A record that was lost is made good, so that it is owed whatever ends this.
+        shared.owe(&owed).await?;
+        shared.ledger.let_go(&owed.job_id);
         shared.settle(client, &owed).await?;
     }
     let switched = tracking::switch_on(shared, client, vm).await;

@@ -1,5 +1,6 @@
 //! A vSphere source against a peer that others wrote.
 
+mod absent;
 mod discovery;
 mod doubts;
 mod jobs;

@@ -190,6 +190,16 @@ async fn a_node_is_told_what_is_known_and_how_long_to_wait() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_to_forget_what_a_copy_owes() {
+    let answer = Script::Answer(200, r#"{"struck_off":true}"#.to_owned());
+    let peer = Peer::start(TOKEN, answer).await.unwrap();
+    let client = client(VmaClientOptions::default()).unwrap();
+    assert!(client.strike_off(&node(&peer.url), "job").await.unwrap());
+    let asked = peer.heads().pop().unwrap();
+    assert!(asked.starts_with("POST /api/v1/snapshots/strike-off "), "{asked}");
+}
+
+#[tokio::test]
 async fn an_introduction_shows_no_token_and_covers_certificate_and_challenge() {
     let answer = Script::Answer(200, r#"{"authority":"ab"}"#.to_owned());
     let peer = Peer::start(TOKEN, answer).await.unwrap();

@@ -1,16 +1,23 @@
 //! Promise P5 at a vCenter: what goes wrong there in the middle of a job ends with a name, and leaves no snapshot.
 
-use anyhow::ensure;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use hub_tests::api::Fields as _;
 use hub_tests::vsphere::{Account, VsphereLab};
 use hub_vsphere_peer::{Trouble, VmShape};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::MIB;
 use super::held::{HeldBackup, failed, play};
 
 /// What hub and VMA say about a job that failed.
 const EXPECTED: &[&str] = &["a backup ended badly", "a disk was not copied"];
+
+/// And about one whose VM is not there any more.
+const MISSING: &[&str] =
+    &["could not be removed and stays owed", "the source could not be closed", "interrupted"];
 
 fn for_ever(method: &str, kind: &str, value: &str) -> Trouble {
     Trouble { times: 0, ..Trouble::once(method, kind, value) }
@@ -113,12 +120,73 @@ async fn p5_a_vm_that_is_deleted_in_the_middle_of_a_job_fails_it() {
         let it = HeldBackup::start(lab).await?;
         lab.peer.destroy(it.guest.name())?;
         lab.peer.calm()?;
-        it.fails(lab, "source/read-failed").await?;
-        // The next run is refused before anything is made for it.
+        failed(&it.ended(lab).await?, "source/read-failed")?;
+        // It may have been unregistered as well, with its snapshot: who deleted it has to say so.
+        let missing = owed_by_missing(lab).await?;
+        // The next run is refused before anything is made for it, and owes nothing.
         let run = lab.start_backup(&it.context, "full").await?;
-        failed(&lab.api.ended(&run, |_| ()).await?, "source/vm-not-found")
+        failed(&lab.api.ended(&run, |_| ()).await?, "source/vm-not-found")?;
+        ensure!(owed(lab).await?.len() == 1, "one is owed");
+        let path = format!("/owed-cleanups/{}", missing.text("/copy_name")?);
+        let struck = lab.api.delete(&path).await?.ok()?;
+        ensure!(struck.text("/vma_record")? == "struck_off", "{struck:#}");
+        ensure!(owed(lab).await?.is_empty(), "none is owed");
+        let said = "struck off the record by request";
+        ensure!(lab.vma.program.log()?.contains(said), "the VMA says so");
+        ensure!(lab.hub.program.log()?.contains("struck off by request"), "the hub says so");
+        lab.nothing_is_left().await
     };
-    play(Account::OfHub, EXPECTED, part).await.unwrap();
+    play(Account::OfHub, &[EXPECTED, MISSING].concat(), part).await.unwrap();
+}
+
+#[tokio::test]
+async fn p3_trap_u12_a_vm_that_is_unregistered_in_the_middle_of_a_job_is_cleaned_when_it_is_back() {
+    let part = async |lab: &mut VsphereLab| {
+        let it = HeldBackup::start(lab).await?;
+        lab.peer.unregister(it.guest.name())?;
+        lab.peer.calm()?;
+        let run = it.ended(lab).await?;
+        ensure!(run.text("/status")? == "failed", "{run:#}");
+        let missing = owed_by_missing(lab).await?;
+        ensure!(missing.number("/tries")? > 0, "it was asked for: {missing:#}");
+        ensure!(lab.peer.snapshots()?.len() == 1, "among the files of the VM");
+        // Neither a VMA nor a hub that comes back takes it for gone.
+        lab.vma.restart().await?;
+        lab.hub.restart().await?;
+        ensure!(lab.owed()? == 1, "it stays on record");
+        lab.peer.register(it.guest.name())?;
+        it.the_next_one_succeeds(lab).await?;
+        // The first round of a hub is at its start.
+        lab.hub.restart().await?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !owed(lab).await?.is_empty() {
+            ensure!(Instant::now() < deadline, "the hub does not strike it off");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    };
+    play(Account::OfBoth, &[EXPECTED, MISSING].concat(), part).await.unwrap();
+}
+
+/// What the hub has on record.
+async fn owed(lab: &VsphereLab) -> Result<Vec<Value>> {
+    lab.api.get("/owed-cleanups").await?.ok()?.list("/items")
+}
+
+/// Waits until hub and VMA have one snapshot on record whose VM is not there.
+async fn owed_by_missing(lab: &VsphereLab) -> Result<Value> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let all = owed(lab).await?;
+        if let [owed] = all.as_slice()
+            && owed["error_code"] == "source/snapshot-vm-missing"
+        {
+            ensure!(lab.owed()? == 1, "the VMA has it on record, too");
+            return Ok(owed.clone());
+        }
+        ensure!(Instant::now() < deadline, "owed: {all:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use hub_block::MemoryDevice;
 use hub_vma_api::{CopyRequest, CopyState};
 use hub_vsphere_peer::{DiskLibrary, PeerOptions, Trouble, VmShape};
@@ -54,6 +54,12 @@ impl Copies {
 
     fn target(&self, name: &str) -> Vec<u8> {
         self.targets.get(name).map(|it| it.snapshot()).unwrap_or_default()
+    }
+
+    /// What a job that has ended says of its snapshot.
+    fn left(&self, job_id: &str) -> Result<String> {
+        let report = self.jobs.report(job_id).context("the job is known")?;
+        Ok(report.snapshot.context("it says something")?.state)
     }
 
     /// Code and sentence of a job that failed.
@@ -218,7 +224,63 @@ async fn a_vm_that_is_deleted_in_the_middle_of_its_job_ends_it_with_a_name() {
     let (code, _) = copies.fault("job").await.unwrap();
     let known = ["source/changed-while-reading", "source/read-failed"];
     assert!(known.contains(&code.as_str()), "{code}");
+    // It may have been unregistered as well, with its snapshot among its files; somebody has to say that it was not.
+    assert_eq!(copies.left("job").unwrap(), "owed");
+    until("the job lets go", || copies.source.owed().iter().all(|it| !it.at_work)).await.unwrap();
+    assert!(copies.source.strike_off("job").await.unwrap());
     lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_before_its_snapshot_has_left_nothing() {
+    let options = PeerOptions { vms: 2, ..PeerOptions::default() };
+    let Some(mut lab) = Lab::start_with(options).await.unwrap() else { return };
+    let one = lab.another("DC0_H0_VM0", 11).unwrap();
+    let two = lab.another("DC0_H0_VM1", 12).unwrap();
+    lab.bounded(1).unwrap();
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    let holder = copies.source.open(&lab.request_of(&two.id, "holder")).await.unwrap();
+    copies.start(lab.request_of(&one.id, "waiting")).await.unwrap();
+    let waits = || copies.jobs.report("waiting").is_some_and(|it| it.waiting.is_some());
+    until("the job waits for a place", waits).await.unwrap();
+    copies.jobs.cancel("waiting").unwrap();
+    let report = ended(&copies.jobs, "waiting").await.unwrap();
+    assert_eq!(report.state, CopyState::Cancelled);
+    assert_eq!(copies.left("waiting").unwrap(), "none");
+    assert_eq!(lab.owed().unwrap(), 1, "the holder's");
+    holder.close().await.unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn p3_a_job_that_is_cancelled_while_its_snapshot_is_taken_owes_it() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "hold", "")).unwrap();
+    copies.start(lab.request("job")).await.unwrap();
+    let asked = || lab.peer.calls().is_ok_and(|it| it.contains_key("CreateSnapshot_Task"));
+    until("a snapshot is asked for", asked).await.unwrap();
+    copies.jobs.cancel("job").unwrap();
+    ended(&copies.jobs, "job").await.unwrap();
+    assert_eq!(copies.left("job").unwrap(), "owed");
+    lab.peer.go_on().unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_snapshot_is_refused_has_left_nothing() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    let fault =
+        Trouble { times: 0, ..Trouble::once("CreateSnapshot_Task", "task_fault", "NoPermission") };
+    lab.peer.trouble(&fault).unwrap();
+    copies.start(lab.request("job")).await.unwrap();
+    let (code, _) = copies.fault("job").await.unwrap();
+    assert_eq!(
+        (code.as_str(), copies.left("job").unwrap().as_str()),
+        ("source/not-permitted", "none")
+    );
+    assert_eq!(lab.owed().unwrap(), 0);
 }
 
 #[tokio::test]
@@ -241,7 +303,7 @@ async fn a_snapshot_task_that_never_ends_fails_the_job_and_stays_owed() {
     let (code, detail) = copies.fault("job").await.unwrap();
     assert_eq!(code, "source/call-failed");
     assert!(detail.contains("has not ended"), "{detail}");
-    assert_eq!(lab.owed().unwrap(), 1);
+    assert_eq!((lab.owed().unwrap(), copies.left("job").unwrap().as_str()), (1, "owed"));
 }
 
 /// Both are said: why the guest was not at rest, and why its snapshot is still there.

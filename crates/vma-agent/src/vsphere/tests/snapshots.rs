@@ -198,10 +198,9 @@ async fn the_hub_can_have_a_job_cleaned_up_that_this_vma_has_forgotten() {
     let report = lab.source.clean_up(&cleanup(&lab, "running")).await.unwrap();
     assert_eq!(report.error.unwrap().code, "source/snapshot-in-use");
     assert_eq!(lab.peer.snapshots().unwrap().len(), 1);
-    lab.peer.destroy(&lab.vm).unwrap();
     opened.close().await.unwrap();
     let report = lab.source.clean_up(&cleanup(&lab, "running")).await.unwrap();
-    assert_eq!(report.outcome, CleanupOutcome::None, "a VM that is gone has no snapshot");
+    assert_eq!(report.outcome, CleanupOutcome::None);
     lab.nothing_is_left().await.unwrap();
 }
 
