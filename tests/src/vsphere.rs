@@ -77,21 +77,34 @@ impl VsphereLab {
         Ok(Some(Self { api, vma, hub, peer, database, folder }))
     }
 
-    /// Starts a lab, plays one part in it, and shows what the processes had to say when it fails.
-    ///
-    /// Whatever the part was, no snapshot may be left in the end, as the second client sees it, too.
+    /// Plays one part in a lab with a vCenter.
     pub async fn play(
         kind: DatabaseKind,
         account: Account,
         part: impl AsyncFnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
+        Self::play_at(PeerOptions::default(), kind, account, part).await
+    }
+
+    /// Starts a lab, plays one part in it, and shows what the processes had to say when it fails.
+    ///
+    /// Whatever the part was, no snapshot may be left in the end, as the second client sees it, too, and the password
+    /// of the account is in no log.
+    pub async fn play_at(
+        vcenter: PeerOptions,
+        kind: DatabaseKind,
+        account: Account,
+        part: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         // Boxed, because the compiler gives up on futures that lie too deep in each other.
-        let started = Box::pin(Self::start(kind, account, PeerOptions::default())).await?;
+        let started = Box::pin(Self::start(kind, account, vcenter)).await?;
         let Some(mut lab) = started else { return Ok(()) };
         let mut outcome = part(&mut lab).await;
         if outcome.is_ok() {
             outcome = lab.nothing_is_left().await;
         }
+        // Whatever became of it: an error is where a password is told by mistake.
+        lab.no_password_is_logged()?;
         outcome.with_context(|| format!("{}\n{}", lab.vma.program.tail(), lab.hub.program.tail()))
     }
 
@@ -209,6 +222,28 @@ impl VsphereLab {
         Ok(names.iter().filter(|it| it.to_string_lossy().ends_with(".json")).count())
     }
 
+    /// Fails when a log holds the password of the vCenter's account, as it is or as XML, JSON or a URL spell it.
+    fn no_password_is_logged(&self) -> Result<()> {
+        let password = self.peer.password();
+        let as_xml = password.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let spellings = [
+            password.to_owned(),
+            password.escape_debug().to_string(),
+            serde_json::to_string(password)?.trim_matches('"').to_owned(),
+            as_xml.replace('"', "&quot;").replace('\'', "&apos;"),
+            as_xml,
+            percent_encoded(password),
+        ];
+        for program in [&self.hub.program, &self.vma.program] {
+            let log = program.log()?;
+            ensure!(!log.is_empty(), "a log that cannot be looked at proves nothing");
+            // The line itself is not shown: that would be one more log.
+            let told = spellings.iter().any(|it| log.contains(it));
+            ensure!(!told, "the password of the vCenter's account is in a log");
+        }
+        Ok(())
+    }
+
     /// Fails when a process logged a warning or an error that holds none of the expected texts.
     pub fn logged_only(&self, expected: &[&str]) -> Result<()> {
         for program in [&self.hub.program, &self.vma.program] {
@@ -217,6 +252,16 @@ impl VsphereLab {
         }
         Ok(())
     }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let spelled = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(spelled).collect()
 }
 
 fn loud(program: &Program, expected: &[&str]) -> Result<Vec<String>> {

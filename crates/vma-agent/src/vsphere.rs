@@ -7,6 +7,7 @@ mod fault;
 mod held;
 mod host_budget;
 mod ledger;
+mod listed;
 mod listing;
 mod plan;
 mod reader;
@@ -24,7 +25,6 @@ mod waits;
 pub use ledger::LedgerError;
 pub use vddk::VddkOptions;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_vma_api::{
     CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest, Inventory,
-    OwedSnapshot, SourceAbout, Vcenter, Vm, Warning,
+    OwedSnapshot, SourceAbout,
 };
 use hub_vsphere::{Client, ClientOptions, Endpoint, Login, MoRef, Trust};
 
@@ -185,7 +185,7 @@ impl Source for VsphereSource {
                 let datacenter = request.datacenter.as_deref().unwrap_or_default();
                 self.shared.list_asked(&client, datacenter, &filter.ids).await
             }
-            _ => list(&client, request).await.map_err(|error| of_call(&error)),
+            _ => listed::list(&client, request).await.map_err(|error| of_call(&error)),
         };
         session::leave(client).await;
         listed
@@ -260,56 +260,4 @@ impl Source for VsphereSource {
         session::leave(client).await;
         Ok(report)
     }
-}
-
-/// The VMs that are asked for, page by page.
-async fn list(
-    client: &Client,
-    request: &DiscoverRequest,
-) -> Result<Inventory, hub_vsphere::VsphereError> {
-    let places = client.places().await?;
-    let filter = request.filter.clone().unwrap_or_default();
-    let everything = filter.names.is_empty() && filter.ids.is_empty();
-    let datacenter = request.datacenter.clone().unwrap_or_default();
-    let (mut vms, mut warnings) = (Vec::new(), Vec::new());
-    let mut times: HashMap<String, usize> = HashMap::new();
-    let mut pages = client.list_vms().await?;
-    while let Some(page) = pages.next_page().await? {
-        for it in &page.vms {
-            let vm = listing::vm(it, &places);
-            // Counted whether it is asked for or not: a copy that is asked for alone would be taken for the other.
-            *times.entry(vm.id.clone()).or_default() += 1;
-            let inside = datacenter.is_empty() || vm.datacenter.as_deref() == Some(&datacenter);
-            let asked =
-                everything || filter.names.contains(&vm.name) || filter.ids.contains(&vm.id);
-            if inside && asked {
-                vms.push(vm);
-            }
-        }
-        warnings.extend(
-            page.unreadable.into_iter().map(|it| Warning {
-                subject: it.name.unwrap_or(it.moref.value),
-                detail: it.reason,
-            }),
-        );
-    }
-    let (vms, doubles) = without_doubles(vms, &times);
-    warnings.extend(doubles);
-    let host = client.endpoint().authority();
-    let instance_uuid = client.about().instance_uuid.clone();
-    Ok(Inventory { vcenter: Vcenter { host, datacenter, instance_uuid }, vms, warnings })
-}
-
-/// Leaves out every VM whose id another one has too: guessing could send one VM's bytes to the other's images.
-fn without_doubles(vms: Vec<Vm>, times: &HashMap<String, usize>) -> (Vec<Vm>, Vec<Warning>) {
-    let (kept, doubles): (Vec<_>, Vec<_>) =
-        vms.into_iter().partition(|it| times.get(&it.id) == Some(&1));
-    let warn = |it: Vm| Warning {
-        detail: format!(
-            "{}: another VM has the instance UUID {}, too, so neither is listed; one of them was copied by hand, give it another one",
-            it.path, it.id
-        ),
-        subject: it.name,
-    };
-    (kept, doubles.into_iter().map(warn).collect())
 }

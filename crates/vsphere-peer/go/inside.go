@@ -406,6 +406,24 @@ func honest(vm *VirtualMachine, disk *types.VirtualDisk, since string, start, si
 	return info, nil
 }
 
+// FindAllByUuid is missing from the packaged simulator, which can look for one VM only.
+func (s *SearchIndex) FindAllByUuid(ctx *Context, req *types.FindAllByUuid) soap.HasFault {
+	body := &methods.FindAllByUuidBody{Res: new(types.FindAllByUuidResponse)}
+	for _, e := range Map.All("VirtualMachine") {
+		vm := e.(*VirtualMachine)
+		Map.WithLock(vm, func() {
+			uuid := vm.Config.Uuid
+			if req.InstanceUuid != nil && *req.InstanceUuid {
+				uuid = vm.Config.InstanceUuid
+			}
+			if req.VmSearch && uuid == req.Uuid {
+				body.Res.Returnval = append(body.Res.Returnval, vm.Self)
+			}
+		})
+	}
+	return body
+}
+
 // PeerFault makes a method fault of its name.
 func PeerFault(name string) types.BaseMethodFault {
 	switch name {
@@ -415,6 +433,8 @@ func PeerFault(name string) types.BaseMethodFault {
 		return &types.InvalidArgument{InvalidProperty: "changeId"}
 	case "NotFound":
 		return &types.NotFound{}
+	case "MethodNotFound":
+		return &types.MethodNotFound{}
 	case "ApplicationQuiesceFault":
 		return &types.ApplicationQuiesceFault{}
 	case "FilesystemQuiesceFault":

@@ -38,6 +38,8 @@ pub(crate) struct ServiceContent {
     pub(crate) property_collector: MoRef,
     pub(crate) view_manager: MoRef,
     pub(crate) session_manager: MoRef,
+    /// Where VMs are looked up by their id; not every server has one.
+    pub(crate) search_index: Option<MoRef>,
 }
 
 impl ServiceContent {
@@ -63,6 +65,7 @@ impl ServiceContent {
             property_collector: part("propertyCollector")?,
             view_manager: part("viewManager")?,
             session_manager: part("sessionManager")?,
+            search_index: content.moref_of("searchIndex"),
         })
     }
 }

@@ -9,6 +9,9 @@ use crate::element::Element as _;
 /// Characters of the server's own words that are kept.
 const MAX_MESSAGE: usize = 500;
 
+/// What to do about a fault that nothing more is known of.
+const LOOK: &str = "look at the recent tasks and events of the VM in the client of vSphere";
+
 /// A fault by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodFault {
@@ -59,6 +62,11 @@ impl MethodFault {
             || self.kind == "ToolsUnavailable"
     }
 
+    /// Whether the server does not offer the method at all.
+    pub fn is_missing_method(&self) -> bool {
+        matches!(self.kind.as_str(), "MethodNotFound" | "NotSupported" | "NotImplemented")
+    }
+
     /// What to do, where there is something to do.
     pub fn remedy(&self) -> Option<&'static str> {
         Some(match self.kind.as_str() {
@@ -75,7 +83,7 @@ impl MethodFault {
             "HostCommunication" | "HostNotConnected" | "HostNotReachable" => {
                 "connect the VM's host to its vCenter again"
             }
-            "MethodNotFound" | "NotSupported" | "NotImplemented" => "this server does not offer it",
+            _ if self.is_missing_method() => "this server does not offer it",
             "RestrictedVersion" => "the licence of this host does not allow it",
             "MethodDisabled" => "another product has disabled it for this VM",
             _ => return None,
@@ -92,10 +100,7 @@ impl fmt::Display for MethodFault {
         if !self.message.is_empty() {
             write!(out, ": {}", self.message.trim_end_matches('.'))?;
         }
-        match self.remedy() {
-            Some(remedy) => write!(out, "; {remedy}"),
-            None => Ok(()),
-        }
+        write!(out, "; {}", self.remedy().unwrap_or(LOOK))
     }
 }
 

@@ -3,6 +3,7 @@
 mod adapter;
 mod controller;
 mod disk;
+mod lookup;
 mod places;
 mod snapshots;
 mod standing;
@@ -30,9 +31,6 @@ pub(crate) fn read(object: &crate::property::Object<'_, '_>) {
         assert!(counted >= vm.snapshots.len(), "every root is one");
     }
 }
-
-/// VMs that are asked for nothing but their id at a time.
-const IDS_AT_ONCE: usize = 1000;
 
 /// Some VMs, and those that could not be described.
 #[derive(Clone, Debug, Default)]
@@ -73,22 +71,6 @@ impl Client {
     pub async fn list_vms(&self) -> Result<VmList<'_>, VsphereError> {
         let left = self.references(&["VirtualMachine"]).await?;
         Ok(VmList { client: self, left })
-    }
-
-    /// The VMs with an instance UUID: none, one, or, on a host with copied VMs, several.
-    ///
-    /// It is asked of all VMs, because not every server can look it up.
-    pub async fn vms_of_instance(&self, instance_uuid: &str) -> Result<Vec<MoRef>, VsphereError> {
-        let all = self.references(&["VirtualMachine"]).await?;
-        let mut found = Vec::new();
-        for batch in all.chunks(IDS_AT_ONCE) {
-            let ids = self.properties("VirtualMachine", batch, &["config.instanceUuid"], |it| {
-                Ok((it.moref.clone(), it.text("config.instanceUuid")))
-            });
-            let ids = ids.await?.into_iter();
-            found.extend(ids.filter(|(_, id)| id.as_deref() == Some(instance_uuid)).map(|it| it.0));
-        }
-        Ok(found)
     }
 
     /// One VM; none where it does not exist.

@@ -6,6 +6,7 @@ mod killed;
 mod quiescing;
 mod story;
 mod trouble;
+mod trust;
 mod turns;
 mod waiting;
 

@@ -44,6 +44,8 @@ pub(crate) struct NewBackup {
     disk_id: Option<DiskId>,
     backup_type: BackupType,
     repository_id: String,
+    /// An id of your own planning: kept, answered and nothing more. There are no policies here yet, so it is looked up
+    /// nowhere and decides nothing.
     policy_id: Option<Uuid>,
     /// Words of your own.
     #[serde(default)]

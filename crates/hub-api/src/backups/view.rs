@@ -24,6 +24,7 @@ pub(crate) struct RunView {
     vm_context_id: Uuid,
     vm_name: String,
     repository_id: Uuid,
+    /// As the request said; it decides nothing.
     policy_id: Option<Uuid>,
     /// What was asked for; each backup says what it became.
     backup_type: BackupType,
@@ -63,6 +64,7 @@ pub(crate) struct BackupView {
     /// The disk's row, while it exists.
     vm_disk_id: Option<i64>,
     repository_id: Uuid,
+    /// As the request said; it decides nothing.
     policy_id: Option<Uuid>,
     backup_type: BackupType,
     status: JobStatus,

@@ -13,7 +13,7 @@ pub enum SourceError {
     VmNotFound(String),
     /// Two VMs have the id, so neither can be meant safely.
     #[error(
-        "the id `{id}` belongs to both `{first}` and `{second}`; give one of them another uuid.bios"
+        "the id `{id}` belongs to both `{first}` and `{second}`; give the one that is a copy an id of its own"
     )]
     VmAmbiguous {
         /// The id.
@@ -31,7 +31,7 @@ pub enum SourceError {
         /// The asked key.
         key: String,
     },
-    /// The VM's own file cannot be read.
+    /// The VM cannot be read, or not as it is.
     #[error("the description of VM `{vm}` cannot be used: {reason}")]
     BadVm {
         /// Its path.
@@ -73,9 +73,9 @@ pub enum SourceError {
         /// Whether it is of a kind that is never read.
         unsupported: bool,
     },
-    /// A file of the disk changed while it was read.
+    /// A file of the disk, or its snapshot, changed while it was read.
     #[error(
-        "disk `{key}` changed while it was read, so the copy is not of one instant; keep the VM powered off or take a snapshot, then run again"
+        "disk `{key}` changed while it was read, so the copy is not of one instant; keep its snapshot, or the VM powered off, until the job has ended, then run again"
     )]
     ChangedWhileReading {
         /// The disk.

@@ -17,18 +17,10 @@ impl Shared {
         datacenter: &str,
         ids: &[String],
     ) -> Result<Inventory, SourceError> {
-        let places = client.places().await.map_err(|error| super::of_call(&error))?;
-        let (mut vms, mut warnings) = (Vec::new(), Vec::new());
+        let (mut found, mut warnings) = (Vec::new(), Vec::new());
         for id in ids {
             match self.find(client, id).await {
-                Ok(found) => {
-                    let vm = listing::vm(&found, &places);
-                    let inside =
-                        datacenter.is_empty() || vm.datacenter.as_deref() == Some(datacenter);
-                    if inside {
-                        vms.push(vm);
-                    }
-                }
+                Ok(vm) => found.push(vm),
                 Err(SourceError::VmNotFound(_)) => (),
                 Err(SourceError::BadVm { vm, reason }) => {
                     warnings.push(Warning { subject: vm, detail: reason });
@@ -39,6 +31,9 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
+        let places = client.places_of(&found).await.map_err(|error| super::of_call(&error))?;
+        let mut vms: Vec<_> = found.iter().map(|it| listing::vm(it, &places)).collect();
+        vms.retain(|it| datacenter.is_empty() || it.datacenter.as_deref() == Some(datacenter));
         let host = client.endpoint().authority();
         let instance_uuid = client.about().instance_uuid.clone();
         let vcenter = Vcenter { host, datacenter: datacenter.to_owned(), instance_uuid };

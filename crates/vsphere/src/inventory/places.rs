@@ -1,14 +1,18 @@
 //! Names of what is around VMs: folders, datacenters, networks, hosts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Adapter, Vm};
 use crate::client::Client;
 use crate::error::VsphereError;
 use crate::moref::MoRef;
+use crate::property::references;
 
 /// Folders nest less than this; a longer way up is a circle.
 const MAX_DEPTH: usize = 64;
+
+/// More networks than a VM has adapters.
+const MAX_NETWORKS: usize = 1000;
 
 /// The kinds that have names of interest.
 const KINDS: [&str; 7] = [
@@ -88,29 +92,67 @@ impl Client {
     /// Asks for what is around VMs.
     pub async fn places(&self) -> Result<Places, VsphereError> {
         let all = self.references(&["Folder", "Datacenter", "VirtualApp", "HostSystem", "Network"]);
-        let all = all.await?;
         let mut places = Places::default();
-        for kind in KINDS {
-            let of_kind: Vec<_> = all.iter().filter(|it| it.kind == kind).cloned().collect();
-            for batch in of_kind.chunks(self.options().page.max(1)) {
-                self.add_places(&mut places, kind, batch).await?;
-            }
-        }
+        self.add_of_kinds(&mut places, &all.await?.into_iter().collect()).await?;
         Ok(places)
     }
 
     /// Asks only for what is above one VM.
     pub async fn places_above(&self, vm: &Vm) -> Result<Places, VsphereError> {
         let mut places = Places::default();
-        let mut next = vm.parent.clone();
-        for _ in 0..MAX_DEPTH {
-            let next_up = next.take().filter(|it| *it != self.content().root_folder);
-            let Some(moref) = next_up else { break };
-            let Some(kind) = KINDS.into_iter().find(|kind| *kind == moref.kind) else { break };
-            self.add_places(&mut places, kind, std::slice::from_ref(&moref)).await?;
-            next = places.by_moref.get(&moref).and_then(|it| it.parent.clone());
-        }
+        self.add_above(&mut places, vm.parent.iter().cloned().collect()).await?;
         Ok(places)
+    }
+
+    /// Asks only for what is above these VMs, and for their networks.
+    pub async fn places_of(&self, vms: &[Vm]) -> Result<Places, VsphereError> {
+        let mut places = Places::default();
+        let those: Vec<_> = vms.iter().map(|it| it.moref.clone()).collect();
+        let networks = self.properties("VirtualMachine", &those, &["network"], |it| {
+            references(it.value("network"), MAX_NETWORKS)
+        });
+        let networks: BTreeSet<_> = match networks.await {
+            // A VM that was deleted meanwhile; what is told of it is of before.
+            Err(VsphereError::NotFound(_)) => BTreeSet::new(),
+            networks => networks?.into_iter().flatten().collect(),
+        };
+        self.add_of_kinds(&mut places, &networks).await?;
+        self.add_above(&mut places, vms.iter().filter_map(|it| it.parent.clone()).collect())
+            .await?;
+        Ok(places)
+    }
+
+    /// Adds places and what is above them, a floor at a time.
+    async fn add_above(
+        &self,
+        places: &mut Places,
+        mut floor: BTreeSet<MoRef>,
+    ) -> Result<(), VsphereError> {
+        for _ in 0..MAX_DEPTH {
+            floor.remove(&self.content().root_folder);
+            floor.retain(|it| !places.by_moref.contains_key(it));
+            if floor.is_empty() {
+                break;
+            }
+            self.add_of_kinds(places, &floor).await?;
+            let parent = |it: &MoRef| places.by_moref.get(it).and_then(|it| it.parent.clone());
+            floor = floor.iter().filter_map(parent).collect();
+        }
+        Ok(())
+    }
+
+    async fn add_of_kinds(
+        &self,
+        places: &mut Places,
+        all: &BTreeSet<MoRef>,
+    ) -> Result<(), VsphereError> {
+        for kind in KINDS {
+            let of_kind: Vec<_> = all.iter().filter(|it| it.kind == kind).cloned().collect();
+            for batch in of_kind.chunks(self.options().page.max(1)) {
+                self.add_places(places, kind, batch).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn add_places(

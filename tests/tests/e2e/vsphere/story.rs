@@ -6,6 +6,7 @@ use hub_tests::api::Fields as _;
 use hub_tests::datastore::noise;
 use hub_tests::judge::file_digest;
 use hub_tests::vsphere::{Account, Guest, VsphereLab};
+use hub_vsphere_peer::PeerOptions;
 use serde_json::{Value, json};
 
 use super::MIB;
@@ -18,26 +19,32 @@ const GRAIN: u64 = 65_536;
 
 #[tokio::test]
 async fn a_vm_of_a_vcenter_is_found_protected_and_restored_on_sqlite() {
-    tell(DatabaseKind::Sqlite).await.unwrap();
+    tell(PeerOptions::default(), DatabaseKind::Sqlite).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_vm_of_a_vcenter_is_found_protected_and_restored_on_mariadb() {
-    tell(DatabaseKind::MariaDb).await.unwrap();
+    tell(PeerOptions::default(), DatabaseKind::MariaDb).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_vm_of_a_vcenter_is_found_protected_and_restored_on_postgres() {
-    tell(DatabaseKind::Postgres).await.unwrap();
+    tell(PeerOptions::default(), DatabaseKind::Postgres).await.unwrap();
 }
 
-async fn tell(kind: DatabaseKind) -> Result<()> {
+#[tokio::test]
+async fn a_vm_of_a_host_without_a_vcenter_is_found_protected_and_restored() {
+    let host = PeerOptions { esxi: true, ..PeerOptions::default() };
+    tell(host, DatabaseKind::Sqlite).await.unwrap();
+}
+
+async fn tell(vcenter: PeerOptions, kind: DatabaseKind) -> Result<()> {
     let part = async |lab: &mut VsphereLab| {
         let guest = Guest::make(&lab.peer, "payroll", &DISKS)?;
         let credential = lab.register().await?;
         both_clients_see_the_same(lab, &credential).await?;
         let context = lab.add(&credential, guest.name()).await?;
-        has_an_identity(lab, &context, &credential).await?;
+        has_an_identity(lab, &context, &credential, vcenter.esxi).await?;
         preflight_says(lab, &context, &["preflight/tracking-off"]).await?;
 
         guest.write(0, MIB + 7, &noise(1, 9 << 20))?;
@@ -59,7 +66,7 @@ async fn tell(kind: DatabaseKind) -> Result<()> {
         }
         lab.logged_only(&[])
     };
-    VsphereLab::play(kind, Account::OfHub, part).await
+    VsphereLab::play_at(vcenter, kind, Account::OfHub, part).await
 }
 
 /// What the hub discovers, and what VMware's own client lists.
@@ -90,10 +97,16 @@ async fn both_clients_see_the_same(lab: &VsphereLab, credential: &str) -> Result
 }
 
 /// The VM and its disks are rows that know what they are of, and no job has touched them.
-async fn has_an_identity(lab: &VsphereLab, context: &Value, credential: &str) -> Result<()> {
+async fn has_an_identity(
+    lab: &VsphereLab,
+    context: &Value,
+    credential: &str,
+    host: bool,
+) -> Result<()> {
     let moref = lab.peer.vms()?.get("payroll").cloned().context("the vCenter has it")?;
     ensure!(context.text("/moref")? == moref, "{context:#}");
-    ensure!(!context.text("/vcenter_uuid")?.is_empty(), "{context:#}");
+    // A host has no id of its own that its API tells; its address stands for it.
+    ensure!(context.is_null_at("/vcenter_uuid") == host, "{context:#}");
     ensure!(context.text("/instance_uuid")? == context.text("/vmware_vm_id")?, "{context:#}");
     ensure!(context.text("/credential_id")? == credential, "{context:#}");
     let rows = context.list("/disks")?;

@@ -41,8 +41,8 @@ async fn p3_a_snapshot_that_is_made_while_it_is_looked_for_is_found() {
         source: None,
     };
     let comes = async {
-        // The reference and the list of VMs of that id come first.
-        is_asked(&lab, "RetrievePropertiesEx", 3).await;
+        // The index of VMs comes first, and then the question for tasks, which is held.
+        is_asked(&lab, "RetrievePropertiesEx", 1).await;
         lab.peer.snapshot(&lab.vm, "sendense-hub job late").unwrap();
         lab.peer.go_on().unwrap();
     };
