@@ -188,7 +188,8 @@ impl ServerCertVerifier for Verifier {
 fn in_words(error: &rustls::Error) -> String {
     use CertificateError as Wrong;
     let rustls::Error::InvalidCertificate(wrong) = error else { return error.to_string() };
-    let words = if matches!(wrong, Wrong::UnknownIssuer) {
+    // Authorities of other products have the same name, so that only the signature tells them apart.
+    let words = if matches!(wrong, Wrong::UnknownIssuer | Wrong::BadSignature) {
         "none of the authorities that are trusted has signed it"
     } else if matches!(wrong, Wrong::Expired | Wrong::ExpiredContext { .. }) {
         "it has expired"
@@ -239,6 +240,7 @@ mod tests {
         let own = Refused { seen: String::new(), detail: "CaUsedAsEndEntity".to_owned() };
         for (wrong, words) in [
             (CertificateError::UnknownIssuer, "authorities"),
+            (CertificateError::BadSignature, "authorities"),
             (CertificateError::Expired, "expired"),
             (CertificateError::NotValidForName, "another name"),
             (CertificateError::Other(OtherError(Arc::new(own))), "signed their own"),

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_discovery_of_some_names_tells_only_of_those_that_cannot_be_read() {
         let all = ["web", "db", ""].map(|name| Unreadable {
-            moref: MoRef::vm(&format!("vm-{name}")),
+            moref: MoRef::vm(format!("vm-{name}")),
             name: (!name.is_empty()).then(|| name.to_owned()),
             reason: "it is a secret".to_owned(),
         });
