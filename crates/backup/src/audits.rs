@@ -9,6 +9,7 @@ use hub_ports::{StoreError, UnitOfWork};
 use crate::Backup;
 use crate::completion::lock_if_there;
 use crate::preparation::DiskWork;
+use crate::run::Scene;
 
 impl Backup {
     /// Notes what an audit has looked at; a lie is durable, with every point of its chain, before the run goes on.
@@ -69,6 +70,31 @@ fn tell(disk: &DiskWork, lie: &Lie) {
         "the source left out a change: the chain is suspect, this backup reads the whole disk, and the next one is a full; \
          reset change tracking of the VM"
     );
+}
+
+/// Puts on each job that its source was believed without an audit, and warns of it once.
+///
+/// A VMA from before the audit ignores its order, and where nothing is looked for nothing is found.
+/// An audit of no block is one: everything was read as changed.
+pub(crate) fn say_what_was_not_audited(scene: &Scene, disks: &mut [DiskWork]) {
+    let mut disks_believed = 0;
+    for disk in disks.iter_mut().filter(|disk| !disk.settled && disk.audit_is_open()) {
+        let believed = |it: &&mut DiskCopyStatus| it.method == CopyMethod::CHANGED_SINCE;
+        let Some(report) = disk.copied.as_mut().filter(believed) else { continue };
+        disks_believed += 1;
+        report.method_reason.get_or_insert_with(|| {
+            format!(
+                "what changed was not audited: the VMA {} does not know how, so update it",
+                scene.node.name
+            )
+        });
+    }
+    if disks_believed > 0 {
+        tracing::warn!(
+            run.id = %scene.run.id, vma.name = %scene.node.name, disks = disks_believed,
+            "the VMA has ignored the order to audit what its source calls unchanged; update it"
+        );
+    }
 }
 
 impl DiskWork {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Backup;
 use crate::attempts::{copy_name, newest_attempt};
+use crate::audits::say_what_was_not_audited;
 use crate::ending::Ending;
 use crate::preparation::DiskWork;
 use crate::run::Scene;
@@ -144,6 +145,7 @@ impl Backup {
         if let Some(fault) = lost {
             return Ok(self.ending_by(disks, fault));
         }
+        say_what_was_not_audited(scene, disks);
         for disk in disks.iter_mut().filter(|disk| !disk.settled) {
             let Some(report) = disk.copied.take() else { continue };
             self.complete(scene, disk, &report, cancel).await?;

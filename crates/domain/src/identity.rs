@@ -22,16 +22,22 @@ impl VmFacts {
         }
     }
 
-    /// These facts with the ids that are known of the VM, where they do not name both themselves.
+    /// These facts with the ids that are known of the VM and that they do not name themselves.
+    ///
+    /// Ids that are known as a pair stay one; of a host, which has none of its own, the VM's alone is kept.
     #[must_use]
     pub fn with_known_ids(self, known: &Self) -> Self {
         let names_both =
             |facts: &Self| facts.vcenter_uuid.is_some() && facts.instance_uuid.is_some();
-        if names_both(&self) || !names_both(known) {
+        if names_both(&self) {
             return self;
         }
-        let (vcenter_uuid, instance_uuid) =
-            (known.vcenter_uuid.clone(), known.instance_uuid.clone());
+        let pair = names_both(known);
+        let kept = |own: &Option<String>, known: &Option<String>| {
+            known.as_ref().filter(|_| pair || own.is_none()).or(own.as_ref()).cloned()
+        };
+        let vcenter_uuid = kept(&self.vcenter_uuid, &known.vcenter_uuid);
+        let instance_uuid = kept(&self.instance_uuid, &known.instance_uuid);
         Self { vcenter_uuid, instance_uuid, ..self }
     }
 
@@ -145,6 +151,24 @@ mod tests {
         let modern = [stored(1, facts("vc", "vm-57", Some(("vc-1", "5015"))))];
         assert_eq!(is(&facts("vc", "vm-57", None), &modern), Some(1));
         assert_eq!(is(&facts("other", "vm-57", None), &modern), None);
+    }
+
+    #[test]
+    fn trap_u15_what_is_known_of_a_vm_alone_is_kept_when_its_source_says_less() {
+        // A host has no id of its own, and its VMs have theirs.
+        let of_host =
+            VmFacts { instance_uuid: Some("5015".to_owned()), ..facts("esx", "12", None) };
+        let terse = facts("esx", "12", None).with_known_ids(&of_host);
+        assert_eq!(terse.instance_uuid.as_deref(), Some("5015"), "it was forgotten");
+        assert_eq!(terse.vcenter_uuid, None);
+        // So the reference that is given again later means another VM still.
+        let other = VmFacts { instance_uuid: Some("5016".to_owned()), ..facts("esx", "12", None) };
+        assert_eq!(is(&other, &[stored(1, terse)]), None);
+
+        let of_vcenter =
+            VmFacts { vcenter_uuid: Some("vc-1".to_owned()), ..facts("vc", "vm-1", None) };
+        let terse = facts("vc", "vm-1", None).with_known_ids(&of_vcenter);
+        assert_eq!(terse.vcenter_uuid.as_deref(), Some("vc-1"));
     }
 
     #[test]

@@ -63,6 +63,30 @@ async fn the_audit_goes_on_where_the_last_point_left_it() {
     assert_eq!((jobs[4].audited.bytes, jobs[4].audited.next), (0, 2 * part));
 }
 
+/// Trap U36: a VMA from before the audit ignores its order, and nobody would look for what it does not find.
+#[tokio::test(start_paused = true)]
+async fn trap_u36_a_vma_that_makes_no_audit_is_a_reason_on_the_job() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.vma.script(CopyScript { audits_at: 100, ..CopyScript::default() });
+    assert_eq!(bench.back_up(INCREMENTAL).await.unwrap(), JobStatus::Succeeded);
+    let falls_back = Some((CopyMethod::ByDigest, "in doubt".to_owned()));
+    bench.vma.script(CopyScript { falls_back, audits_at: 100, ..CopyScript::default() });
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let jobs = of_first_disk(&bench).await.unwrap();
+    let told: Vec<_> = jobs.iter().map(|it| it.method_reason.clone().unwrap_or_default()).collect();
+    assert_eq!(
+        (told[0].as_str(), told[1].as_str()),
+        ("", ""),
+        "there was an audit, or nothing to audit"
+    );
+    assert!(told[2].contains("not audited") && told[2].contains("update"), "{}", told[2]);
+    assert_eq!((jobs[2].method.as_str(), jobs[2].audited.blocks), ("changed_since", 0));
+    assert_eq!(jobs[2].audited.next, jobs[1].audited.next, "the place stays for a VMA that audits");
+    assert_eq!(told[3], "in doubt", "what was read as a whole needs none");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_may_say_itself_how_closely_it_audits() {
     let bench = Bench::new().await.unwrap();
