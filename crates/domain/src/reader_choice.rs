@@ -112,12 +112,24 @@ pub fn choose_reader<'a>(vm: &VmContext, nodes: &'a [VmaNode]) -> Result<&'a Vma
     let source_name = vm.facts.vcenter_host.clone();
     match (own, nodes) {
         (Some(own), _) => {
-            let reads = own.source.host.clone().unwrap_or_default();
+            let (reads, source_name) = told_apart(&own.source, &wanted);
             Err(NoReader::Elsewhere { vma: own.name.clone(), reads, source_name })
         }
         (None, [only]) if vm.vma_node.is_none() && !elsewhere(only) => Ok(only),
         (None, _) => Err(NoReader::None { source_name }),
     }
+}
+
+/// Two sources by their addresses; with their ids where one address has had two, as that of a vCenter which was installed
+/// anew.
+fn told_apart(one: &SourceName, other: &SourceName) -> (String, String) {
+    let host = |it: &SourceName| it.host.clone().unwrap_or_default();
+    let same = one.host.as_deref().map(plain_address) == other.host.as_deref().map(plain_address);
+    let name = |it: &SourceName| match &it.uuid {
+        Some(uuid) if same => format!("{} with the id {uuid}", host(it)),
+        _ => host(it),
+    };
+    (name(one), name(other))
 }
 
 /// Who may read a VM, the first choice first.

@@ -1,7 +1,11 @@
 //! A VM is itself, whatever its name, its place, its reference and the name of its vCenter become.
 
+use hub_domain::access::VmaNode;
 use hub_domain::disk::Presence;
 use hub_domain::inventory::{SeenInventory, SeenVm};
+use hub_domain::reader_choice::SourceName;
+use hub_ports::Store as _;
+use hub_ports::store::{find_vm, reader};
 use hub_testkit::fixtures;
 
 use super::tests::Bench;
@@ -126,4 +130,62 @@ async fn two_vms_of_one_instance_id_are_both_refused() {
     let bench = Bench::new(inventory(twins.to_vec())).await.unwrap();
     assert_eq!(all(&bench).await.unwrap().failed(), 2);
     assert!(bench.stored().await.unwrap().is_empty());
+}
+
+/// What docs/vsphere.md says of it: other contexts under the same names, whose old ones are read by nobody any more.
+#[tokio::test]
+async fn trap_u15_a_vcenter_that_was_installed_anew_has_other_vms() {
+    let old = seen("vc-1", "5015", "vm-57").unwrap();
+    let bench = Bench::new(inventory(vec![old.clone()])).await.unwrap();
+    let source = SourceName { host: Some(fixtures::VCENTER.to_owned()), uuid: None };
+    let vsphere = VmaNode {
+        source_kind: "vsphere".to_owned(),
+        source: source.clone(),
+        ..fixtures::vma_node(1, "vma1")
+    };
+    let login = fixtures::credential(5, "login");
+    let mut work = bench.store.begin().await.unwrap();
+    work.insert_credential(&login).await.unwrap();
+    work.update_vma_node(&vsphere).await.unwrap();
+    work.note_vma_source(vsphere.id, &source).await.unwrap();
+    work.commit().await.unwrap();
+    let vcenter = |id: &str, vm: SeenVm| SeenInventory {
+        vcenter_uuid: Some(id.to_owned()),
+        ..inventory(vec![vm])
+    };
+    bench.vma.set_inventory(vcenter("vc-1", old));
+    let source = SourceChoice { vma_node: None, credential: Some(login.id) };
+    let request = AddVms { source, wanted: Wanted::All };
+    let add = || bench.discovery.add_vms(&request);
+    assert_eq!(add().await.unwrap().count(Change::Added), 1);
+    let before = bench.stored().await.unwrap().remove(0).0;
+    // The VM has the id of its own still, that stands in its file; its vCenter and its reference are others.
+    bench.vma.set_inventory(vcenter("vc-9", seen("vc-9", "5015", "vm-12").unwrap()));
+    let mut view = bench.store.view().await.unwrap();
+    assert_eq!(
+        reader(view.as_mut(), &before).await.unwrap().unwrap().id,
+        vsphere.id,
+        "not known yet"
+    );
+    assert_eq!(add().await.unwrap().count(Change::Added), 1);
+    let stored = bench.stored().await.unwrap();
+    assert_eq!(stored.len(), 2);
+    let new = stored.iter().find(|(vm, _)| vm.id != before.id).unwrap();
+    assert_eq!((&new.0.facts.name, new.1.len()), (&before.facts.name, 2));
+    let mut view = bench.store.view().await.unwrap();
+    assert_eq!(reader(view.as_mut(), &new.0).await.unwrap().unwrap().id, vsphere.id);
+    let nobody = reader(view.as_mut(), &before).await.unwrap().unwrap_err().to_string();
+    assert!(nobody.contains("with the id vc-9") && nobody.contains("with the id vc-1"), "{nobody}");
+    drop(view);
+    // Refreshing the old one finds it nowhere, and takes nothing over.
+    let address = hub_domain::vm::VmAddress::Id(before.id);
+    let gone = bench.discovery.refresh(&address).await.unwrap_err();
+    assert_eq!(gone.code(), "discovery/vm-gone", "{gone}");
+    let both = find_vm(
+        bench.store.view().await.unwrap().as_mut(),
+        &hub_domain::vm::VmAddress::parse("pgtest1"),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(both.code(), "vm/ambiguous-name");
 }
