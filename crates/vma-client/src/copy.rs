@@ -22,8 +22,8 @@ const MAX_DISKS: usize = 1024;
 /// Largest counter that is believed, so that sums over a job stay inside a signed 64-bit integer.
 const MAX_COUNTER: u64 = 1 << 52;
 
-/// Longest change mark, in bytes.
-const MAX_CHANGE_ID: usize = 1024;
+/// Characters in a change mark, as many as a text of the catalogue has; ours are some hundred.
+const MAX_CHANGE_ID: usize = 255;
 
 /// A copy order as it travels.
 pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
@@ -109,9 +109,6 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
     if disk.source_root.as_deref().is_some_and(|root| !is_digest(root)) {
         return Err(format!("the root digest of disk {key} is no digest"));
     }
-    if disk.change_id.as_ref().is_some_and(|id| id.len() > MAX_CHANGE_ID || id.contains('\0')) {
-        return Err(format!("the change mark of disk {key} is no plain text"));
-    }
     if !["full", "changed_since", "by_digest"].contains(&disk.method.as_str()) {
         return Err(format!("the method of disk {key} is unknown to this hub"));
     }
@@ -143,10 +140,16 @@ fn disk_from_wire(disk: wire::DiskReport) -> Result<DiskCopyStatus, String> {
         },
         held_back: Duration::from_millis(disk.held_back_ms.min(MAX_COUNTER)),
         audit,
-        change_id: disk.change_id,
+        // Without a mark that can be stored the next copy compares by digest; this one is good all the same.
+        change_id: disk.change_id.filter(|it| is_storable(it)),
         source_root: disk.source_root,
         fault: disk.error.map(fault),
     })
+}
+
+/// Whether a change mark can be kept as it is.
+fn is_storable(mark: &str) -> bool {
+    mark.chars().count() <= MAX_CHANGE_ID && !mark.contains('\0')
 }
 
 /// What an audit has found; kept short, since it is stored with every point of a chain.

@@ -222,7 +222,10 @@ fn key(field: &'static str, text: Option<&str>) -> Result<Option<String>, text::
 }
 
 /// An optional UUID: in lower case, since two spellings of one must not be two.
-fn uuid(field: &'static str, text: Option<&str>) -> Result<Option<String>, text::InvalidText> {
+pub(crate) fn uuid(
+    field: &'static str,
+    text: Option<&str>,
+) -> Result<Option<String>, text::InvalidText> {
     Ok(key(field, text)?.map(|uuid| uuid.to_ascii_lowercase()))
 }
 

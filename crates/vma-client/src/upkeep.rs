@@ -6,17 +6,19 @@ use hub_domain::source::SourceAbout;
 use hub_vma_api as wire;
 
 use crate::copy::fault;
+use crate::inventory::uuid;
 use crate::transport::shortened;
 
 /// Who let a VMA log in.
 pub(crate) fn about_from_wire(about: &wire::SourceAbout) -> SourceAbout {
-    let uuid = about.instance_uuid.as_deref().map(|it| shortened(it.trim()).to_ascii_lowercase());
+    // Half an id would be another one; who says none that can be kept is known by the name of its host.
+    let uuid = uuid("instance_uuid", about.instance_uuid.as_deref());
     SourceAbout {
         product: shortened(&about.product),
         version: shortened(&about.version),
         build: shortened(&about.build),
         api_type: shortened(&about.api_type),
-        instance_uuid: uuid.filter(|it| !it.is_empty()),
+        instance_uuid: uuid.ok().flatten(),
     }
 }
 
@@ -52,5 +54,9 @@ mod tests {
             ..wire::SourceAbout::default()
         };
         assert_eq!(about_from_wire(&about).instance_uuid.as_deref(), Some("ab-1"));
+        for none in ["", " ", &"x".repeat(256), "a\0b"] {
+            let about = wire::SourceAbout { instance_uuid: Some(none.to_owned()), ..about.clone() };
+            assert_eq!(about_from_wire(&about).instance_uuid, None, "{none}");
+        }
     }
 }

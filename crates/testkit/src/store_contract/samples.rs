@@ -166,7 +166,7 @@ pub fn point(number: u128, run: &BackupRun, disk: &VmDisk) -> anyhow::Result<Bac
         capacity: Capacity::new(disk.facts.capacity.bytes())?,
         path: Some(format!("{}/{number}.qcow2", run.vm)),
         parent: None,
-        change_id: Some("52 de/7".to_owned()),
+        change_id: Some(format!("{}/7", "ü".repeat(253))),
         method: "full".to_owned(),
         method_reason: Some("no completed backup".to_owned()),
         quiescence: Some(Quiescence { quiesced: false, reason: Some("Ж: no tools".to_owned()) }),

@@ -48,15 +48,24 @@ impl Logins {
         refused(&self.known, key)
     }
 
-    /// The same for a login that is made beside the sessions of this program; it may be refused while these live.
-    pub(super) fn check_beside(&self, login: &Login) -> Result<(), SourceError> {
-        refused(&self.beside, self.key(login))
+    /// The same for a login that is made beside the sessions of this program for a VM; it may be refused while these live.
+    pub(super) fn check_beside(&self, login: &Login, vm: &str) -> Result<(), SourceError> {
+        let key = self.key(login);
+        refused(&self.beside, key)?;
+        refused(&self.beside, self.of_vm(key, vm))
     }
 
-    /// A login beside the sessions of this program was refused: it is not made again for a while.
-    pub(super) fn is_refused_beside(&self, login: &Login, detail: String) {
+    /// A login beside the sessions of this program was refused: it is not made again for a while, not even for another VM
+    /// where the account itself is.
+    pub(super) fn is_refused_beside(&self, login: &Login, vm: Option<&str>, detail: String) {
         let said = Said::No { at: Instant::now(), detail };
-        remember(&self.beside, self.key(login), said);
+        let key = self.key(login);
+        remember(&self.beside, vm.map_or(key, |vm| self.of_vm(key, vm)), said);
+    }
+
+    /// The key of a login for one VM.
+    fn of_vm(&self, login: u64, vm: &str) -> u64 {
+        self.hasher.hash_one((login, vm))
     }
 
     fn is_accepted(&self, key: u64) -> bool {
