@@ -35,7 +35,7 @@ impl Shared {
         if let Some(snapshot) = foreign.clone().filter(|_| !self.reader.reads_chains()) {
             return Err(SourceError::HasSnapshots { vm: vm.name, snapshot });
         }
-        self.logins.check_beside(client.login())?;
+        self.logins.check_beside(client.login(), &vm.moref.value)?;
         for asked in &request.disks {
             self.check_disk(asked_disk(&vm, &vm.disks, asked)?)?;
         }

@@ -1,7 +1,7 @@
 //! Sessions: opened without locking the account, and ended when nobody uses them any more.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,8 @@ const MAX_KNOWN: usize = 1024;
 pub(super) struct Logins {
     hasher: RandomState,
     known: Mutex<HashMap<u64, Said>>,
-    /// What was said to logins that others make for us, such as VDDK, where it was no.
-    beside: Mutex<HashMap<u64, Said>>,
+    /// What was said to logins that others make for us, such as VDDK, where it was no: to all of a login, or for one VM.
+    beside: Mutex<HashMap<(u64, Option<String>), Said>>,
     /// A login that was never accepted is tried by one at a time, so that the others hear the refusal.
     turn: tokio::sync::Mutex<()>,
 }
@@ -45,27 +45,21 @@ impl Logins {
 
     /// Refuses what the endpoint would refuse.
     fn check(&self, key: u64) -> Result<(), SourceError> {
-        refused(&self.known, key)
+        refused(&self.known, &key)
     }
 
     /// The same for a login that is made beside the sessions of this program for a VM; it may be refused while these live.
     pub(super) fn check_beside(&self, login: &Login, vm: &str) -> Result<(), SourceError> {
         let key = self.key(login);
-        refused(&self.beside, key)?;
-        refused(&self.beside, self.of_vm(key, vm))
+        refused(&self.beside, &(key, None))?;
+        refused(&self.beside, &(key, Some(vm.to_owned())))
     }
 
-    /// A login beside the sessions of this program was refused: it is not made again for a while, not even for another VM
-    /// where the account itself is.
+    /// A login beside the sessions of this program was refused: it is not made again for a while, neither for one VM nor,
+    /// where the account itself was refused, for any.
     pub(super) fn is_refused_beside(&self, login: &Login, vm: Option<&str>, detail: String) {
         let said = Said::No { at: Instant::now(), detail };
-        let key = self.key(login);
-        remember(&self.beside, vm.map_or(key, |vm| self.of_vm(key, vm)), said);
-    }
-
-    /// The key of a login for one VM.
-    fn of_vm(&self, login: u64, vm: &str) -> u64 {
-        self.hasher.hash_one((login, vm))
+        remember(&self.beside, (self.key(login), vm.map(str::to_owned)), said);
     }
 
     fn is_accepted(&self, key: u64) -> bool {
@@ -78,9 +72,9 @@ impl Logins {
 }
 
 /// An error where the last word was no, and not long ago.
-fn refused(known: &Mutex<HashMap<u64, Said>>, key: u64) -> Result<(), SourceError> {
+fn refused<K: Eq + Hash>(known: &Mutex<HashMap<K, Said>>, key: &K) -> Result<(), SourceError> {
     let known = known.lock();
-    let Some(Said::No { at, detail }) = known.get(&key) else { return Ok(()) };
+    let Some(Said::No { at, detail }) = known.get(key) else { return Ok(()) };
     let left = HOLD_OFF.saturating_sub(at.elapsed()).as_secs();
     if left == 0 {
         return Ok(());
@@ -90,7 +84,7 @@ fn refused(known: &Mutex<HashMap<u64, Said>>, key: u64) -> Result<(), SourceErro
     )))
 }
 
-fn remember(known: &Mutex<HashMap<u64, Said>>, key: u64, said: Said) {
+fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Said>>, key: K, said: Said) {
     let mut known = known.lock();
     if known.len() >= MAX_KNOWN {
         known.retain(|_, it| matches!(it, Said::No { at, .. } if at.elapsed() < HOLD_OFF));
@@ -144,7 +138,7 @@ impl Shared {
             Ok(_) => {
                 logins.remember(key, Said::Yes);
                 if anew {
-                    logins.beside.lock().remove(&key);
+                    logins.beside.lock().retain(|it, _| it.0 != key);
                 }
             }
             Err(error @ VsphereError::LoginRefused { .. }) => {

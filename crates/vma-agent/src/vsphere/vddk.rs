@@ -152,7 +152,7 @@ impl DiskReader for VddkReader {
     ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let key = listing::disk_id(&frozen.disk);
         // Another disk may have been refused since the job was planned.
-        self.logins.check_beside(frozen.client.login())?;
+        self.logins.check_beside(frozen.client.login(), &frozen.vm.value)?;
         let deadline = Instant::now() + self.options.start;
         let (options, tasks) = (&self.options, &self.tasks);
         let process = Nbdkit::start(options, frozen, place, tasks, &self.logins, deadline).await?;

@@ -329,6 +329,33 @@ async fn a_login_that_vddk_is_refused_is_made_once_whatever_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_privilege_that_one_vm_lacks_keeps_nobody_from_another_vm() {
+    let Some((mut lab, library, orders)) = start().await.unwrap() else { return };
+    lab.read_through(options(&library)).unwrap();
+    let vm = lab.peer.vms().unwrap().into_keys().find(|it| *it != lab.vm).unwrap();
+    let other = lab.another(&vm, 13).unwrap();
+    for (said, of_another) in [
+        ("Insufficient permissions in the host operating system", Ok(())),
+        (
+            "Cannot complete login due to an incorrect user name or password",
+            Err("source/login-refused"),
+        ),
+    ] {
+        let refused = vec![format!("fail connect {said}")];
+        library.script(&[refused, orders.clone()].concat()).unwrap();
+        let opened = lab.open("job").await.unwrap();
+        assert_eq!(opened.reader(0).await.err().unwrap().code(), "source/vddk-failed");
+        opened.close().await.unwrap();
+        let same = lab.source.check(&lab.request("next")).await.unwrap_err();
+        assert_eq!(same.code(), "source/login-refused", "{said}");
+        let asked = lab.source.check(&lab.request_of(&other.id, "other")).await;
+        assert_eq!(asked.map_err(|it| it.code()), of_another, "{said}");
+        lab.source.test(&lab.credentials()).await.unwrap();
+    }
+    lab.source.check(&lab.request("next")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reader_that_is_killed_or_hangs_ends_its_read_soon() {
     let Some((mut lab, library, orders)) = start().await.unwrap() else { return };
     let mut hanging = vec!["hang read".to_owned()];

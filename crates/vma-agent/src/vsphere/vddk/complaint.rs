@@ -3,11 +3,14 @@
 /// The longest line that is passed on.
 const LINE: usize = 300;
 
-/// Words of a server that does not let VDDK in; it has one word for a wrong password and for a missing privilege.
-const REFUSED: &[&str] = &["user name or password", "Insufficient permissions", "Login failed"];
+/// Words of a server that refuses an account.
+const REFUSED: &[&str] = &["user name or password", "Login failed"];
+
+/// Words of a server that does not let VDDK in for a VM: for a wrong password and for a missing privilege.
+const NOT_FOR_THIS: &[&str] = &["Insufficient permissions"];
 
 /// Words in a complaint, and what to do about them; the first that is found counts.
-const ADVICE: [(&[&str], &str); 9] = [
+const ADVICE: [(&[&str], &str); 10] = [
     (
         &["realpath:", "libvixDiskLib", "VDDK version must be"],
         "the library cannot be loaded; unpack VDDK 6.5 to 8 where source.vddk.libdir says",
@@ -20,9 +23,10 @@ const ADVICE: [(&[&str], &str); 9] = [
         &["missing parameter", "unknown parameter"],
         "nbdkit refuses its arguments; compare source.vddk with docs/vsphere.md",
     ),
+    (REFUSED, "the server refuses the login for VDDK; check the account and its password"),
     (
-        REFUSED,
-        "the server refuses the login for VDDK; check the account and its privilege VirtualMachine.Provisioning.DiskRandomRead",
+        NOT_FOR_THIS,
+        "the server refuses the login for VDDK; check the account and its privilege VirtualMachine.Provisioning.DiskRandomRead on this VM",
     ),
     (
         &[
@@ -56,9 +60,26 @@ const ADVICE: [(&[&str], &str); 9] = [
     ),
 ];
 
-/// Whether VDDK was not let in, so that every other try would count against the account.
-pub(super) fn is_refused_login(said: &str) -> bool {
-    REFUSED.iter().any(|it| said.contains(it))
+/// How VDDK was not let in; every other try may count against the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotLetIn {
+    /// The account was refused.
+    Anywhere,
+    /// It was not let in for this VM; one may lack a privilege that others have.
+    Here,
+}
+
+/// Whether VDDK was not let in, by what the plugin says of its calls.
+///
+/// A disk may be called anything, and its name stands in errors of opening it; so only a refused connection speaks of the
+/// account.
+pub(super) fn not_let_in(said: &str) -> Option<NotLetIn> {
+    let says = |line: &str, words: &[&str]| words.iter().any(|it| line.contains(it));
+    let errors = || said.lines().filter(|it| it.contains("error:"));
+    if errors().any(|it| it.contains("VixDiskLib_Connect") && says(it, REFUSED)) {
+        return Some(NotLetIn::Anywhere);
+    }
+    errors().any(|it| says(it, NOT_FOR_THIS)).then_some(NotLetIn::Here)
 }
 
 /// Why something failed and what to do: from what the process said, else from how it ended, else from the error.
@@ -122,6 +143,28 @@ mod tests {
             let reason = reason(&format!("first\n{said}\n"), None, "lost");
             assert!(reason.contains(expected), "{reason}");
             assert!(reason.contains(said), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_refused_account_is_told_from_a_missing_privilege_and_from_the_name_of_a_disk() {
+        let connect = "nbdkit: vddk[1]: error: VixDiskLib_ConnectEx: ";
+        let open = "nbdkit: vddk[1]: error: VixDiskLib_Open: [ds] Login failed.vmdk: ";
+        let cases = [
+            (
+                format!("{connect}Cannot complete login due to an incorrect user name or password"),
+                Some(NotLetIn::Anywhere),
+            ),
+            (format!("{connect}Login failed"), Some(NotLetIn::Anywhere)),
+            (
+                format!("{connect}Insufficient permissions in the host operating system"),
+                Some(NotLetIn::Here),
+            ),
+            (format!("{open}A file was not found"), None),
+            ("nbdkit: debug: file=[ds] Insufficient permissions.vmdk".to_owned(), None),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(not_let_in(&said), expected, "{said}");
         }
     }
 

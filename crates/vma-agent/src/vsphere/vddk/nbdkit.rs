@@ -20,6 +20,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::Instant;
 
+use super::complaint::NotLetIn;
 use super::{VddkOptions, complaint};
 use crate::source::SourceError;
 use crate::vsphere::host_budget::Place;
@@ -88,8 +89,10 @@ impl Nbdkit {
         if let Some(stderr) = stderr {
             let (refused, child) = (refused.clone(), child.clone());
             let (logins, login) = (logins.clone(), frozen.client.login().clone());
-            let when_refused = move |reason| {
-                logins.is_refused_beside(&login, reason);
+            let vm = frozen.vm.clone();
+            let when_refused = move |how, reason| {
+                let only = (how == NotLetIn::Here).then_some(vm.value.as_str());
+                logins.is_refused_beside(&login, only, reason);
                 refused.store(true, Ordering::Release);
                 // Its filter would log in again and again, until the account is locked.
                 if let Some(child) = child.lock().as_mut() {
@@ -237,7 +240,7 @@ fn arguments(options: &VddkOptions, frozen: &FrozenDisk, home: &Path) -> Vec<OsS
 async fn listen(
     mut from: ChildStderr,
     said: Arc<Mutex<Vec<u8>>>,
-    when_refused: impl FnOnce(String) + Send,
+    when_refused: impl FnOnce(NotLetIn, String) + Send,
 ) {
     let (mut buffer, mut when_refused) = (vec![0; 4096], Some(when_refused));
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -248,10 +251,10 @@ async fn listen(
             said.drain(..surplus);
             String::from_utf8_lossy(&said).into_owned()
         };
-        if complaint::is_refused_login(&words)
+        if let Some(how) = complaint::not_let_in(&words)
             && let Some(tell) = when_refused.take()
         {
-            tell(complaint::reason(&words, None, "the login was refused"));
+            tell(how, complaint::reason(&words, None, "the login was refused"));
         }
     }
 }
