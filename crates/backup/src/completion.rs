@@ -4,7 +4,7 @@ use hub_domain::backup::{BackupJob, Proof};
 use hub_domain::chain::{ChainKey, summarise_chain};
 use hub_domain::fault::Fault;
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_domain::source::DiskCopyStatus;
+use hub_domain::source::{DiskCopyStatus, method_reason};
 use hub_ports::{PointIdentity, SealImage, SealedImage, StoreError, UnitOfWork};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,8 @@ impl Backup {
         job.read_by.clone_from(&disk.job.read_by);
         job.change_id.clone_from(&report.change_id);
         job.method.clone_from(&report.method);
-        job.method_reason = report.method_reason.clone().or(job.method_reason);
+        job.method_reason =
+            method_reason(job.method_reason.as_deref(), report.method_reason.as_deref());
         let key = job.chain_key();
         work.update_backup(&mut job).await?;
         put_chain(work.as_mut(), key).await?;
@@ -146,7 +147,7 @@ fn identity(scene: &Scene, disk: &DiskWork, report: &DiskCopyStatus) -> PointIde
             hub_domain::backup::BackupType::Full
         },
         method: report.method.clone(),
-        method_reason: report.method_reason.clone().or_else(|| job.method_reason.clone()),
+        method_reason: method_reason(job.method_reason.as_deref(), report.method_reason.as_deref()),
         change_id: report.change_id.clone(),
         parent,
         created_at: job.created_at,

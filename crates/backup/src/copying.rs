@@ -3,7 +3,9 @@
 use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
 use hub_domain::owed::{OwedBy, OwedCleanup};
-use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
+use hub_domain::source::{
+    CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk, method_reason,
+};
 use hub_ports::{
     CopyKind, CopyOrder, CopyWatch, OwedCleanups, OwedOptions, StoreError, owe, stop_copy,
 };
@@ -194,7 +196,8 @@ impl Backup {
             job.quiescence.clone_from(&disk.job.quiescence);
             job.read_by.clone_from(&disk.job.read_by);
             job.method.clone_from(&report.method);
-            job.method_reason = report.method_reason.clone().or(job.method_reason);
+            job.method_reason =
+                method_reason(job.method_reason.as_deref(), report.method_reason.as_deref());
             work.update_backup(&mut job).await?;
             work.commit().await
         };

@@ -186,6 +186,17 @@ pub struct DiskCopyStatus {
     pub fault: Option<Fault>,
 }
 
+/// Why a disk is copied as it is: what the hub had ordered it for, and what its VMA says of it, said once each.
+pub fn method_reason(ordered: Option<&str>, told: Option<&str>) -> Option<String> {
+    match (ordered, told) {
+        (Some(ordered), Some(told)) if !ordered.contains(told) => {
+            Some(format!("{ordered}; {told}"))
+        }
+        (Some(reason), _) | (None, Some(reason)) => Some(reason.to_owned()),
+        (None, None) => None,
+    }
+}
+
 /// Whether a guest's file systems were quiesced for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quiescence {
@@ -267,4 +278,20 @@ pub struct SourceAbout {
     pub api_type: String,
     /// Its own id; an ESXi host has none.
     pub instance_uuid: Option<String>,
+}
+
+#[cfg(test)]
+mod reasons {
+    use super::method_reason;
+
+    #[test]
+    fn what_the_hub_ordered_a_method_for_outlives_what_its_vma_says() {
+        let (lie, refused) = (Some("an audit found a lie"), Some("tracking was refused"));
+        assert_eq!(method_reason(None, None), None);
+        assert_eq!(method_reason(lie, None).as_deref(), lie);
+        assert_eq!(method_reason(None, refused).as_deref(), refused);
+        let both = method_reason(lie, refused);
+        assert_eq!(both.as_deref(), Some("an audit found a lie; tracking was refused"));
+        assert_eq!(method_reason(both.as_deref(), refused), both, "it is told with each report");
+    }
 }

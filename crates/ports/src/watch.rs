@@ -131,7 +131,8 @@ impl<'a> CopyWatch<'a> {
         let counters =
             |disk: &DiskCopyStatus| [disk.bytes.done, disk.bytes.read, disk.bytes.sent, held(disk)];
         let moved = status.disks.iter().flat_map(counters).fold(0_u64, u64::saturating_add);
-        // So is one that waits for its source, unless a disk has begun: that one has to move.
+        // So is one that waits for its source, unless a disk has begun: that one has to move. A VMA bounds each such
+        // wait itself: its calls and tasks have deadlines, and the jobs that others wait for are watched like this one.
         if moved > self.moved || status.only_waits() {
             self.moved = self.moved.max(moved);
             self.moved_at = Instant::now();
@@ -149,7 +150,7 @@ impl<'a> CopyWatch<'a> {
         Fault::new(
             "vma/stalled",
             format!(
-                "the copy at the VMA {} made no progress for {} seconds; look at its log and at the source's storage",
+                "the copy at the VMA {} made no progress for {} seconds; look at its log, at the source's storage and at the network between VMA and hub",
                 self.node.name,
                 self.options.stall_timeout.as_secs()
             ),

@@ -5,7 +5,9 @@ use hub_domain::job::JobStatus;
 use hub_domain::limits::CopyRates;
 use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_domain::replication::ReplicationJob;
-use hub_domain::source::{CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk};
+use hub_domain::source::{
+    CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk, method_reason,
+};
 use hub_ports::{
     Classify, CopyKind, CopyOrder, CopyWatch, OwedCleanups, OwedOptions, StoreError, owe, stop_copy,
 };
@@ -114,9 +116,8 @@ impl Replication {
             };
             replica.bytes = replica.bytes.max(report.bytes.after(*earlier));
             replica.method = Some(report.method.clone());
-            if report.method_reason.is_some() {
-                replica.method_reason.clone_from(&report.method_reason);
-            }
+            replica.method_reason =
+                method_reason(replica.method_reason.as_deref(), report.method_reason.as_deref());
             replica.read_by.clone_from(&report.read_by);
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => (),

@@ -79,6 +79,7 @@ impl Source for MemorySource {
         let disk = |it: &AskedDisk| OpenDisk {
             key: it.key.clone(),
             change_id: Some("mark-2".to_owned()),
+            no_mark: None,
             read_by: None,
         };
         let devices = request.disks.iter().filter_map(|it| self.disks.get(&it.key).cloned());

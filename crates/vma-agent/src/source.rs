@@ -131,6 +131,8 @@ pub struct OpenDisk {
     pub key: String,
     /// The mark for a later [`Snapshot::changed_since`].
     pub change_id: Option<String>,
+    /// Why there is no mark, where the source knows: a later run reads everything then.
+    pub no_mark: Option<String>,
     /// The way to its bytes, where the source knows several.
     pub read_by: Option<ReadBy>,
 }

@@ -30,6 +30,7 @@ impl FolderSnapshot {
         let disk = |it: &PlannedDisk| OpenDisk {
             key: it.key.clone(),
             change_id: change_id::mark(&it.chain),
+            no_mark: None,
             read_by: None,
         };
         let disks = planned.iter().map(disk).collect();

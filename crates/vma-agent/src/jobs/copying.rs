@@ -118,8 +118,9 @@ impl DiskCopy {
             let _turn = turns.acquire().await.map_err(|_| fault::internal())?;
             let opened = self.snapshot.reader(self.index).await;
             let device = opened.map_err(|error| fault::of_source(&error))?;
+            let changed = self.changed().await;
             self.job.disk_started(self.index);
-            self.copy(device).await
+            self.copy(device, changed).await
         };
         let end = tokio::select! {
             biased;
@@ -132,13 +133,28 @@ impl DiskCopy {
         self.job.disk_ended(self.index, end);
     }
 
-    async fn copy(&self, device: Arc<dyn BlockDevice>) -> Result<DiskEnd, Fault> {
+    /// What the source says has changed, where that is asked for: before the disk counts as begun, because nothing
+    /// moves meanwhile.
+    async fn changed(&self) -> Option<Changed> {
+        match &self.disk.method {
+            CopyMethod::ChangedSince { change_id } if !self.has_grown() => {
+                Some(self.snapshot.changed_since(self.index, change_id).await)
+            }
+            CopyMethod::ChangedSince { .. } | CopyMethod::Full | CopyMethod::ByDigest => None,
+        }
+    }
+
+    async fn copy(
+        &self,
+        device: Arc<dyn BlockDevice>,
+        changed: Option<Changed>,
+    ) -> Result<DiskEnd, Fault> {
         let source = self.snapshot.disks().get(self.index).ok_or_else(fault::internal)?;
         let target = self.connect(&self.disk.target, self.options.connections).await?;
         failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
         self.check_target(&target)?;
         let table = self.table().await?;
-        let plan = self.plan(&device, &table).await?;
+        let plan = self.plan(&device, &table, changed).await?;
         let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
         let limited = RateLimited::new(
             target.clone(),
@@ -214,25 +230,26 @@ impl DiskCopy {
         &self,
         source: &Arc<dyn BlockDevice>,
         table: &DigestTable,
+        changed: Option<Changed>,
     ) -> Result<CopyPlan, Fault> {
         let (plan, reason) = match &self.disk.method {
             CopyMethod::Full => (CopyPlan::Full, None),
             CopyMethod::ByDigest => (CopyPlan::ByDigest, None),
-            CopyMethod::ChangedSince { .. } if self.has_grown() => (
-                CopyPlan::ByDigest,
-                Some("the disk has grown since its parent was made".to_owned()),
-            ),
-            CopyMethod::ChangedSince { change_id } => {
-                let changed = self.snapshot.changed_since(self.index, change_id).await;
-                match (changed, self.disk.audit) {
-                    (Changed::Areas(areas), Some(order)) => {
-                        self.audited(source, table, areas, order).await?
-                    }
-                    (Changed::Areas(areas), None) => (CopyPlan::Areas(areas), None),
-                    (Changed::Unknown(reason), _) => (CopyPlan::ByDigest, Some(reason)),
+            CopyMethod::ChangedSince { .. } => match (changed, self.disk.audit) {
+                (None, _) => (
+                    CopyPlan::ByDigest,
+                    Some("the disk has grown since its parent was made".to_owned()),
+                ),
+                (Some(Changed::Areas(areas)), Some(order)) => {
+                    self.audited(source, table, areas, order).await?
                 }
-            }
+                (Some(Changed::Areas(areas)), None) => (CopyPlan::Areas(areas), None),
+                (Some(Changed::Unknown(reason)), _) => (CopyPlan::ByDigest, Some(reason)),
+            },
         };
+        // A source that knows why the next run will read everything says so now, also in a full.
+        let opened = self.snapshot.disks().get(self.index);
+        let reason = reason.or_else(|| opened.and_then(|it| it.no_mark.clone()));
         let used = match &plan {
             CopyPlan::Full => CopyMethod::Full.name(),
             CopyPlan::ByDigest => CopyMethod::ByDigest.name(),

@@ -79,8 +79,11 @@ pub(super) async fn open(
     let taking = shared.waits.say(&request.job_id, TAKING);
     let held = Held::take(shared, client, owed, quiesce, turn).await?;
     drop(taking);
+    let refused = switched.as_ref().ok().cloned().flatten();
+    let switched = switched.map(drop);
     let ground = tracking::ground(client, &planned, held.snapshot(), switched).await;
-    match describe(shared, client, &planned, &held, request, &ground).await {
+    let no_mark = ground.as_ref().err().cloned().or(refused);
+    match describe(shared, client, &planned, &held, request, (&ground, no_mark)).await {
         Ok((described, disks)) => {
             let (shared, client) = (shared.clone(), client.clone());
             let alive = kept_alive(client.clone(), shared.options.keep_alive);
@@ -149,7 +152,7 @@ async fn describe(
     planned: &Planned,
     held: &Held,
     request: &OpenRequest,
-    ground: &Ground,
+    (ground, no_mark): (&Ground, Option<String>),
 ) -> Result<(Vec<Disk>, Vec<OpenDisk>), SourceError> {
     let found = client.snapshot_disks(held.snapshot()).await.map_err(|error| of_call(&error))?;
     let found = found.ok_or_else(|| SourceError::ChangedWhileReading {
@@ -161,9 +164,11 @@ async fn describe(
         shared.check_disk(disk)?;
         // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
         let build = ground.as_ref().ok().filter(|_| disk.backing.parent.is_none());
+        let change_id = build.and_then(|it| change_mark::mark(client, &planned.vm, disk, it));
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            change_id: build.and_then(|it| change_mark::mark(client, &planned.vm, disk, it)),
+            no_mark: no_mark.clone().filter(|_| change_id.is_none()),
+            change_id,
             read_by: Some(shared.reader.read_by()),
         });
         described.push(disk.clone());

@@ -20,18 +20,23 @@ pub(super) type Ground = Result<String, String>;
 /// Switches change tracking on where that is safe: the snapshot that is taken next makes it active.
 ///
 /// Switched on beside a snapshot it would report wrong areas, and nobody would notice. So the list of snapshots is read
-/// immediately before and again after; what was done beside one is undone. Answers why nothing is to be believed then.
-pub(super) async fn switch_on(shared: &Shared, client: &Client, vm: &Vm) -> Result<(), String> {
+/// immediately before and again after; what was done beside one is undone. Answers why nothing is to be believed then,
+/// or else why it could not be switched on, which nobody but the report of the job would tell.
+pub(super) async fn switch_on(
+    shared: &Shared,
+    client: &Client,
+    vm: &Vm,
+) -> Result<Option<String>, String> {
     let wanted = shared.options.enable_change_tracking && !vm.tracking_enabled;
     if !wanted || vm.tracking_supported != Some(true) || !vm.snapshots.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     match client.standing(&vm.moref).await {
         Ok(Some(now)) if !now.tracking_enabled && now.snapshots.is_empty() => {}
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(None),
         Err(error) => {
             tracing::warn!(error = %error, "change tracking is not switched on, since the VM cannot be looked at");
-            return Ok(());
+            return Ok(Some(not_switched_on(&error)));
         }
     }
     let switched = client.enable_change_tracking(&vm.moref).await;
@@ -47,11 +52,22 @@ pub(super) async fn switch_on(shared: &Shared, client: &Client, vm: &Vm) -> Resu
         }
     }
     match switched {
-        Ok(()) => tracing::info!(vm.id = listing::id(vm), "change tracking was switched on"),
+        Ok(()) => {
+            tracing::info!(vm.id = listing::id(vm), "change tracking was switched on");
+            Ok(None)
+        }
         // Without it the disks are read in full, which is right, and slower.
-        Err(error) => tracing::warn!(error = %error, "change tracking could not be switched on"),
+        Err(error) => {
+            tracing::warn!(error = %error, "change tracking could not be switched on");
+            Ok(Some(not_switched_on(&error)))
+        }
     }
-    Ok(())
+}
+
+fn not_switched_on(error: &VsphereError) -> String {
+    format!(
+        "change tracking could not be switched on, so that the next run reads everything, too: {error}"
+    )
 }
 
 /// Switches tracking off again, so that no later run believes it.

@@ -62,8 +62,12 @@ async fn a_backup_and_a_replication_of_one_vm_at_once_take_turns() {
         let vm = it.context.text("/context_id")?;
         let body = json!({"vm_context_id": vm, "replication_type": "initial"});
         let replication = lab.api.start("/replications", &body).await?;
-        let running = |job: &Value| Ok(job.text("/status")? == "running");
-        lab.api.until(&replication, running).await?;
+        let waits = |job: &Value| {
+            let reason = job.text("/waiting/reason");
+            Ok(reason.is_ok_and(|it| it.contains("another job of the VM")))
+        };
+        let job = lab.api.until(&replication, waits).await?;
+        ensure!(job.text("/status")? == "running", "{job:#}");
         ensure!(concerns(lab, &it.context).await?.is_empty(), "no word of our own snapshot");
         ensure!(lab.calls("CreateSnapshot_Task")? == 1, "it waits: {:?}", lab.peer.snapshots()?);
         lab.peer.go_on()?;

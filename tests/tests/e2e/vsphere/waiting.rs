@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use hub_tests::api::Fields as _;
 use hub_tests::vsphere::{Account, VsphereLab};
+use serde_json::Value;
 
 use super::held::{HeldBackup, play};
 
@@ -12,10 +13,11 @@ async fn p9_a_disk_that_waits_for_its_turn_at_a_host_is_seen_in_the_run() {
         let one = ("VMA__SOURCE__READERS_PER_HOST".to_owned(), "1".to_owned());
         lab.vma.restart_once_with(&[one]).await?;
         let it = HeldBackup::start(lab).await?;
-        let run = lab.api.until(&it.run, |run| Ok(!run.is_null_at("/waiting"))).await?;
+        let place = "1 of its disks are being read";
+        let waits =
+            |run: &Value| run.text("/waiting/reason").is_ok_and(|reason| reason.contains(place));
+        let run = lab.api.until(&it.run, |run| Ok(waits(run))).await?;
         ensure!(run.text("/status")? == "running", "{run:#}");
-        let reason = run.text("/waiting/reason")?;
-        ensure!(reason.contains("1 of its disks are being read"), "{run:#}");
         ensure!(run.text("/waiting/limited_by")? == "vma", "{run:#}");
         let disks = run.list("/backups")?;
         let waiting = disks.iter().filter(|disk| !disk.is_null_at("/waiting")).count();

@@ -324,3 +324,24 @@ async fn a_snapshot_that_stays_owed_does_not_hide_that_its_guest_was_not_at_rest
     assert!(snapshot.reason.unwrap().contains("HostCommunication"));
     lab.peer.calm().unwrap();
 }
+
+/// Nobody looks into the log of a VMA to learn why every run of a VM reads all of it.
+#[tokio::test]
+async fn why_change_tracking_is_not_on_is_said_of_each_disk_of_a_full() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    lab.peer.trouble(&Trouble::once("ReconfigVM_Task", "task_fault", "NoPermission")).unwrap();
+    for (job, said) in [("refused", true), ("allowed", false)] {
+        copies.start(lab.request(job)).await.unwrap();
+        let report = ended(&copies.jobs, job).await.unwrap();
+        assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+        assert_eq!(report.disks.len(), 2);
+        for disk in report.disks {
+            assert_eq!((disk.method.as_str(), disk.change_id.is_none()), ("full", said));
+            let reason = disk.method_reason.unwrap_or_default();
+            assert_eq!(reason.contains("lacks the privilege VirtualMachine."), said, "{reason}");
+            assert_eq!(reason.is_empty(), !said);
+        }
+    }
+    lab.nothing_is_left().await.unwrap();
+}

@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyState};
+use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyReport, CopyState};
 use hub_vsphere_peer::{AreaPage, Trouble};
 use tokio_util::sync::CancellationToken;
 
 use super::lab::{CAPACITY, GRAIN, Lab};
-use crate::doubles::{Hub, copying, ended, full_disk, memory};
+use crate::doubles::{Hub, copying, ended, full_disk, memory, until};
 use crate::jobs::{Jobs, JobsOptions};
 use crate::source::Changed;
 
@@ -78,6 +78,12 @@ async fn trap_u6_a_server_that_takes_too_long_to_say_what_has_changed_makes_the_
     let peer = lab.peer;
     let jobs = Jobs::new(Arc::new(lab.source), JobsOptions::default(), CancellationToken::new());
     jobs.start(request).await.unwrap();
+    // Nothing moves meanwhile, so the disk has not begun, and what it waits for is said.
+    let says = |it: CopyReport| {
+        it.disks[0].state == CopyState::Queued
+            && it.waiting.is_some_and(|it| it.contains("what has changed"))
+    };
+    until("it says what it waits for", || jobs.report("job").is_some_and(says)).await.unwrap();
     let report = ended(&jobs, "job").await.unwrap();
     assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
     assert_eq!(report.disks[0].method, "by_digest");
