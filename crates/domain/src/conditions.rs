@@ -24,6 +24,16 @@ pub struct VmConditions {
     pub encrypted: Option<bool>,
     /// State of fault tolerance; `notConfigured` is none.
     pub fault_tolerance: Option<String>,
+    /// Whether its host answers for it: `connected`, `disconnected`, `inaccessible`, …
+    pub connection: Option<String>,
+    /// State of the guest's tools: `guestToolsRunning`, `guestToolsNotRunning`, …
+    pub tools: Option<String>,
+    /// Whether the guest is to be brought to rest for a snapshot.
+    pub quiesced: Option<bool>,
+    /// Whether the reader of its disks reads them beneath snapshots of others.
+    pub reads_snapshots: Option<bool>,
+    /// Why the reader of its disks cannot begin with it.
+    pub refusal: Option<String>,
 }
 
 impl VmConditions {
@@ -84,6 +94,14 @@ pub struct DiskConditions {
     pub rdm: Option<String>,
     /// Whether its backing carries a change id.
     pub has_change_id: Option<bool>,
+    /// Kind of its file: `flat`, `sparse`, `se_sparse`, `raw`, or the hypervisor's own word.
+    pub format: Option<String>,
+    /// Kind of its datastore, as the hypervisor says it: `VMFS`, `NFS`, `vsan`, …
+    pub datastore_type: Option<String>,
+    /// How it would be read: `vddk` or `https`.
+    pub reader: Option<String>,
+    /// Why it cannot be read so, although it could be otherwise.
+    pub refusal: Option<String>,
 }
 
 impl DiskConditions {

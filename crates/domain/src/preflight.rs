@@ -70,6 +70,12 @@ impl Preflight {
         if said.encrypted == Some(true) {
             self.about_vm(Kind::Encrypted, "it is encrypted");
         }
+        if let Some(state) = said.connection.as_deref().filter(|it| *it != "connected") {
+            self.about_vm(Kind::HostDisconnected, format!("its host says that it is {state}"));
+        }
+        if let Some(why) = &said.refusal {
+            self.about_vm(Kind::ReaderCannot, format!("it cannot be read: {why}"));
+        }
         if disks.is_empty() {
             self.about_vm(Kind::NoDisks, "it has no disk");
         }
@@ -83,10 +89,16 @@ impl Preflight {
                 "deltas of removed snapshots wait to be merged",
             );
         }
-        let tracked = said.tracking_enabled == Some(true);
         if let Some(names) = snapshots(vm) {
-            let kind = if tracked { Kind::SnapshotsExist } else { Kind::SnapshotsForbidTracking };
+            let kind = match (said.reads_snapshots, said.tracking_enabled) {
+                (Some(false), _) => Kind::SnapshotsForbidReading,
+                (_, Some(true)) => Kind::SnapshotsExist,
+                _ => Kind::SnapshotsForbidTracking,
+            };
             self.about_vm(kind, format!("it has snapshots already: {names}"));
+        }
+        if let Some(tools) = tools_that_cannot(vm) {
+            self.about_vm(Kind::CannotQuiesce, format!("the tools in its guest are {tools}"));
         }
         let asked = said.tracking_supported.is_some() || said.tracking_enabled.is_some();
         if let Some(number) = said.hardware_number().filter(|it| asked && *it < TRACKING_SINCE) {
@@ -122,13 +134,18 @@ impl Preflight {
                 about(Kind::PhysicalRdm, format!("disk {key} is a physical raw device mapping"));
                 blocked = true;
             }
-            Some("virtual") => {
+            Some("virtual") if said.refusal.is_none() => {
                 about(Kind::VirtualRdm, format!("disk {key} is a virtual raw device mapping"));
             }
             Some(_) | None => (),
         }
         if let Some(sharing) = said.sharing.as_deref().filter(|it| *it != "none") {
             about(Kind::SharedDisk, format!("disk {key} is shared with other VMs ({sharing})"));
+            blocked = true;
+        }
+        if let Some(why) = said.refusal.as_deref().filter(|_| !blocked) {
+            let by = said.reader.as_deref().unwrap_or("its source");
+            about(Kind::ReaderCannot, format!("disk {key} cannot be read by {by}: {why}"));
             blocked = true;
         }
         let tracked = vm.conditions.tracking_enabled == Some(true);
@@ -140,6 +157,18 @@ impl Preflight {
     fn about_vm(&mut self, kind: ConcernKind, detail: impl Into<String>) {
         self.concerns.push(Concern { kind, about: About::Vm, detail: detail.into() });
     }
+}
+
+/// The state of tools that cannot bring a guest to rest, where it is to come to rest.
+fn tools_that_cannot(vm: &VmFacts) -> Option<&'static str> {
+    let said = &vm.conditions;
+    // A guest that does not run is at rest.
+    let runs = vm.power_state.as_deref() == Some("poweredOn");
+    if said.quiesced != Some(true) || !runs {
+        return None;
+    }
+    let idle = said.tools.as_deref() == Some("guestToolsNotRunning");
+    idle.then_some("not running, or not installed")
 }
 
 /// The names of the first snapshots that are not ours, and how many more there are.

@@ -21,6 +21,11 @@ pub(crate) fn of_vm(json: Option<&str>) -> Result<VmConditions, StoreError> {
         consolidation_needed: row.consolidation_needed,
         encrypted: row.encrypted,
         fault_tolerance: row.fault_tolerance,
+        connection: row.connection,
+        tools: row.tools,
+        quiesced: row.quiesced,
+        reads_snapshots: row.reads_snapshots,
+        refusal: row.refusal,
     })
 }
 
@@ -39,6 +44,11 @@ pub(crate) fn vm_json(conditions: &VmConditions) -> Result<Option<String>, Store
         consolidation_needed: it.consolidation_needed,
         encrypted: it.encrypted,
         fault_tolerance: it.fault_tolerance,
+        connection: it.connection,
+        tools: it.tools,
+        quiesced: it.quiesced,
+        reads_snapshots: it.reads_snapshots,
+        refusal: it.refusal,
     })
 }
 
@@ -56,6 +66,10 @@ pub(crate) fn of_disk(json: Option<&str>) -> Result<DiskConditions, StoreError> 
         used_bytes: row.used_bytes,
         rdm: row.rdm,
         has_change_id: row.has_change_id,
+        format: row.format,
+        datastore_type: row.datastore_type,
+        reader: row.reader,
+        refusal: row.refusal,
     })
 }
 
@@ -74,6 +88,10 @@ pub(crate) fn disk_json(conditions: &DiskConditions) -> Result<Option<String>, S
         used_bytes: it.used_bytes,
         rdm: it.rdm,
         has_change_id: it.has_change_id,
+        format: it.format,
+        datastore_type: it.datastore_type,
+        reader: it.reader,
+        refusal: it.refusal,
     })
 }
 
@@ -100,6 +118,16 @@ struct VmRow {
     encrypted: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault_tolerance: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quiesced: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads_snapshots: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -146,4 +174,12 @@ struct DiskRow {
     rdm: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     has_change_id: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datastore_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reader: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
 }

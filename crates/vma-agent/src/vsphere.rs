@@ -9,6 +9,7 @@ mod host_budget;
 mod ledger;
 mod listed;
 mod listing;
+mod outlook;
 mod plan;
 mod reader;
 mod session;
@@ -185,7 +186,9 @@ impl Source for VsphereSource {
                 let datacenter = request.datacenter.as_deref().unwrap_or_default();
                 self.shared.list_asked(&client, datacenter, &filter.ids).await
             }
-            _ => listed::list(&client, request).await.map_err(|error| of_call(&error)),
+            _ => {
+                listed::list(&self.shared, &client, request).await.map_err(|error| of_call(&error))
+            }
         };
         session::leave(client).await;
         listed

@@ -60,6 +60,23 @@ pub struct Vm {
     /// `starting`, `running`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_tolerance: Option<String>,
+    /// Whether its host answers for it (`runtime.connectionState`: `connected`, `disconnected`, `inaccessible`,
+    /// `invalid`, `orphaned`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// State of the guest's tools (`guest.toolsRunningStatus`: `guestToolsRunning`, `guestToolsNotRunning`,
+    /// `guestToolsExecutingScripts`), without which a guest is not brought to rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
+    /// Whether the VMA brings guests to rest for a snapshot, where its order does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesced: Option<bool>,
+    /// Whether the reader that the VMA would take reads disks that stand on snapshots of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_snapshots: Option<bool>,
+    /// Why that reader cannot begin with the VM at all, in a clause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// Its disks, in the order of its controllers.
     #[serde(default)]
     pub disks: Vec<VmDisk>,
@@ -165,6 +182,19 @@ pub struct VmDisk {
     /// Whether its backing carries a change id, so that changed blocks can be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_change_id: Option<bool>,
+    /// Kind of its file: `flat`, `sparse`, `se_sparse`, `raw`, or the hypervisor's name of a later kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Kind of its datastore (`summary.type`: `VMFS`, `NFS`, `NFS41`, `vsan`, `VVOL`), where the account sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datastore_type: Option<String>,
+    /// How the VMA would read it (`vddk`, `https`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<String>,
+    /// Why it cannot be read so, in a clause. A disk that no reader reads, such as an independent one, is told by its
+    /// other fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 /// One network adapter of a VM.

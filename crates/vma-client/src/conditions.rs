@@ -23,6 +23,11 @@ pub(crate) fn of_vm(vm: &wire::Vm) -> Result<VmConditions, InvalidText> {
         consolidation_needed: vm.consolidation_needed,
         encrypted: vm.encrypted,
         fault_tolerance: given("fault_tolerance", vm.fault_tolerance.as_deref())?,
+        connection: given("connection", vm.connection.as_deref())?,
+        tools: given("tools", vm.tools.as_deref())?,
+        quiesced: vm.quiesced,
+        reads_snapshots: vm.reads_snapshots,
+        refusal: refusal(vm.refusal.as_deref()),
     })
 }
 
@@ -37,7 +42,17 @@ pub(crate) fn of_disk(disk: &wire::VmDisk) -> Result<DiskConditions, InvalidText
         used_bytes: disk.used_bytes.filter(|bytes| *bytes <= MAX_BYTES),
         rdm: given("rdm", disk.rdm.as_deref())?,
         has_change_id: disk.has_change_id,
+        format: given("format", disk.format.as_deref())?,
+        datastore_type: given("datastore_type", disk.datastore_type.as_deref())?,
+        reader: given("reader", disk.reader.as_deref())?,
+        refusal: refusal(disk.refusal.as_deref()),
     })
+}
+
+/// Why a reader refuses is for people: one that is odd must not hide its VM.
+fn refusal(why: Option<&str>) -> Option<String> {
+    let why = shortened(why?).chars().take(255).collect::<String>();
+    Some(why).filter(|it| !it.is_empty())
 }
 
 /// Names of snapshots are other people's; one that is odd must not hide its VM.

@@ -180,6 +180,22 @@ func PeerRegister(name string) error {
 	return nil
 }
 
+// PeerToolsRun starts the tools of all guests, which the simulator leaves out.
+func PeerToolsRun() {
+	for _, e := range Map.All("VirtualMachine") {
+		if vm := e.(*VirtualMachine); vm.Guest != nil {
+			vm.Guest.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+		}
+	}
+}
+
+// PeerDatastoreType makes a datastore one of another kind.
+func PeerDatastoreType(store types.ManagedObjectReference, kind string) {
+	if ds, ok := Map.Get(store).(*Datastore); ok {
+		ds.Summary.Type = kind
+	}
+}
+
 // PeerPath is the file behind a datastore path such as "[store] dir/file.vmdk"; datacenters may each have a datastore of
 // one name, so the datastore itself decides where it is known.
 func PeerPath(name string, store *types.ManagedObjectReference) (string, error) {

@@ -47,6 +47,7 @@ func run(esx bool, vms, datacenters int, cert, private, user, password string) e
 	if err := model.Create(); err != nil {
 		return err
 	}
+	simulator.PeerToolsRun()
 	model.Service.RegisterEndpoints = true
 	model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(user, password)}
 	inner := model.Service.NewServer()

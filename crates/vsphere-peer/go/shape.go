@@ -27,6 +27,7 @@ type diskShape struct {
 	Bus       string `json:"bus"`
 	BusShared string `json:"bus_sharing"`
 	Encrypted bool   `json:"encrypted"`
+	Format    string `json:"format"`
 }
 
 // vmShape changes what it names of a VM, and nothing else.
@@ -43,6 +44,8 @@ type vmShape struct {
 	Encrypted         *bool        `json:"encrypted"`
 	Power             *string      `json:"power"`
 	Connection        *string      `json:"connection"`
+	Tools             *string      `json:"tools"`
+	DatastoreType     *string      `json:"datastore_type"`
 	Disks             *[]diskShape `json:"disks"`
 }
 
@@ -94,6 +97,15 @@ func shape(it vmShape) (interface{}, error) {
 		}
 		if it.Connection != nil {
 			vm.Runtime.ConnectionState = types.VirtualMachineConnectionState(*it.Connection)
+			vm.Summary.Runtime.ConnectionState = vm.Runtime.ConnectionState
+		}
+		if it.Tools != nil {
+			vm.Guest.ToolsRunningStatus = *it.Tools
+		}
+		if it.DatastoreType != nil {
+			for _, store := range vm.Datastore {
+				simulator.PeerDatastoreType(store, *it.DatastoreType)
+			}
 		}
 		if it.Disks != nil {
 			files, failed = setDisks(vm, *it.Disks)
@@ -191,12 +203,16 @@ func makeDisk(vm *simulator.VirtualMachine, index int, shape diskShape, controll
 	disk.UnitNumber, disk.ControllerKey = &unit, controller
 	disk.DeviceInfo = &types.Description{Label: fmt.Sprintf("Hard disk %d", index+1), Summary: "disk"}
 	if shape.RDM != "" {
-		backing := &types.VirtualDiskRawDiskMappingVer1BackingInfo{CompatibilityMode: shape.RDM, DiskMode: "independent_persistent", LunUuid: "0200", DeviceName: "vml.02", Uuid: shape.UUID}
+		backing := &types.VirtualDiskRawDiskMappingVer1BackingInfo{CompatibilityMode: shape.RDM, DiskMode: orDefault(shape.Mode, "independent_persistent"), LunUuid: "0200", DeviceName: "vml.02", Uuid: shape.UUID}
 		backing.FileName, backing.Datastore = name, store
 		disk.Backing = backing
 		return disk, flat, nil
 	}
 	thin := shape.Thin
+	if backing := otherFormat(shape, name, store); backing != nil {
+		disk.Backing = backing
+		return disk, flat, nil
+	}
 	backing := &types.VirtualDiskFlatVer2BackingInfo{DiskMode: orDefault(shape.Mode, "persistent"), ThinProvisioned: &thin, Uuid: shape.UUID, ChangeId: shape.ChangeID, Sharing: shape.Sharing, KeyId: key(shape.Encrypted)}
 	backing.FileName, backing.Datastore = name, store
 	if shape.Parent != "" {
@@ -205,6 +221,23 @@ func makeDisk(vm *simulator.VirtualMachine, index int, shape diskShape, controll
 	}
 	disk.Backing = backing
 	return disk, flat, nil
+}
+
+// otherFormat is the backing of a file that is not flat.
+func otherFormat(shape diskShape, name string, store *types.ManagedObjectReference) types.BaseVirtualDeviceBackingInfo {
+	mode := orDefault(shape.Mode, "persistent")
+	switch shape.Format {
+	case "sparse":
+		backing := &types.VirtualDiskSparseVer2BackingInfo{DiskMode: mode, Uuid: shape.UUID, ChangeId: shape.ChangeID}
+		backing.FileName, backing.Datastore = name, store
+		return backing
+	case "se_sparse":
+		backing := &types.VirtualDiskSeSparseBackingInfo{DiskMode: mode, Uuid: shape.UUID, ChangeId: shape.ChangeID}
+		backing.FileName, backing.Datastore = name, store
+		return backing
+	default:
+		return nil
+	}
 }
 
 // sized makes a file, or gives the one that is there another length.

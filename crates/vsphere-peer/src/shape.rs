@@ -31,6 +31,10 @@ pub struct VmShape {
     pub power: Option<String>,
     /// `connected`, `disconnected`, `inaccessible` or `orphaned`.
     pub connection: Option<String>,
+    /// State of the guest's tools (`guestToolsRunning`).
+    pub tools: Option<String>,
+    /// Kind of the datastores that it lies on (`vsan`); other VMs on them have it too.
+    pub datastore_type: Option<String>,
     /// All its disks, in place of those it has.
     pub disks: Option<Vec<DiskShape>>,
 }
@@ -58,7 +62,7 @@ pub struct DiskShape {
     pub thin: bool,
     /// File of the backing's parent, where it is a delta.
     pub parent: String,
-    /// `physicalMode` or `virtualMode` makes it a raw device.
+    /// `physicalMode` or `virtualMode` makes it a raw device, independent unless a mode is given.
     pub rdm: String,
     /// `scsi0` unless given; `scsi1`, `sata0`.
     pub bus: String,
@@ -66,6 +70,8 @@ pub struct DiskShape {
     pub bus_sharing: String,
     /// Whether the disk is encrypted.
     pub encrypted: bool,
+    /// `flat` unless given; `sparse`, `se_sparse`.
+    pub format: String,
 }
 
 /// What became of a [`VmShape`].

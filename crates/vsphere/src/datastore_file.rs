@@ -99,8 +99,10 @@ fn refuse(
     let DatastoreFile { datacenter, datastore, path } = file;
     match status {
         it if it == expected => Ok(()),
-        StatusCode::NOT_FOUND => {
-            Err(VsphereError::NotFound(format!("file `[{datastore}] {path}` of `{datacenter}`")))
+        // No file of this name, or one that is locked; vCenter 8.0.3 answers the latter for some that are neither.
+        StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR => {
+            let file = format!("`[{datastore}] {path}` of `{datacenter}`");
+            Err(VsphereError::FileRefused { file, status: status.as_u16() })
         }
         StatusCode::FORBIDDEN => Err(VsphereError::NotPermitted {
             privilege: "Datastore.FileManagement".to_owned(),

@@ -53,6 +53,14 @@ pub enum VsphereError {
     /// The object does not exist any more.
     #[error("{0} does not exist any more; run discovery again")]
     NotFound(String),
+    /// A datastore file is not served.
+    #[error("the server answers HTTP status {status} for the file {file}")]
+    FileRefused {
+        /// Its datastore path and its datacenter.
+        file: String,
+        /// The status.
+        status: u16,
+    },
     /// The session ended and could not be renewed.
     #[error("`{0}` ends every session at once; look at its logs and its session limits")]
     SessionLost(String),

@@ -103,16 +103,24 @@ pub enum ConcernKind {
     Template,
     /// What is read might be ciphertext.
     Encrypted,
+    /// Nobody answers for the VM.
+    HostDisconnected,
+    /// The VM, or the disk, is nothing that its reader reads.
+    ReaderCannot,
     /// There is nothing to copy.
     NoDisks,
     /// The VM runs twice at once.
     FaultTolerance,
     /// Deltas of removed snapshots are still beneath the disks.
     ConsolidationNeeded,
+    /// Snapshots of others exist, and the reader reads no deltas.
+    SnapshotsForbidReading,
     /// Snapshots of others exist; tracking was on before ours.
     SnapshotsExist,
     /// Snapshots of others exist, so tracking must not be switched on.
     SnapshotsForbidTracking,
+    /// The guest is to come to rest, and its tools cannot bring it there.
+    CannotQuiesce,
     /// Too old for change tracking.
     HardwareVersion,
     /// The VM cannot track changes.
@@ -135,14 +143,18 @@ pub enum ConcernKind {
 
 impl ConcernKind {
     /// All of them, for lists and checks.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Template,
         Self::Encrypted,
+        Self::HostDisconnected,
+        Self::ReaderCannot,
         Self::NoDisks,
         Self::FaultTolerance,
         Self::ConsolidationNeeded,
+        Self::SnapshotsForbidReading,
         Self::SnapshotsExist,
         Self::SnapshotsForbidTracking,
+        Self::CannotQuiesce,
         Self::HardwareVersion,
         Self::TrackingNotSupported,
         Self::TrackingOff,
@@ -159,11 +171,15 @@ impl ConcernKind {
         match self {
             Self::Template => "preflight/template",
             Self::Encrypted => "preflight/encrypted",
+            Self::HostDisconnected => "preflight/host-disconnected",
+            Self::ReaderCannot => "preflight/reader-cannot",
             Self::NoDisks => "preflight/no-disks",
             Self::FaultTolerance => "preflight/fault-tolerance",
             Self::ConsolidationNeeded => "preflight/consolidation-needed",
+            Self::SnapshotsForbidReading => "preflight/snapshots-forbid-reading",
             Self::SnapshotsExist => "preflight/snapshots-exist",
             Self::SnapshotsForbidTracking => "preflight/snapshots-forbid-tracking",
+            Self::CannotQuiesce => "preflight/cannot-quiesce",
             Self::HardwareVersion => "preflight/hardware-version",
             Self::TrackingNotSupported => "preflight/tracking-not-supported",
             Self::TrackingOff => "preflight/tracking-off",
@@ -181,6 +197,9 @@ impl ConcernKind {
         match self {
             Self::Template
             | Self::Encrypted
+            | Self::HostDisconnected
+            | Self::ReaderCannot
+            | Self::SnapshotsForbidReading
             | Self::NoDisks
             | Self::IndependentDisk
             | Self::NonpersistentDisk
@@ -193,7 +212,7 @@ impl ConcernKind {
             | Self::TrackingNotSupported
             | Self::TrackingOff
             | Self::TrackingNotActive => Effect::FullRead,
-            Self::SnapshotsExist | Self::VirtualRdm => Effect::Warning,
+            Self::SnapshotsExist | Self::CannotQuiesce | Self::VirtualRdm => Effect::Warning,
         }
     }
 
@@ -220,6 +239,12 @@ impl ConcernKind {
         match self {
             Self::Template => "make a VM of it, or back up a VM that was made from it",
             Self::Encrypted => "decrypt it, or protect it from inside of its guest",
+            Self::HostDisconnected => {
+                "connect its host in the vSphere client, or look for the datastore that the host has lost"
+            }
+            Self::ReaderCannot => {
+                "set VDDK up, which reads more kinds of disks, or make a plain virtual disk of it (docs/vsphere.md)"
+            }
             Self::NoDisks => "add a disk to it, or take it out of management",
             Self::FaultTolerance => {
                 "its disks are read in full; switch fault tolerance off to have changed blocks used"
@@ -227,11 +252,17 @@ impl ConcernKind {
             Self::ConsolidationNeeded => {
                 "consolidate its disks in the vSphere client; until then they are read in full"
             }
+            Self::SnapshotsForbidReading => {
+                "remove them and consolidate the disks, or set VDDK up, which reads a disk through its deltas"
+            }
             Self::SnapshotsExist => {
                 "remove snapshots that nobody needs: they grow, and a restored VM has none of them"
             }
             Self::SnapshotsForbidTracking => {
                 "remove them, so that change tracking can be switched on; until then the disks are read in full"
+            }
+            Self::CannotQuiesce => {
+                "its snapshot is taken as after a power cut; install VMware Tools in its guest, or see why they do not run"
             }
             Self::HardwareVersion => {
                 "upgrade its hardware version to 7 at least to have changed blocks used"

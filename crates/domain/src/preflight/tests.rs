@@ -36,15 +36,22 @@ fn good() -> (VmFacts, DiskFacts) {
         consolidation_needed: Some(false),
         encrypted: Some(false),
         fault_tolerance: Some("notConfigured".to_owned()),
+        connection: Some("connected".to_owned()),
+        tools: Some("guestToolsRunning".to_owned()),
+        quiesced: Some(true),
+        reads_snapshots: Some(false),
+        refusal: None,
     };
     let of_disk = DiskConditions {
         mode: Some("persistent".to_owned()),
         sharing: Some("none".to_owned()),
         rdm: Some("none".to_owned()),
         has_change_id: Some(true),
+        reader: Some("https".to_owned()),
         ..DiskConditions::default()
     };
-    (VmFacts { conditions, ..VmFacts::default() }, disk(of_disk))
+    let power_state = Some("poweredOn".to_owned());
+    (VmFacts { conditions, power_state, ..VmFacts::default() }, disk(of_disk))
 }
 
 fn snapshot(name: &str) -> VmSnapshot {
@@ -100,16 +107,77 @@ fn each_condition_of_a_vm_is_its_own_concern() {
 fn snapshots_of_others_warn_and_keep_tracking_from_being_switched_on() {
     use ConcernKind as Kind;
     let four = || Some(["a", "b", "c", "d"].map(snapshot).to_vec());
-    assert_eq!(kinds(|vm, _| vm.snapshots = four()), [Kind::SnapshotsExist]);
-    let untracked = kinds(|vm, _| {
-        vm.snapshots = four();
-        vm.tracking_enabled = Some(false);
-    });
-    assert_eq!(untracked, [Kind::SnapshotsForbidTracking, Kind::TrackingOff]);
+    for reads in [Some(true), None] {
+        let found = |enabled| {
+            kinds(|vm, _| {
+                vm.snapshots = four();
+                (vm.tracking_enabled, vm.reads_snapshots) = (Some(enabled), reads);
+            })
+        };
+        assert_eq!(found(true), [Kind::SnapshotsExist]);
+        assert_eq!(found(false), [Kind::SnapshotsForbidTracking, Kind::TrackingOff]);
+    }
     let (mut vm, disk) = good();
     vm.conditions.snapshots = four();
+    vm.conditions.reads_snapshots = Some(true);
     let detail = &Preflight::of(&vm, [&disk]).concerns[0].detail;
     assert_eq!(detail, "it has snapshots already: a, b, c, 1 more");
+}
+
+/// What is asked of the reader here fails its job in any case, so that the job must not begin.
+#[test]
+fn a_reader_without_deltas_is_blocked_by_snapshots_of_others_and_not_by_ours() {
+    let some = |name: &'static str| kinds(|vm, _| vm.snapshots = Some(vec![snapshot(name)]));
+    assert_eq!(some("before the update"), [ConcernKind::SnapshotsForbidReading]);
+    assert_eq!(some("sendense-hub job 7"), []);
+    let (mut vm, disk) = good();
+    vm.conditions.snapshots = Some(["sendense-hub job 7", "theirs"].map(snapshot).to_vec());
+    let found = Preflight::of(&vm, [&disk]);
+    let blocked = found.vm_blocked().unwrap();
+    assert_eq!(blocked.detail, "it has snapshots already: theirs");
+    assert!(blocked.sentence().contains("VDDK"), "{}", blocked.sentence());
+}
+
+#[test]
+fn what_the_reader_refuses_is_blocked_once_with_its_reason() {
+    use ConcernKind as Kind;
+    let refused = |change: fn(&mut DiskConditions)| {
+        kinds(|_, disk| {
+            disk.refusal = Some("its file is sparse".to_owned());
+            change(disk);
+        })
+    };
+    assert_eq!(refused(|_| ()), [Kind::ReaderCannot]);
+    assert_eq!(refused(|disk| disk.has_change_id = Some(false)), [Kind::ReaderCannot]);
+    assert_eq!(refused(|disk| disk.rdm = Some("virtual".to_owned())), [Kind::ReaderCannot]);
+    assert_eq!(refused(|disk| disk.rdm = Some("physical".to_owned())), [Kind::PhysicalRdm]);
+    let (vm, mut disk) = good();
+    disk.conditions.refusal = Some("its file is sparse".to_owned());
+    let found = Preflight::of(&vm, [&disk]);
+    let detail = &found.disk_blocked(&disk.key).unwrap().detail;
+    assert_eq!(detail, "disk disk-2000 cannot be read by https: its file is sparse");
+    let unseen = |vm: &mut VmConditions| vm.refusal = Some("no datacenter".to_owned());
+    assert_eq!(kinds(|vm, _| unseen(vm)), [Kind::ReaderCannot]);
+}
+
+#[test]
+fn a_host_that_is_lost_blocks_and_tools_that_do_not_run_warn_where_they_are_needed() {
+    use ConcernKind as Kind;
+    for state in ["disconnected", "inaccessible", "orphaned", "invalid", "a new word"] {
+        let found = kinds(|vm, _| vm.connection = Some(state.to_owned()));
+        assert_eq!(found, [Kind::HostDisconnected], "{state}");
+    }
+    let idle = |vm: &mut VmConditions| vm.tools = Some("guestToolsNotRunning".to_owned());
+    assert_eq!(kinds(|vm, _| idle(vm)), [Kind::CannotQuiesce]);
+    let not_asked = kinds(|vm, _| {
+        idle(vm);
+        vm.quiesced = Some(false);
+    });
+    assert_eq!(not_asked, []);
+    let (mut off, disk) = good();
+    idle(&mut off.conditions);
+    off.power_state = Some("poweredOff".to_owned());
+    assert_eq!(Preflight::of(&off, [&disk]).concerns, [], "a guest that is off is at rest");
 }
 
 #[test]
@@ -131,6 +199,7 @@ fn nobody_is_told_to_remove_a_snapshot_that_a_job_of_ours_has_taken() {
     }
     let (mut vm, disk) = good();
     vm.conditions.snapshots = Some([run, "theirs"].map(snapshot).to_vec());
+    vm.conditions.reads_snapshots = Some(true);
     let said = Preflight::of(&vm, [&disk]);
     assert_eq!(said.concerns[0].kind, Kind::SnapshotsExist);
     assert_eq!(said.concerns[0].detail, "it has snapshots already: theirs");

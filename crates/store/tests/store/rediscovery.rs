@@ -56,6 +56,10 @@ fn vcenter(vms: usize) -> anyhow::Result<SeenInventory> {
                 used_bytes: Some(i64::MAX.unsigned_abs() - 1),
                 rdm: Some("none".to_owned()),
                 has_change_id: Some(place == 0),
+                format: Some("se_sparse".to_owned()),
+                datastore_type: Some("vsan".to_owned()),
+                reader: Some("https".to_owned()),
+                refusal: Some("its file is not flat".to_owned()),
             };
         }
         let mut vm = fixtures::seen_vm(name.trim(), &moref, disks);
@@ -78,6 +82,11 @@ fn vcenter(vms: usize) -> anyhow::Result<SeenInventory> {
             consolidation_needed: Some(false),
             encrypted: Some(false),
             fault_tolerance: Some("notConfigured".to_owned()),
+            connection: Some("disconnected".to_owned()),
+            tools: Some("guestToolsRunning".to_owned()),
+            quiesced: Some(true),
+            reads_snapshots: Some(false),
+            refusal: Some("its datacenter is not seen".to_owned()),
         };
         seen.push(vm);
     }

@@ -41,6 +41,11 @@ pub async fn what_a_hypervisor_says_reads_back(store: &dyn Store) -> Outcome {
         consolidation_needed: Some(true),
         encrypted: Some(false),
         fault_tolerance: Some("notConfigured".to_owned()),
+        connection: Some("disconnected".to_owned()),
+        tools: Some("guestToolsRunning".to_owned()),
+        quiesced: Some(true),
+        reads_snapshots: Some(false),
+        refusal: Some("its datacenter is not seen".to_owned()),
     };
     let mut none = vm(2);
     none.facts.conditions.snapshots = Some(Vec::new());
@@ -55,6 +60,10 @@ pub async fn what_a_hypervisor_says_reads_back(store: &dyn Store) -> Outcome {
         used_bytes: Some(u64::MAX >> 2),
         rdm: Some("physical".to_owned()),
         has_change_id: Some(true),
+        format: Some("se_sparse".to_owned()),
+        datastore_type: Some("vsan".to_owned()),
+        reader: Some("https".to_owned()),
+        refusal: Some("its file is not flat".to_owned()),
     };
     let mut work = store.begin().await?;
     work.insert_vms(&[full.clone(), none.clone()]).await?;

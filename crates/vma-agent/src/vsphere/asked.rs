@@ -3,7 +3,7 @@
 use hub_vma_api::{Inventory, Vcenter, Warning};
 use hub_vsphere::Client;
 
-use super::{Shared, listing};
+use super::Shared;
 use crate::source::SourceError;
 
 /// More than these are found faster by listing all.
@@ -32,7 +32,7 @@ impl Shared {
             }
         }
         let places = client.places_of(&found).await.map_err(|error| super::of_call(&error))?;
-        let mut vms: Vec<_> = found.iter().map(|it| listing::vm(it, &places)).collect();
+        let mut vms: Vec<_> = found.iter().map(|it| self.told(it, &places)).collect();
         vms.retain(|it| datacenter.is_empty() || it.datacenter.as_deref() == Some(datacenter));
         let host = client.endpoint().authority();
         let instance_uuid = client.about().instance_uuid.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError, Extent, ExtentKind, check_range};
-use hub_vsphere::{BackingKind, Client, DatastoreFile, Disk, Vm};
+use hub_vsphere::{BackingKind, Client, DatastoreFile, Disk, Vm, VsphereError};
 use tokio::sync::Semaphore;
 
 use super::fault::{of_call, of_read};
@@ -13,6 +13,9 @@ use super::host_budget::Place;
 use super::listing;
 use super::reader::{DiskReader, FrozenDisk};
 use crate::source::{ReadBy, SourceError};
+
+/// What a file that the snapshot names, and the server does not serve, may be, and what to do.
+const NOT_SERVED: &str = "it lies on a vSAN or a vVol, another program holds its lock, or this vCenter does not serve such files: look for a backup that is at work on the VM, or read it through VDDK (docs/vsphere.md)";
 
 /// Reads flat files of a datastore.
 pub(super) struct DatastoreReader {
@@ -44,7 +47,7 @@ impl DiskReader for DatastoreReader {
         Err(SourceError::BadVm { vm: vm.name.clone(), reason })
     }
 
-    fn refuses(&self, disk: &Disk) -> Option<&'static str> {
+    fn refuses(&self, disk: &Disk, datastore_type: Option<&str>) -> Option<&'static str> {
         match &disk.backing.kind {
             BackingKind::Flat => {}
             BackingKind::RawVirtual | BackingKind::RawPhysical => {
@@ -57,6 +60,11 @@ impl DiskReader for DatastoreReader {
         if disk.backing.parent.is_some() {
             return Some("it stands on a snapshot, and a delta alone cannot be read over HTTPS");
         }
+        match datastore_type.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "vsan" => return Some("it lies on a vSAN, whose objects only VDDK reads"),
+            "vvol" => return Some("it lies on a vVol, which only VDDK reads"),
+            _ => (),
+        }
         let named = DatastoreFile::flat_of("", &disk.backing.file_name).is_some();
         (!named).then_some("its file has no name that can be asked for")
     }
@@ -67,16 +75,22 @@ impl DiskReader for DatastoreReader {
         place: Place,
     ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let FrozenDisk { client, datacenter, disk, .. } = frozen;
-        let bad = |reason: String| SourceError::BadDisk {
+        let refused = |reason: String, unsupported: bool| SourceError::BadDisk {
             key: listing::disk_id(disk),
             file: disk.backing.file_name.clone(),
             reason,
-            unsupported: false,
+            unsupported,
         };
+        let bad = |reason: String| refused(reason, false);
         let datacenter = datacenter.as_deref().unwrap_or_default();
         let file = DatastoreFile::flat_of(datacenter, &disk.backing.file_name);
         let file = file.ok_or_else(|| bad("its file cannot be named".to_owned()))?;
-        let size = client.file_size(&file).await.map_err(|error| of_call(&error))?;
+        let size = client.file_size(&file).await.map_err(|error| {
+            if matches!(error, VsphereError::FileRefused { .. }) {
+                return refused(format!("{error}; {NOT_SERVED}"), true);
+            }
+            of_call(&error)
+        })?;
         if size != disk.capacity_bytes {
             let (path, capacity) = (&file.path, disk.capacity_bytes);
             return Err(bad(format!("`{path}` has {size} bytes, and the disk {capacity}")));

@@ -20,6 +20,7 @@ pub(super) fn of_call(error: &VsphereError) -> SourceError {
         VsphereError::NotPermitted { .. } => SourceError::NotPermitted(detail),
         VsphereError::Fault { .. }
         | VsphereError::NotFound(_)
+        | VsphereError::FileRefused { .. }
         | VsphereError::TaskStuck { .. }
         | VsphereError::Garbled { .. }
         | VsphereError::Setup(_)
@@ -36,10 +37,11 @@ pub(super) fn of_read(error: &VsphereError, offset: u64) -> BlockError {
         | VsphereError::SessionLost(_) => BlockError::Disconnected(detail),
         VsphereError::TimedOut { after, .. } => BlockError::TimedOut(*after),
         VsphereError::Garbled { .. } => BlockError::Corrupt { offset, what: detail },
-        VsphereError::NotFound(_) => {
+        VsphereError::NotFound(_) | VsphereError::FileRefused { status: 404, .. } => {
             BlockError::Io(io::Error::new(io::ErrorKind::NotFound, detail))
         }
         VsphereError::Untrusted { .. }
+        | VsphereError::FileRefused { .. }
         | VsphereError::LoginRefused { .. }
         | VsphereError::NotPermitted { .. }
         | VsphereError::Fault { .. }

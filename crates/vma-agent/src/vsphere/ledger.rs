@@ -176,6 +176,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a VM, by its reference, has or may have a snapshot of ours.
+    pub(super) fn owes_at(&self, vm: &str) -> bool {
+        self.state.lock().values().any(|it| it.owed.vm == vm)
+    }
+
     /// What is owed and held by nobody.
     pub(super) fn left_over(&self) -> Vec<Owed> {
         let state = self.state.lock();

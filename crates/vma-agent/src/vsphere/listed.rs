@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use hub_vma_api::{DiscoverFilter, DiscoverRequest, Inventory, Vcenter, Vm, Warning};
 use hub_vsphere::{Client, Unreadable, VsphereError};
 
-use super::listing;
+use super::Shared;
 
 /// The VMs that are asked for, page by page.
 pub(super) async fn list(
+    shared: &Shared,
     client: &Client,
     request: &DiscoverRequest,
 ) -> Result<Inventory, VsphereError> {
@@ -21,7 +22,7 @@ pub(super) async fn list(
     let mut pages = client.list_vms().await?;
     while let Some(page) = pages.next_page().await? {
         for it in &page.vms {
-            let vm = listing::vm(it, &places);
+            let vm = shared.told(it, &places);
             // Counted whether it is asked for or not: a copy that is asked for alone would be taken for the other.
             *times.entry(vm.id.clone()).or_default() += 1;
             let inside = datacenter.is_empty() || vm.datacenter.as_deref() == Some(&datacenter);

@@ -3,6 +3,8 @@
 use hub_vma_api::{ChangeTracking, Vm, VmDisk, VmNetwork, VmSnapshot};
 use hub_vsphere::{BackingKind, Disk, Places, SnapshotNode};
 
+use super::plan::datastore_type;
+
 const GIB: u64 = 1 << 30;
 
 /// The id of a VM: its instance UUID, which stays when it is renamed, moved or registered again.
@@ -48,20 +50,24 @@ pub(super) fn vm(vm: &hub_vsphere::Vm, places: &Places) -> Vm {
         consolidation_needed: Some(vm.consolidation_needed),
         encrypted: Some(vm.encrypted || vm.disks.iter().any(|it| it.backing.encrypted)),
         fault_tolerance: vm.fault_tolerance.clone(),
-        disks: vm.disks.iter().map(disk).collect(),
+        connection: vm.connection_state.clone(),
+        tools: vm.tools.clone(),
+        disks: vm.disks.iter().map(|it| disk(it, places)).collect(),
         networks: vm.adapters.iter().map(adapter).collect(),
+        ..Vm::default()
     }
 }
 
-fn disk(disk: &Disk) -> VmDisk {
+fn disk(disk: &Disk, places: &Places) -> VmDisk {
     let backing = &disk.backing;
     let controller = disk.controller.as_ref();
-    let rdm = match backing.kind {
-        BackingKind::RawPhysical => "physical",
-        BackingKind::RawVirtual => "virtual",
-        BackingKind::Flat | BackingKind::Sparse | BackingKind::SeSparse | BackingKind::Other(_) => {
-            "none"
-        }
+    let (rdm, format) = match &backing.kind {
+        BackingKind::RawPhysical => ("physical", "raw"),
+        BackingKind::RawVirtual => ("virtual", "raw"),
+        BackingKind::Flat => ("none", "flat"),
+        BackingKind::Sparse => ("none", "sparse"),
+        BackingKind::SeSparse => ("none", "se_sparse"),
+        BackingKind::Other(name) => ("none", name.as_str()),
     };
     VmDisk {
         id: disk_id(disk),
@@ -82,6 +88,9 @@ fn disk(disk: &Disk) -> VmDisk {
         used_bytes: disk.used_bytes,
         rdm: Some(rdm.to_owned()),
         has_change_id: Some(backing.change_id.is_some()),
+        format: Some(format.to_owned()),
+        datastore_type: datastore_type(places, disk).map(str::to_owned),
+        ..VmDisk::default()
     }
 }
 

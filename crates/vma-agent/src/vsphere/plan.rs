@@ -1,7 +1,7 @@
 //! What a request means at the server, and whether it can be done; nothing is changed here.
 
 use hub_vma_api::is_name_of_a_job;
-use hub_vsphere::{BackingKind, Client, Disk, SnapshotNode, Vm};
+use hub_vsphere::{BackingKind, Client, Disk, Places, SnapshotNode, Vm};
 
 use super::fault::of_call;
 use super::ledger::snapshot_name;
@@ -13,6 +13,8 @@ pub(super) struct Planned {
     pub(super) vm: Vm,
     /// Inventory path of its datacenter, where the account sees it.
     pub(super) datacenter: Option<String>,
+    /// What is around the VM, the datastores of its disks too.
+    pub(super) places: Places,
     /// A snapshot of another job of ours.
     pub(super) of_another_job: Option<String>,
     /// Whether snapshots are beneath ours, whoever took them.
@@ -36,14 +38,14 @@ impl Shared {
             return Err(SourceError::HasSnapshots { vm: vm.name, snapshot });
         }
         self.logins.check_beside(client.login(), &vm.moref.value)?;
-        for asked in &request.disks {
-            self.check_disk(asked_disk(&vm, &vm.disks, asked)?)?;
-        }
         let places = client.places_above(&vm).await.map_err(|error| of_call(&error))?;
+        for asked in &request.disks {
+            self.check_disk(asked_disk(&vm, &vm.disks, asked)?, &places)?;
+        }
         let datacenter = places.datacenter_path(&vm);
         self.reader.check(&vm, datacenter.as_deref())?;
         let on_snapshots = ours.is_some() || foreign.is_some();
-        Ok(Planned { vm, datacenter, of_another_job: ours, on_snapshots })
+        Ok(Planned { vm, datacenter, places, of_another_job: ours, on_snapshots })
     }
 
     /// Refuses a VM that has a snapshot of another job when the turn of this one has come: a leftover that cannot be
@@ -57,10 +59,9 @@ impl Shared {
     }
 
     /// Whether a disk can be read through a snapshot, by the reader that there is.
-    pub(super) fn check_disk(&self, disk: &Disk) -> Result<(), SourceError> {
-        let Some(reason) = unreadable(disk).or_else(|| self.reader.refuses(disk)) else {
-            return Ok(());
-        };
+    pub(super) fn check_disk(&self, disk: &Disk, places: &Places) -> Result<(), SourceError> {
+        let refused = || self.reader.refuses(disk, datastore_type(places, disk));
+        let Some(reason) = unreadable(disk).or_else(refused) else { return Ok(()) };
         Err(SourceError::BadDisk {
             key: listing::disk_id(disk),
             file: disk.backing.file_name.clone(),
@@ -105,8 +106,13 @@ pub(super) fn asked_disk<'d>(
     })
 }
 
+/// The kind of the datastore that a disk lies on, where the account sees it.
+pub(super) fn datastore_type<'p>(places: &'p Places, disk: &Disk) -> Option<&'p str> {
+    disk.backing.datastore.as_ref().and_then(|it| places.datastore_type(it))
+}
+
 /// Why a disk cannot be read through a snapshot at all.
-fn unreadable(disk: &Disk) -> Option<&'static str> {
+pub(super) fn unreadable(disk: &Disk) -> Option<&'static str> {
     let backing = &disk.backing;
     if backing.kind == BackingKind::RawPhysical {
         return Some(

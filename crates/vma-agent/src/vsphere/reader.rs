@@ -27,8 +27,8 @@ pub(super) trait DiskReader: Send + Sync {
     /// Whether it could begin with a VM at all; asked before a snapshot is taken.
     fn check(&self, vm: &Vm, datacenter: Option<&str>) -> Result<(), SourceError>;
 
-    /// Why it cannot read a disk, beyond what forbids any reading.
-    fn refuses(&self, disk: &Disk) -> Option<&'static str>;
+    /// Why it cannot read a disk, on a datastore of this kind, beyond what forbids any reading.
+    fn refuses(&self, disk: &Disk, datastore_type: Option<&str>) -> Option<&'static str>;
 
     /// Opens a disk of a snapshot; it has the size that the server told of it, and keeps its place at the host until
     /// nothing of it is left there.

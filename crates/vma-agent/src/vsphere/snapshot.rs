@@ -161,7 +161,7 @@ async fn describe(
     let (mut described, mut disks) = (Vec::new(), Vec::new());
     for asked in &request.disks {
         let disk = asked_disk(&planned.vm, &found, asked)?;
-        shared.check_disk(disk)?;
+        shared.check_disk(disk, &planned.places)?;
         // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
         let build = ground.as_ref().ok().filter(|_| disk.backing.parent.is_none());
         let change_id = build.and_then(|it| change_mark::mark(client, &planned.vm, disk, it));

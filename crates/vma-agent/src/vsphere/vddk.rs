@@ -140,7 +140,7 @@ impl DiskReader for VddkReader {
     }
 
     /// VDDK reads every kind of file, and resolves chains.
-    fn refuses(&self, disk: &Disk) -> Option<&'static str> {
+    fn refuses(&self, disk: &Disk, _: Option<&str>) -> Option<&'static str> {
         let named = disk.backing.file_name.starts_with('[');
         (!named).then_some("its file has no name that can be asked for")
     }

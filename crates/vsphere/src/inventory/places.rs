@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_NETWORKS: usize = 1000;
 
 /// The kinds that have names of interest.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "Folder",
     "Datacenter",
     "VirtualApp",
@@ -23,6 +23,7 @@ const KINDS: [&str; 7] = [
     "Network",
     "DistributedVirtualPortgroup",
     "OpaqueNetwork",
+    "Datastore",
 ];
 
 /// What is around VMs, by reference.
@@ -30,6 +31,7 @@ const KINDS: [&str; 7] = [
 pub struct Places {
     by_moref: HashMap<MoRef, Place>,
     networks: HashMap<String, String>,
+    datastore_types: HashMap<MoRef, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,11 @@ impl Places {
         by_key.map(String::as_str).or(adapter.network.as_deref())
     }
 
+    /// The kind of a datastore (`VMFS`, `NFS`, `vsan`, `VVOL`), where the account sees it.
+    pub fn datastore_type(&self, datastore: &MoRef) -> Option<&str> {
+        self.datastore_types.get(datastore).map(String::as_str)
+    }
+
     /// Upwards from a place, the nameless root left out.
     fn above<'a>(
         &'a self,
@@ -91,20 +98,22 @@ impl Places {
 impl Client {
     /// Asks for what is around VMs.
     pub async fn places(&self) -> Result<Places, VsphereError> {
-        let all = self.references(&["Folder", "Datacenter", "VirtualApp", "HostSystem", "Network"]);
+        let all = ["Folder", "Datacenter", "VirtualApp", "HostSystem", "Network", "Datastore"];
+        let all = self.references(&all);
         let mut places = Places::default();
         self.add_of_kinds(&mut places, &all.await?.into_iter().collect()).await?;
         Ok(places)
     }
 
-    /// Asks only for what is above one VM.
+    /// Asks only for what is above one VM, and for the datastores of its disks.
     pub async fn places_above(&self, vm: &Vm) -> Result<Places, VsphereError> {
         let mut places = Places::default();
         self.add_above(&mut places, vm.parent.iter().cloned().collect()).await?;
+        self.add_of_kinds(&mut places, &stores_of(std::slice::from_ref(vm))).await?;
         Ok(places)
     }
 
-    /// Asks only for what is above these VMs, and for their networks.
+    /// Asks only for what is above these VMs, and for their networks and the datastores of their disks.
     pub async fn places_of(&self, vms: &[Vm]) -> Result<Places, VsphereError> {
         let mut places = Places::default();
         let those: Vec<_> = vms.iter().map(|it| it.moref.clone()).collect();
@@ -117,6 +126,7 @@ impl Client {
             networks => networks?.into_iter().flatten().collect(),
         };
         self.add_of_kinds(&mut places, &networks).await?;
+        self.add_of_kinds(&mut places, &stores_of(vms)).await?;
         self.add_above(&mut places, vms.iter().filter_map(|it| it.parent.clone()).collect())
             .await?;
         Ok(places)
@@ -164,6 +174,7 @@ impl Client {
         let paths: &[&str] = match kind {
             "DistributedVirtualPortgroup" => &["name", "key"],
             "OpaqueNetwork" => &["name", "summary.opaqueNetworkId"],
+            "Datastore" => &["summary.type"],
             "VirtualApp" => &["name", "parent", "parentFolder"],
             "Folder" | "Datacenter" | "HostSystem" => &["name", "parent"],
             _ => &["name"],
@@ -171,9 +182,12 @@ impl Client {
         let described = self.properties(kind, batch, paths, |it| {
             let folder = it.reference("parentFolder").or_else(|| it.reference("parent"));
             let key = it.text("key").or_else(|| it.text("summary.opaqueNetworkId"));
-            Ok((it.moref.clone(), it.text("name"), folder, key))
+            Ok((it.moref.clone(), it.text("name"), folder, key, it.text("summary.type")))
         });
-        for (moref, name, parent, key) in described.await? {
+        for (moref, name, parent, key, store_type) in described.await? {
+            if let Some(it) = store_type {
+                places.datastore_types.insert(moref.clone(), it);
+            }
             let Some(name) = name.map(|it| unescaped(&it)) else { continue };
             if let Some(key) = key {
                 places.networks.insert(key, name.clone());
@@ -182,6 +196,12 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// The datastores that the disks of some VMs lie on.
+fn stores_of(vms: &[Vm]) -> BTreeSet<MoRef> {
+    let disks = vms.iter().flat_map(|it| &it.disks);
+    disks.filter_map(|it| it.backing.datastore.clone()).collect()
 }
 
 /// Names of inventory objects come with `%`, `/` and `\` as `%25`, `%2f` and `%5c`.

@@ -46,7 +46,12 @@ async fn other_bytes_than_those_asked_for_are_refused() {
     assert!(client.read_file(&file, CAPACITY - 5, 6).await.is_err(), "beyond the end");
     let gone = DatastoreFile { path: "none-flat.vmdk".to_owned(), ..file.clone() };
     let error = client.read_file(&gone, 0, 1).await.unwrap_err();
-    assert!(matches!(error, VsphereError::NotFound(_)), "{error}");
-    let elsewhere = DatastoreFile { datastore: "none".to_owned(), ..file };
-    assert!(matches!(client.file_size(&elsewhere).await, Err(VsphereError::NotFound(_))));
+    assert!(matches!(error, VsphereError::FileRefused { status: 404, .. }), "{error}");
+    let elsewhere = DatastoreFile { datastore: "none".to_owned(), ..file.clone() };
+    let error = client.file_size(&elsewhere).await.unwrap_err();
+    assert!(matches!(error, VsphereError::FileRefused { status: 404, .. }), "{error}");
+    peer.trouble(&Trouble::once("folder", "status", "500")).unwrap();
+    let error = client.file_size(&file).await.unwrap_err();
+    assert!(matches!(error, VsphereError::FileRefused { status: 500, .. }), "{error}");
+    assert!(error.to_string().contains("disk-0-flat.vmdk"), "{error}");
 }

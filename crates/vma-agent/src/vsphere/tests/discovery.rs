@@ -1,9 +1,9 @@
 //! What discovery tells, and who may ask.
 
 use hub_vma_api::{Credentials, DiscoverFilter, DiscoverRequest};
-use hub_vsphere_peer::{DiskShape, PeerOptions, VmShape};
+use hub_vsphere_peer::{DiskLibrary, DiskShape, PeerOptions, VmShape};
 
-use super::lab::{CAPACITY, Lab, disk, named, with_account};
+use super::lab::{CAPACITY, Lab, disk, named, raw, with_account};
 use crate::source::Source as _;
 
 fn request(credentials: Credentials) -> DiscoverRequest {
@@ -93,6 +93,91 @@ async fn filters_narrow_and_a_copied_id_hides_both_vms_with_a_warning() {
     assert_eq!(error.code(), "source/vm-ambiguous");
 }
 
+/// What fails every job of a VM is told by the reader that would meet it, before a job is asked for.
+#[tokio::test]
+async fn how_a_vm_would_be_read_is_told_and_is_what_a_job_meets() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let base = disk(2000, 0);
+    let shapes = [
+        (base.clone(), None, Some("flat")),
+        (
+            DiskShape { format: "sparse".into(), ..base.clone() },
+            Some("flat format"),
+            Some("sparse"),
+        ),
+        (DiskShape { format: "se_sparse".into(), ..base.clone() }, Some("VDDK"), Some("se_sparse")),
+        (DiskShape { parent: "disk-9.vmdk".into(), ..base.clone() }, Some("delta"), Some("flat")),
+        (raw("virtualMode", "persistent"), Some("raw device"), Some("raw")),
+        // No reader reads it, so that its other fields tell.
+        (raw("physicalMode", "persistent"), None, Some("raw")),
+    ];
+    let Some(library) = DiskLibrary::make().unwrap() else { return };
+    for through_vddk in [false, true] {
+        if through_vddk {
+            lab.read_through(super::vddk::options(&library)).unwrap();
+        }
+        for (shape, refused, format) in &shapes {
+            let disks = Some(vec![shape.clone(), disk(2001, 1)]);
+            lab.peer.shape(&VmShape { disks, ..named(&lab.vm) }).unwrap();
+            let vm = lab.told().await.unwrap();
+            let shown = &vm.disks[0];
+            assert_eq!(shown.reader.as_deref(), Some(if through_vddk { "vddk" } else { "https" }));
+            assert_eq!(shown.format.as_deref(), *format);
+            let refused = refused.filter(|_| !through_vddk);
+            let told = shown.refusal.as_deref();
+            assert_eq!(told.is_some(), refused.is_some(), "{told:?}");
+            assert!(told.unwrap_or_default().contains(refused.unwrap_or_default()), "{told:?}");
+            let unread = refused.is_some() || shown.rdm.as_deref() == Some("physical");
+            let checked = lab.source.check(&lab.request("job")).await;
+            let code = checked.as_ref().err().map(|it| it.code());
+            assert_eq!(code, unread.then_some("source/disk-unsupported"), "{shown:?}");
+        }
+        let told = lab.told().await.unwrap();
+        assert_eq!((told.reads_snapshots, told.refusal), (Some(through_vddk), None));
+    }
+    drop(library);
+    let refusal = lab.told().await.unwrap().refusal.unwrap_or_default();
+    assert!(refusal.contains("source.vddk.libdir"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_vsan_a_lost_host_and_idle_tools_are_told() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let shape = VmShape {
+        connection: Some("inaccessible".to_owned()),
+        tools: Some("guestToolsNotRunning".to_owned()),
+        datastore_type: Some("vsan".to_owned()),
+        ..named(&lab.vm)
+    };
+    lab.peer.shape(&shape).unwrap();
+    let vm = lab.told().await.unwrap();
+    assert_eq!((vm.connection.as_deref(), vm.quiesced), (Some("inaccessible"), Some(true)));
+    assert_eq!(vm.tools.as_deref(), Some("guestToolsNotRunning"));
+    assert_eq!(vm.disks[0].datastore_type.as_deref(), Some("vsan"));
+    assert!(vm.disks[0].refusal.as_deref().unwrap_or_default().contains("vSAN"));
+    let error = lab.source.check(&lab.request("job")).await.unwrap_err();
+    assert_eq!(error.code(), "source/disk-unsupported");
+    let opened = lab.source.open(&lab.request("job")).await;
+    assert_eq!(opened.err().unwrap().code(), "source/disk-unsupported");
+    assert_eq!(lab.peer.calls().unwrap().get("CreateSnapshot_Task"), None);
+}
+
+/// A refresh in the middle of a job sees its snapshot, and the delta that stands on it.
+#[tokio::test]
+async fn a_snapshot_of_ours_makes_no_disk_unreadable() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let opened = lab.open("job").await.unwrap();
+    let delta = DiskShape { parent: "disk-9.vmdk".into(), ..disk(2000, 0) };
+    let disks = Some(vec![delta, disk(2001, 1)]);
+    lab.peer.shape(&VmShape { disks, ..named(&lab.vm) }).unwrap();
+    assert_eq!(lab.told().await.unwrap().disks[0].refusal, None);
+    lab.peer.remove_snapshots(&lab.vm).unwrap();
+    assert_eq!(lab.told().await.unwrap().disks[0].refusal, None, "it is owed still");
+    opened.close().await.unwrap();
+    let left = lab.told().await.unwrap().disks[0].refusal.clone().unwrap_or_default();
+    assert!(left.contains("delta"), "{left}");
+}
+
 #[tokio::test]
 async fn a_login_is_tested_for_real_and_sent_to_nobody_else() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
@@ -126,7 +211,8 @@ async fn what_cannot_be_read_is_refused_before_a_snapshot_is_taken() {
     let base = disk(2000, 0);
     let bad = "source/disk-unsupported";
     refused(DiskShape { mode: "independent_persistent".into(), ..base.clone() }, bad).await;
-    refused(DiskShape { rdm: "physicalMode".into(), ..base.clone() }, bad).await;
+    refused(raw("physicalMode", "persistent"), bad).await;
+    refused(raw("virtualMode", "persistent"), bad).await;
     refused(DiskShape { sharing: "sharingMultiWriter".into(), ..base.clone() }, bad).await;
     refused(DiskShape { bus_sharing: "virtualSharing".into(), ..base.clone() }, bad).await;
     refused(DiskShape { encrypted: true, ..base.clone() }, bad).await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hub_vma_api::{Credentials, DiscoverRequest};
+use hub_vma_api::{Credentials, DiscoverRequest, Vm};
 use hub_vsphere::{ClientOptions, Endpoint, Login, Trust};
 use hub_vsphere_peer::{DiskShape, PeerOptions, VmShape, VspherePeer};
 use tempfile::TempDir;
@@ -147,13 +147,21 @@ impl Lab {
         Ok(Other { vm: vm.to_owned(), id, files: self.peer.shape(&shape)?.files })
     }
 
-    /// The datastore paths of a VM's disks.
-    pub(super) async fn paths(&self, id: &str) -> Result<Vec<String>> {
+    /// The VM as discovery shows it.
+    pub(super) async fn told(&self) -> Result<Vm> {
+        self.told_of(&self.id).await
+    }
+
+    async fn told_of(&self, id: &str) -> Result<Vm> {
         let credentials = Some(self.credentials());
         let asked = DiscoverRequest { credentials, ..DiscoverRequest::default() };
         let told = self.source.inventory(&asked).await?;
-        let vm = told.vms.into_iter().find(|it| it.id == id).context("no VM")?;
-        Ok(vm.disks.into_iter().map(|it| it.path).collect())
+        told.vms.into_iter().find(|it| it.id == id).context("no VM")
+    }
+
+    /// The datastore paths of a VM's disks.
+    pub(super) async fn paths(&self, id: &str) -> Result<Vec<String>> {
+        Ok(self.told_of(id).await?.disks.into_iter().map(|it| it.path).collect())
     }
 
     /// Waits until nothing is left at the peer and nothing is owed.
@@ -202,6 +210,11 @@ pub(super) fn disk(key: i32, unit: i32) -> DiskShape {
         uuid: format!("6000C29{unit}-aaaa-bbbb-cccc-0123456789ab"),
         ..DiskShape::default()
     }
+}
+
+/// A raw device in place of the first disk.
+pub(super) fn raw(compatibility: &str, mode: &str) -> DiskShape {
+    DiskShape { rdm: compatibility.to_owned(), mode: mode.to_owned(), ..disk(2000, 0) }
 }
 
 pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOptions> {

@@ -115,6 +115,26 @@ async fn p7_what_is_doubtful_is_read_in_full() {
     lab.nothing_is_left().await.unwrap();
 }
 
+/// What no discovery can mend must not say that one helps.
+#[tokio::test]
+async fn a_file_that_is_not_served_says_what_it_may_be_and_what_reads_it() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let opened = lab.open("job").await.unwrap();
+    for status in ["404", "500"] {
+        lab.peer.trouble(&Trouble::once("folder", "status", status)).unwrap();
+        let error = opened.reader(0).await.err().unwrap();
+        assert_eq!(error.code(), "source/disk-unsupported", "{error}");
+        let told = error.to_string();
+        for part in [status, "disk-0-flat.vmdk", "vSAN", "lock", "VDDK"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("discovery"), "{told}");
+    }
+    assert_eq!(opened.reader(0).await.unwrap().size(), CAPACITY);
+    opened.close().await.unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_snapshot_that_somebody_removed_makes_the_copy_worthless() {
     let Some(lab) = Lab::start().await.unwrap() else { return };

@@ -9,7 +9,7 @@ use hub_block::{BlockDevice, BlockError, ExtentKind};
 use hub_vsphere_peer::{DiskLibrary, DiskShape, VmShape};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::lab::{CAPACITY, GRAIN, Lab, disk, named};
+use super::lab::{CAPACITY, GRAIN, Lab, disk, named, raw};
 use crate::doubles::until;
 use crate::source::{Changed, ReadBy, Source as _};
 use crate::vsphere::VddkOptions;
@@ -219,7 +219,7 @@ async fn vddk_reads_more_kinds_of_disks_and_not_those_that_snapshots_leave_out()
     let base = disk(2000, 0);
     for shape in [
         DiskShape { mode: "independent_persistent".into(), ..base.clone() },
-        DiskShape { rdm: "physicalMode".into(), ..base.clone() },
+        raw("physicalMode", "persistent"),
         DiskShape { sharing: "sharingMultiWriter".into(), ..base.clone() },
         DiskShape { encrypted: true, ..base.clone() },
     ] {
@@ -227,6 +227,8 @@ async fn vddk_reads_more_kinds_of_disks_and_not_those_that_snapshots_leave_out()
         let error = lab.source.check(&lab.request("job")).await.unwrap_err();
         assert_eq!(error.code(), "source/disk-unsupported");
     }
+    shaped(raw("virtualMode", "persistent"));
+    lab.source.check(&lab.request("job")).await.unwrap();
     shaped(DiskShape { parent: "disk-9.vmdk".into(), ..base });
     lab.source.check(&lab.request("job")).await.unwrap();
     // A snapshot of somebody else that came after planning is seen by the file that the disk stands on.
