@@ -61,12 +61,8 @@ impl SourceNode for Shelf {
             url: node.url.clone(),
             detail: error.to_string(),
         })?;
-        let vm = SeenVm {
-            facts: fixtures::vm_facts("pgtest1", "4205784a"),
-            disks,
-            networks: Vec::new(),
-            vmx_version: None,
-        };
+        let vm =
+            SeenVm { facts: fixtures::vm_facts("pgtest1", "4205784a"), disks, vmx_version: None };
         Ok(fixtures::inventory(vec![vm]))
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Absent means "not said", never "no": a datastore folder and an older VMA say little. Words stay the hypervisor's.
 
+/// Most networks of one VM that are kept; a VM has ten adapters at most.
+pub const MAX_NETWORKS: usize = 64;
+
 /// Most snapshots of one VM that are kept.
 pub const MAX_SNAPSHOTS: usize = 512;
 
@@ -34,6 +37,8 @@ pub struct VmConditions {
     pub reads_snapshots: Option<bool>,
     /// Why the reader of its disks cannot begin with it.
     pub refusal: Option<String>,
+    /// Its network adapters; empty also where nothing was said of any.
+    pub networks: Vec<VmNetwork>,
 }
 
 impl VmConditions {
@@ -46,6 +51,19 @@ impl VmConditions {
     pub fn hardware_number(&self) -> Option<u32> {
         self.hardware_version.as_deref()?.strip_prefix("vmx-")?.parse().ok()
     }
+}
+
+/// One network adapter of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmNetwork {
+    /// Label.
+    pub label: String,
+    /// The name of its network or port group, as people see it.
+    pub network_name: String,
+    /// MAC address.
+    pub mac_address: String,
+    /// Adapter model.
+    pub adapter_type: String,
 }
 
 /// One snapshot of a VM.

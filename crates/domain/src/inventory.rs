@@ -28,23 +28,8 @@ pub struct SeenVm {
     pub facts: VmFacts,
     /// Its disks in the order of its controllers; no key twice.
     pub disks: Vec<DiskFacts>,
-    /// Its network adapters.
-    pub networks: Vec<SeenNetwork>,
     /// Hardware version (`vmx-15`).
     pub vmx_version: Option<String>,
-}
-
-/// One network adapter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenNetwork {
-    /// Label.
-    pub label: String,
-    /// Port group.
-    pub network_name: String,
-    /// MAC address.
-    pub mac_address: String,
-    /// Adapter model.
-    pub adapter_type: String,
 }
 
 /// A VM, or something that looked like one, that cannot be put under management.

@@ -1,5 +1,6 @@
 //! What sources have, and what of it is under management.
 
+mod conditions_view;
 pub(crate) mod discovery;
 pub(crate) mod preflight;
 pub(crate) mod vm_contexts;

@@ -2,10 +2,10 @@
 
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::capacity::Capacity;
-use hub_domain::conditions::DiskConditions;
+use hub_domain::conditions::{DiskConditions, VmNetwork};
 use hub_domain::disk::{DiskFacts, DiskKey};
 use hub_domain::ids::{CredentialId, RepositoryId, VmContextId, VmaNodeId};
-use hub_domain::inventory::{SeenInventory, SeenNetwork, SeenVm};
+use hub_domain::inventory::{SeenInventory, SeenVm};
 use hub_domain::repository::{Repository, RepositoryKind};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
@@ -56,17 +56,14 @@ pub fn vm_facts(name: &str, vmware_vm_id: &str) -> VmFacts {
 
 /// A VM as a discovery sees it.
 pub fn seen_vm(name: &str, vmware_vm_id: &str, disks: Vec<DiskFacts>) -> SeenVm {
-    SeenVm {
-        facts: vm_facts(name, vmware_vm_id),
-        disks,
-        networks: vec![SeenNetwork {
-            label: "Network adapter 1".to_owned(),
-            network_name: "VM Network".to_owned(),
-            mac_address: "00:50:56:85:bf:a2".to_owned(),
-            adapter_type: "vmxnet3".to_owned(),
-        }],
-        vmx_version: Some("vmx-15".to_owned()),
-    }
+    let mut facts = vm_facts(name, vmware_vm_id);
+    facts.conditions.networks = vec![VmNetwork {
+        label: "Network adapter 1".to_owned(),
+        network_name: "VM Network".to_owned(),
+        mac_address: "00:50:56:85:bf:a2".to_owned(),
+        adapter_type: "vmxnet3".to_owned(),
+    }];
+    SeenVm { facts, disks, vmx_version: Some("vmx-15".to_owned()) }
 }
 
 /// The VM of the acceptance stories: two disks, [`BIG`] and [`SMALL`].

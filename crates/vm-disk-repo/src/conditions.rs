@@ -1,7 +1,7 @@
 //! Conditions as JSON in one column: they are read as a whole, asked for by no query, and grow with every release of a
 //! hypervisor.
 
-use hub_domain::conditions::{DiskConditions, VmConditions, VmSnapshot};
+use hub_domain::conditions::{DiskConditions, VmConditions, VmNetwork, VmSnapshot};
 use hub_ports::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,7 @@ pub(crate) fn of_vm(json: Option<&str>) -> Result<VmConditions, StoreError> {
         quiesced: row.quiesced,
         reads_snapshots: row.reads_snapshots,
         refusal: row.refusal,
+        networks: row.networks.into_iter().map(NetworkRow::value).collect(),
     })
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn vm_json(conditions: &VmConditions) -> Result<Option<String>, Store
         quiesced: it.quiesced,
         reads_snapshots: it.reads_snapshots,
         refusal: it.refusal,
+        networks: it.networks.into_iter().map(NetworkRow::of).collect(),
     })
 }
 
@@ -128,6 +130,29 @@ struct VmRow {
     reads_snapshots: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<NetworkRow>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct NetworkRow {
+    label: String,
+    network: String,
+    mac: String,
+    adapter: String,
+}
+
+impl NetworkRow {
+    fn of(it: VmNetwork) -> Self {
+        let VmNetwork { label, network_name, mac_address, adapter_type } = it;
+        Self { label, network: network_name, mac: mac_address, adapter: adapter_type }
+    }
+
+    fn value(self) -> VmNetwork {
+        let Self { label, network, mac, adapter } = self;
+        VmNetwork { label, network_name: network, mac_address: mac, adapter_type: adapter }
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! Conditions of VMs and disks from the wire: bounded, and in the hypervisor's own words.
 
-use hub_domain::conditions::{DiskConditions, MAX_SNAPSHOTS, VmConditions, VmSnapshot};
+use hub_domain::conditions::{
+    DiskConditions, MAX_NETWORKS, MAX_SNAPSHOTS, VmConditions, VmNetwork, VmSnapshot,
+};
 use hub_domain::text::InvalidText;
 use hub_vma_api as wire;
 
@@ -28,6 +30,7 @@ pub(crate) fn of_vm(vm: &wire::Vm) -> Result<VmConditions, InvalidText> {
         quiesced: vm.quiesced,
         reads_snapshots: vm.reads_snapshots,
         refusal: refusal(vm.refusal.as_deref()),
+        networks: vm.networks.iter().take(MAX_NETWORKS).map(network).collect(),
     })
 }
 
@@ -49,15 +52,23 @@ pub(crate) fn of_disk(disk: &wire::VmDisk) -> Result<DiskConditions, InvalidText
     })
 }
 
+/// Names of networks are other people's, too.
+fn network(network: &wire::VmNetwork) -> VmNetwork {
+    VmNetwork {
+        label: cut(&network.label),
+        network_name: cut(&network.network_name),
+        mac_address: cut(&network.mac_address),
+        adapter_type: cut(&network.adapter_type),
+    }
+}
+
 /// Why a reader refuses is for people: one that is odd must not hide its VM.
 fn refusal(why: Option<&str>) -> Option<String> {
-    let why = shortened(why?).chars().take(255).collect::<String>();
-    Some(why).filter(|it| !it.is_empty())
+    Some(cut(why?)).filter(|it| !it.is_empty())
 }
 
 /// Names of snapshots are other people's; one that is odd must not hide its VM.
 fn snapshot(snapshot: &wire::VmSnapshot) -> VmSnapshot {
-    let cut = |text: &str| shortened(text).chars().take(255).collect::<String>();
     VmSnapshot {
         id: cut(&snapshot.id),
         name: cut(&snapshot.name),
@@ -65,4 +76,9 @@ fn snapshot(snapshot: &wire::VmSnapshot) -> VmSnapshot {
         parent: snapshot.parent.as_deref().map(cut),
         quiesced: snapshot.quiesced,
     }
+}
+
+/// A text for people, as long as a column.
+fn cut(text: &str) -> String {
+    shortened(text).chars().take(255).collect()
 }

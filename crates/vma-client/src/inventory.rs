@@ -6,7 +6,7 @@ use hub_domain::access::Credential;
 use hub_domain::capacity::Capacity;
 use hub_domain::disk::{DiskFacts, DiskKey};
 use hub_domain::identity::VmKey;
-use hub_domain::inventory::{RejectedVm, SeenInventory, SeenNetwork, SeenVm};
+use hub_domain::inventory::{RejectedVm, SeenInventory, SeenVm};
 use hub_domain::text::{self, MAX_KEY, MAX_PATH, MAX_TEXT};
 use hub_domain::vm::VmFacts;
 use hub_ports::InventoryQuery;
@@ -166,14 +166,7 @@ fn seen_vm(vm: wire::Vm, source: &SeenInventory) -> Result<SeenVm, String> {
         }
         disks.push(disk);
     }
-    let networks = vm.networks.into_iter().map(|network| SeenNetwork {
-        label: shortened(&network.label),
-        network_name: shortened(&network.network_name),
-        mac_address: shortened(&network.mac_address),
-        adapter_type: shortened(&network.adapter_type),
-    });
-    let networks = networks.collect();
-    Ok(SeenVm { facts, disks, networks, vmx_version: vm.vmx_version.as_deref().map(shortened) })
+    Ok(SeenVm { facts, disks, vmx_version: vm.vmx_version.as_deref().map(shortened) })
 }
 
 fn vm_facts(vm: &wire::Vm, source: &SeenInventory) -> Result<VmFacts, text::InvalidText> {

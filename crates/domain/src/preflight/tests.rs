@@ -41,6 +41,7 @@ fn good() -> (VmFacts, DiskFacts) {
         quiesced: Some(true),
         reads_snapshots: Some(false),
         refusal: None,
+        networks: Vec::new(),
     };
     let of_disk = DiskConditions {
         mode: Some("persistent".to_owned()),

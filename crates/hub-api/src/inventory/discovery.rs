@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::conditions_view::{DiskConditionsView, NetworkView, VmConditionsView};
 use super::preflight::ConcernView;
 use crate::answer::{Answer, State, bytes};
 use crate::problem::Problem;
@@ -80,8 +81,10 @@ pub(crate) struct DiscoveredVm {
     instance_uuid: Option<String>,
     /// Reference of the managed object.
     moref: Option<String>,
+    datacenter: String,
     disks: Vec<DiscoveredDisk>,
-    networks: Vec<DiscoveredNetwork>,
+    networks: Vec<NetworkView>,
+    conditions: VmConditionsView,
     /// What speaks against a backup of it.
     concerns: Vec<ConcernView>,
     /// Whether it is under management.
@@ -103,16 +106,12 @@ pub(crate) struct DiscoveredDisk {
     capacity_bytes: i64,
     datastore: String,
     provisioning_type: Option<String>,
+    /// What it hangs on, as in `scsi0`.
+    bus: Option<String>,
     unit_number: Option<u32>,
-}
-
-/// One network adapter of a source's VM.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DiscoveredNetwork {
-    label: String,
-    network_name: String,
-    mac_address: String,
-    adapter_type: String,
+    /// Id of the disk behind the device, by which it is known.
+    backing_uuid: Option<String>,
+    conditions: DiskConditionsView,
 }
 
 /// Something that cannot be managed.
@@ -227,23 +226,22 @@ impl DiscoveredVm {
         let disks = vm.disks.into_iter().map(|disk| DiscoveredDisk {
             size_gb: bytes(disk.size_gb()),
             capacity_bytes: bytes(disk.capacity.bytes()),
+            conditions: DiskConditionsView::of(&disk),
             id: disk.key.to_string(),
             label: disk.label,
             path: disk.vmdk_path,
             datastore: disk.datastore,
             provisioning_type: disk.provisioning_type,
+            bus: disk.bus,
             unit_number: disk.unit_number,
+            backing_uuid: disk.backing_uuid,
         });
-        let networks = vm.networks.into_iter().map(|network| DiscoveredNetwork {
-            label: network.label,
-            network_name: network.network_name,
-            mac_address: network.mac_address,
-            adapter_type: network.adapter_type,
-        });
+        let (conditions, networks) = VmConditionsView::of(vm.facts.conditions);
         Self {
             id: vm.facts.vmware_vm_id,
             instance_uuid: vm.facts.instance_uuid,
             moref: vm.facts.moref,
+            datacenter: vm.facts.datacenter,
             concerns: concerns.into_iter().map(ConcernView::of).collect(),
             name: vm.facts.name,
             path: vm.facts.path,
@@ -253,7 +251,8 @@ impl DiscoveredVm {
             memory_mb: vm.facts.memory_mb,
             vmx_version: vm.vmx_version,
             disks: disks.collect(),
-            networks: networks.collect(),
+            networks,
+            conditions,
             managed: context_id.is_some(),
             context_id,
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::vm_query::VmQuery;
-use super::vm_view::{DiskView, VmView, with_disks};
+use super::vm_view::{Detail, DiskView, VmView, with_disks};
 use crate::answer::{Answer, Response, State, bytes, gone};
 use crate::page::Page;
 use crate::problem::Problem;
@@ -68,7 +68,7 @@ pub(crate) async fn list(state: State, query: web::Query<VmQuery>) -> Answer<VmP
         let after = query.after.map(VmContextId::from_uuid);
         let vms = view.vms_page(after, query.limit.with_one_more()).await?;
         let Page { items, next } = Page::of(vms, query.limit, |vm| vm.id.to_string(), |vm| vm);
-        let items = with_disks(view.as_mut(), items).await?;
+        let items = with_disks(view.as_mut(), items, Detail::Listed).await?;
         let totals = match query.totals {
             true => Some(Totals::of(view.inventory_totals().await?)),
             false => None,
@@ -86,7 +86,7 @@ pub(crate) async fn show(state: State, vm: web::Path<String>) -> Answer<VmView> 
     let found = state.ask(|hub| async move {
         let mut view = hub.store.view().await?;
         let vm = find_vm(view.as_mut(), &VmAddress::parse(&vm)).await?;
-        only(with_disks(view.as_mut(), vec![vm]).await?)
+        only(with_disks(view.as_mut(), vec![vm], Detail::Full).await?)
     });
     found.await.map(web::Json)
 }
@@ -100,7 +100,9 @@ pub(crate) async fn disks(state: State, vm: web::Path<String>) -> Answer<DiskLis
         let mut view = hub.store.view().await?;
         let vm = find_vm(view.as_mut(), &VmAddress::parse(&vm)).await?;
         let disks = view.disks_of(&[vm.id]).await?;
-        Ok(DiskList { items: disks.into_iter().map(DiskView::of).collect() })
+        Ok(DiskList {
+            items: disks.into_iter().map(|it| DiskView::of(it, Detail::Listed)).collect(),
+        })
     });
     found.await.map(web::Json)
 }
@@ -114,7 +116,7 @@ pub(crate) async fn refresh(state: State, vm: web::Path<String>) -> Answer<Refre
         let stored = hub.discovery.refresh(&VmAddress::parse(&vm)).await?;
         let mut view = hub.store.view().await?;
         let vm = find_vm(view.as_mut(), &VmAddress::Id(stored.id)).await?;
-        let vm = only(with_disks(view.as_mut(), vec![vm]).await?)?;
+        let vm = only(with_disks(view.as_mut(), vec![vm], Detail::Full).await?)?;
         Ok(Refreshed { outcome: stored.change.into(), vm })
     });
     refreshed.await.map(web::Json)

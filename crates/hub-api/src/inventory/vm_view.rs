@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::conditions_view::{DiskConditionsView, NetworkView, VmConditionsView};
 use crate::answer::bytes;
 use crate::problem::Problem;
 use crate::words::{ContextStatus, DiskPresence};
@@ -45,6 +46,12 @@ pub(crate) struct VmView {
     facts_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// What the source said last; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conditions: Option<VmConditionsView>,
+    /// Its network adapters; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<Vec<NetworkView>>,
     /// By ordinal, retired ones included.
     disks: Vec<DiskView>,
 }
@@ -84,14 +91,28 @@ pub(crate) struct DiskView {
     rdm: Option<String>,
     /// What it takes on its datastore.
     used_bytes: Option<i64>,
+    /// What the source said last; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conditions: Option<DiskConditionsView>,
     presence: DiskPresence,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
+/// How much an answer says of each VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What a list shows.
+    Listed,
+    /// With the conditions and networks.
+    Full,
+}
+
 impl DiskView {
-    pub(crate) fn of(disk: VmDisk) -> Self {
+    pub(crate) fn of(disk: VmDisk, detail: Detail) -> Self {
         let facts = disk.facts;
+        let full = detail == Detail::Full;
+        let conditions = full.then(|| DiskConditionsView::of(&facts));
         Self {
             id: disk.id.as_raw(),
             vm_context_id: disk.vm.as_uuid(),
@@ -112,6 +133,7 @@ impl DiskView {
             sharing: facts.conditions.sharing.clone(),
             rdm: facts.conditions.rdm.clone(),
             used_bytes: facts.conditions.used_bytes.map(bytes),
+            conditions,
             presence: disk.presence.into(),
             created_at: disk.created_at,
             updated_at: disk.updated_at,
@@ -120,8 +142,10 @@ impl DiskView {
 }
 
 impl VmView {
-    fn of(vm: VmContext, disks: Vec<DiskView>) -> Self {
+    fn of(vm: VmContext, disks: Vec<DiskView>, detail: Detail) -> Self {
         let facts = vm.facts;
+        let said = (detail == Detail::Full).then(|| VmConditionsView::of(facts.conditions));
+        let (conditions, networks) = said.unzip();
         Self {
             context_id: vm.id.as_uuid(),
             vm_name: facts.name,
@@ -142,6 +166,8 @@ impl VmView {
             vma_node_id: vm.vma_node.map(|it| it.as_uuid()),
             created_at: vm.created_at,
             updated_at: vm.updated_at,
+            conditions,
+            networks,
             disks,
         }
     }
@@ -151,6 +177,7 @@ impl VmView {
 pub(crate) async fn with_disks(
     catalogue: &mut dyn Catalogue,
     vms: Vec<VmContext>,
+    detail: Detail,
 ) -> Result<Vec<VmView>, StoreError> {
     let disks = match (vms.first(), vms.last()) {
         (Some(first), Some(last)) => catalogue.disks_of_page(first.id, last.id).await?,
@@ -158,13 +185,13 @@ pub(crate) async fn with_disks(
     };
     let mut by_vm: BTreeMap<VmContextId, Vec<DiskView>> = BTreeMap::new();
     for disk in disks {
-        by_vm.entry(disk.vm).or_default().push(DiskView::of(disk));
+        by_vm.entry(disk.vm).or_default().push(DiskView::of(disk, detail));
     }
     Ok(vms
         .into_iter()
         .map(|vm| {
             let disks = by_vm.remove(&vm.id).unwrap_or_default();
-            VmView::of(vm, disks)
+            VmView::of(vm, disks, detail)
         })
         .collect())
 }

@@ -1,6 +1,7 @@
 //! Discovery, VMs under management and their disks.
 
-use hub_domain::inventory::RejectedVm;
+use hub_domain::conditions::{DiskConditions, VmConditions, VmSnapshot};
+use hub_domain::inventory::{RejectedVm, SeenVm};
 use hub_testkit::fixtures::{self, BIG, SMALL};
 use serde_json::json;
 
@@ -64,6 +65,92 @@ async fn story_1_discovered_disks_have_no_job() {
         assert_eq!(disks.body["items"][disk]["job_id"], json!(null));
         assert_eq!(disks.body["items"][disk]["capacity_bytes"], capacity);
     }
+}
+
+/// The VM of the stories as a vCenter tells it, with something in every field.
+fn of_a_vcenter() -> anyhow::Result<SeenVm> {
+    let text = |it: &str| Some(it.to_owned());
+    let mut vm = fixtures::pgtest1()?;
+    vm.facts.instance_uuid = text("5015f0e2-0000-4000-8000-000000000007");
+    vm.facts.moref = text("vm-57");
+    let snapshot = |name: &str| VmSnapshot {
+        id: "snapshot-70".to_owned(),
+        name: name.to_owned(),
+        created: text("2026-11-23T10:11:12Z"),
+        parent: text("snapshot-69"),
+        quiesced: Some(true),
+    };
+    vm.facts.conditions = VmConditions {
+        hardware_version: text("vmx-19"),
+        template: Some(false),
+        snapshots: Some(vec![snapshot("before the update"), snapshot("sendense-hub job 7")]),
+        tracking_supported: Some(true),
+        tracking_enabled: Some(true),
+        consolidation_needed: Some(false),
+        encrypted: Some(false),
+        fault_tolerance: text("notConfigured"),
+        connection: text("connected"),
+        tools: text("guestToolsNotRunning"),
+        quiesced: Some(true),
+        reads_snapshots: Some(true),
+        refusal: None,
+        networks: vm.facts.conditions.networks,
+    };
+    for (key, disk) in (2000..).zip(&mut vm.disks) {
+        disk.backing_uuid = text(&format!("6000c290-0000-4000-8000-{key:012}"));
+        disk.conditions = DiskConditions {
+            device_key: Some(key),
+            controller: text("scsi"),
+            bus_number: Some(0),
+            mode: text("persistent"),
+            sharing: text("none"),
+            used_bytes: Some(4096),
+            rdm: text("virtual"),
+            has_change_id: Some(true),
+            format: text("raw"),
+            datastore_type: text("VMFS"),
+            reader: text("vddk"),
+            refusal: None,
+        };
+    }
+    Ok(vm)
+}
+
+#[tokio::test]
+async fn what_a_vcenter_says_is_in_discovery_and_at_the_vm_and_not_in_lists() {
+    let lab = Lab::new(vec![of_a_vcenter().unwrap()]).await.unwrap();
+    lab.register_vma().await.unwrap();
+    let found = lab.post("/api/v1/discovery/discover-vms", json!({})).await.unwrap();
+    let found = &found.body["vms"][0];
+    lab.post("/api/v1/discovery/add-vms", json!({"all": true})).await.unwrap();
+    let one = lab.get("/api/v1/vm-contexts/pgtest1").await.unwrap().body;
+    insta::assert_json_snapshot!("vcenter_vm", {
+        let of_disk = |disk: &serde_json::Value| {
+            json!({
+                "bus": disk["bus"], "unit_number": disk["unit_number"],
+                "backing_uuid": disk["backing_uuid"], "conditions": disk["conditions"],
+            })
+        };
+        json!({
+            "datacenter": one["datacenter"], "conditions": one["conditions"],
+            "networks": one["networks"], "first_disk": of_disk(&one["disks"][0]),
+        })
+    });
+    for field in ["datacenter", "conditions", "networks", "moref", "instance_uuid"] {
+        assert_eq!(found[field], one[field], "{field}");
+    }
+    for disk in 0..2 {
+        for field in ["bus", "unit_number", "backing_uuid", "conditions"] {
+            assert_eq!(found["disks"][disk][field], one["disks"][disk][field], "{field}");
+        }
+    }
+    let listed = lab.get("/api/v1/vm-contexts").await.unwrap().body["items"][0].clone();
+    for field in ["/conditions", "/networks", "/disks/0/conditions"] {
+        assert!(one.pointer(field).is_some_and(|it| !it.is_null()), "{field}");
+        assert_eq!(listed.pointer(field), None, "a page of VMs does without it");
+    }
+    let refreshed = lab.post("/api/v1/vm-contexts/pgtest1/refresh", json!({})).await.unwrap();
+    assert_eq!((&refreshed.body["outcome"], &refreshed.body["vm"]), (&json!("unchanged"), &one));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::ensure;
 use async_trait::async_trait;
 use hub_discovery::{AddVms, Change, Discovery, SourceChoice, Wanted};
-use hub_domain::conditions::{DiskConditions, VmConditions, VmSnapshot};
+use hub_domain::conditions::{DiskConditions, VmConditions, VmNetwork, VmSnapshot};
 use hub_domain::inventory::SeenInventory;
 use hub_domain::source::SourceAbout;
 use hub_ports::{Catalogue, Store, StoreError, UnitOfWork};
@@ -87,6 +87,12 @@ fn vcenter(vms: usize) -> anyhow::Result<SeenInventory> {
             quiesced: Some(true),
             reads_snapshots: Some(false),
             refusal: Some("its datacenter is not seen".to_owned()),
+            networks: vec![VmNetwork {
+                label: "Network adapter 1".to_owned(),
+                network_name: "Büro \"Süd\", ж".to_owned(),
+                mac_address: "00:50:56:85:bf:a2".to_owned(),
+                adapter_type: "vmxnet3".to_owned(),
+            }],
         };
         seen.push(vm);
     }

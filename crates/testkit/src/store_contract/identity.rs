@@ -1,7 +1,7 @@
 //! What VMs and disks are known by, and what a hypervisor says of them.
 
 use anyhow::ensure;
-use hub_domain::conditions::{DiskConditions, VmConditions, VmSnapshot};
+use hub_domain::conditions::{DiskConditions, VmConditions, VmNetwork, VmSnapshot};
 use hub_domain::disk::{NewDisk, Presence};
 use hub_domain::vm::VmContext;
 use hub_ports::{Store, StoreError};
@@ -46,6 +46,12 @@ pub async fn what_a_hypervisor_says_reads_back(store: &dyn Store) -> Outcome {
         quiesced: Some(true),
         reads_snapshots: Some(false),
         refusal: Some("its datacenter is not seen".to_owned()),
+        networks: vec![VmNetwork {
+            label: "Network adapter 1".to_owned(),
+            network_name: "Büro \"Süd\", ж".to_owned(),
+            mac_address: "00:50:56:85:bf:a2".to_owned(),
+            adapter_type: "vmxnet3".to_owned(),
+        }],
     };
     let mut none = vm(2);
     none.facts.conditions.snapshots = Some(Vec::new());

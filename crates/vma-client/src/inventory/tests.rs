@@ -44,7 +44,7 @@ fn the_contract_s_own_example_is_read() {
     assert_eq!(vm.facts.cpu_count, Some(4));
     assert_eq!(vm.facts.memory_mb, Some(8192));
     assert_eq!(vm.facts.os_type.as_deref(), Some("ubuntu64Guest"));
-    assert_eq!(vm.networks[0].mac_address, "00:50:56:85:bf:a2");
+    assert_eq!(vm.facts.conditions.networks[0].mac_address, "00:50:56:85:bf:a2");
     let sizes: Vec<u64> = vm.disks.iter().map(|disk| disk.capacity.bytes()).collect();
     assert_eq!(sizes, [109_521_666_048, 5_368_709_120]);
 }
