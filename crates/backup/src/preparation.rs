@@ -251,7 +251,9 @@ fn remarks(scene: &Scene, jobs: &[BackupJob], disks: &[VmDisk]) -> Remarks {
     for Warning { code, detail } in &warnings {
         tracing::warn!(run.id = %scene.run.id, vm.name = %scene.vm.facts.name, code, detail, "a backup has a warning");
     }
-    Remarks::at_work(&scene.node, warnings)
+    // What speaks against a VM speaks so every night, and is no line of the log each time.
+    let concerns = preflight(&scene.vm, disks).warnings(jobs.iter().map(|job| &job.disk_key));
+    Remarks::at_work(&scene.node, warnings.into_iter().chain(concerns).collect())
 }
 
 fn parent_image(points: &[BackupJob], parent: BackupJobId) -> Option<ParentImage> {

@@ -12,7 +12,7 @@ use hub_domain::ids::{BackupJobId, BackupRunId, PolicyId, RepositoryId, VmContex
 use hub_domain::job::JobState;
 use hub_domain::limits::ByteRate;
 use hub_domain::preflight::Preflight;
-use hub_domain::remarks::Remarks;
+use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
@@ -81,7 +81,8 @@ impl Backup {
         }
         let preflight = preflight(&vm, &disks);
         check_concerns(&preflight, &request.disks, &chosen)?;
-        let run = self.new_run(request, &vm);
+        let warnings = preflight.warnings(chosen.iter().map(|disk| &disk.facts.key));
+        let run = self.new_run(request, &vm, warnings);
         let mut jobs = Vec::with_capacity(chosen.len());
         for disk in chosen {
             let key = ChainKey { vm: vm.id, ordinal: disk.ordinal, repository: run.repository };
@@ -96,7 +97,7 @@ impl Backup {
         Ok(StartedRun { run, jobs, is_new: true })
     }
 
-    fn new_run(&self, request: &StartBackup, vm: &VmContext) -> BackupRun {
+    fn new_run(&self, request: &StartBackup, vm: &VmContext, warnings: Vec<Warning>) -> BackupRun {
         BackupRun {
             id: BackupRunId::from_uuid(self.ids.new_id()),
             vm: vm.id,
@@ -108,7 +109,7 @@ impl Backup {
             rate: request.rate,
             audit_runs: request.audit_runs,
             quiesce: request.quiesce,
-            remarks: Remarks::default(),
+            remarks: Remarks { copied_by: None, warnings },
             created_at: self.clock.now(),
         }
     }

@@ -56,9 +56,6 @@ impl DiskPlan {
     /// there are no marks to go by, it says why.
     #[must_use]
     pub fn weighed(self, preflight: &Preflight, disk: &DiskKey) -> Self {
-        if self.backup_type == BackupType::Full {
-            return self;
-        }
         let says = |concern: &Concern| format!("{}: {}", concern.code(), concern.detail);
         if matches!(self.method, CopyMethod::ChangedSince { .. }) {
             return match preflight.doubt(disk) {

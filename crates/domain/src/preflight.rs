@@ -10,6 +10,7 @@ mod tests;
 pub use concern::{About, Concern, ConcernKind, Effect, Severity};
 
 use crate::disk::{DiskFacts, DiskKey};
+use crate::remarks::Warning;
 use crate::vm::VmFacts;
 
 /// The first hardware version whose changed blocks can be tracked.
@@ -55,6 +56,17 @@ impl Preflight {
     /// Why this disk is read in full, and compared.
     pub fn full_read(&self, disk: &DiskKey) -> Option<&Concern> {
         self.first(Effect::FullRead, |about| about.covers(disk))
+    }
+
+    /// What somebody who copies these disks should know, though it keeps none of them from being copied.
+    pub fn warnings<'a>(&self, disks: impl IntoIterator<Item = &'a DiskKey>) -> Vec<Warning> {
+        let disks: Vec<&DiskKey> = disks.into_iter().collect();
+        let of_these = |it: &&Concern| match &it.about {
+            About::Vm => true,
+            About::Disk(key) => disks.contains(&key),
+        };
+        let grave = self.concerns.iter().filter(|it| it.kind.severity() == Severity::Warning);
+        grave.filter(of_these).map(|it| Warning::new(it.code(), it.sentence())).collect()
     }
 
     fn first(&self, effect: Effect, wanted: impl Fn(&About) -> bool) -> Option<&Concern> {

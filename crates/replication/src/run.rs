@@ -6,6 +6,7 @@ use hub_domain::disk::{DiskKey, VmDisk};
 use hub_domain::fault::Fault;
 use hub_domain::ids::{ReplicationJobId, VmaNodeId};
 use hub_domain::job::{JobEvent, JobStatus};
+use hub_domain::preflight::Preflight;
 use hub_domain::reader_choice::NoReader;
 use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::replication::{ReplicationJob, ReplicationKind};
@@ -285,7 +286,10 @@ fn remarks(job: &ReplicationJob, vm: &VmContext, reader: &Reader, disks: &[VmDis
     for Warning { code, detail } in &warnings {
         tracing::warn!(vm.name = %vm.facts.name, code, detail, "a replication has a warning");
     }
-    Remarks::at_work(&reader.node, warnings)
+    // What speaks against a VM speaks so every night, and is no line of the log each time.
+    let preflight = Preflight::of(&vm.facts, disks.iter().map(|disk| &disk.facts));
+    let concerns = preflight.warnings(job.disks.iter().map(|disk| &disk.key));
+    Remarks::at_work(&reader.node, warnings.into_iter().chain(concerns).collect())
 }
 
 #[cfg(test)]

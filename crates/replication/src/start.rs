@@ -90,6 +90,7 @@ impl Replication {
         if let Some(concern) = preflight.vm_blocked().or_else(|| blocked.next()) {
             return Err(StartReplicationError::Blocked(concern.clone()));
         }
+        let warnings = preflight.warnings(present.iter().map(|disk| &disk.facts.key));
         present.sort_by_key(|disk| disk.ordinal);
         let now = self.clock.now();
         let job = ReplicationJob {
@@ -102,7 +103,7 @@ impl Replication {
             quiescence: None,
             state: JobState::Queued,
             attempt: Attempt::default(),
-            remarks: Remarks::default(),
+            remarks: Remarks { copied_by: None, warnings },
             disks: present.into_iter().map(replica_disk).collect(),
             version: 1,
             created_at: now,

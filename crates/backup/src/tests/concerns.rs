@@ -1,12 +1,14 @@
 //! What speaks against a backup: refused where nothing can be copied, alone where others can, and read in full.
 
-use hub_domain::conditions::{DiskConditions, VmConditions};
+use hub_domain::backup::BackupRun;
+use hub_domain::conditions::{DiskConditions, VmConditions, VmSnapshot};
 use hub_domain::job::JobStatus;
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyMethod;
 use hub_domain::vm::VmContext;
 use hub_ports::{Classify, ErrorClass, Store};
 use hub_testkit::CopyScript;
+use tokio_util::sync::CancellationToken;
 
 use crate::StartBackup;
 use crate::bench::{Bench, FULL, INCREMENTAL};
@@ -90,6 +92,46 @@ async fn what_is_doubtful_is_read_in_full_and_says_why() {
     bench.back_up(INCREMENTAL).await.unwrap();
     let trusted = |method: &CopyMethod| matches!(method, CopyMethod::ChangedSince { .. });
     assert!(bench.vma.orders()[2].disks.iter().all(|disk| trusted(&disk.method)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_what_spoke_against_it_and_a_full_says_why_the_next_one_may_read_all() {
+    let bench = Bench::new().await.unwrap();
+    let others = VmSnapshot {
+        id: "snapshot-1".to_owned(),
+        name: "theirs".to_owned(),
+        created: None,
+        parent: None,
+        quiesced: None,
+    };
+    let said = VmConditions {
+        tracking_enabled: Some(false),
+        snapshots: Some(vec![others]),
+        ..VmConditions::default()
+    };
+    say(&bench, said).await.unwrap();
+    let mut disks = bench.disks().await.unwrap();
+    for disk in &mut disks {
+        disk.facts.conditions.rdm = Some("virtual".to_owned());
+    }
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_disks(&disks).await.unwrap();
+    work.commit().await.unwrap();
+    let asked = StartBackup { disks: DiskSelector::Ordinal(0), ..bench.request(FULL) };
+    let started = bench.backup.start(&asked).await.unwrap();
+    // What speaks against a disk that nobody asked for is none of the run's, and what passes by itself is no warning.
+    let codes =
+        |run: &BackupRun| run.remarks.warnings.iter().map(|it| it.code.clone()).collect::<Vec<_>>();
+    let expected = ["preflight/snapshots-forbid-tracking", "preflight/virtual-rdm"];
+    assert_eq!(codes(&started.run), expected);
+    assert!(started.run.remarks.warnings[0].detail.contains("theirs; remove them"));
+    let reason = started.jobs[0].method_reason.clone().unwrap_or_default();
+    assert!(reason.starts_with("preflight/snapshots-forbid-tracking: "), "{reason}");
+    // They are those of the time when it is at work, and stay with the run.
+    say(&bench, VmConditions::default()).await.unwrap();
+    bench.backup.run(started.run.id, CancellationToken::new()).await.unwrap();
+    let stored = bench.store.view().await.unwrap().backup_run(started.run.id).await.unwrap();
+    assert_eq!(codes(&stored.unwrap()), ["preflight/virtual-rdm"]);
 }
 
 #[tokio::test(start_paused = true)]
