@@ -69,9 +69,8 @@ impl Held {
         let (snapshot, failed) = match made {
             Ok(made) => made,
             Err(error) => {
-                // The answer may be lost and the snapshot there all the same, or come yet.
-                if error.is_transient() || matches!(error, VsphereError::Garbled { .. }) {
-                    shared.ledger.may_come_within(&owed.job_id, shared.options.client.call);
+                if may_be_taken(&error) {
+                    shared.doubt(&owed).await;
                 }
                 shared.settle_or_chase(&client, &owed).await;
                 return Err(of_call(&error));
@@ -143,6 +142,27 @@ impl Drop for Held {
     }
 }
 
+/// Whether a snapshot may be there, or come yet, though asking for it failed.
+///
+/// Only a server that refuses, or a task that has failed, is certain. A task that is not known any more, after a restart
+/// of the server, may go on at the host; so may one of which only the answers are lost.
+fn may_be_taken(error: &VsphereError) -> bool {
+    match error {
+        VsphereError::Fault { method, .. } => *method != "CreateSnapshot_Task",
+        VsphereError::NotPermitted { .. } | VsphereError::Setup(_) => false,
+        VsphereError::Unreachable { .. }
+        | VsphereError::Untrusted { .. }
+        | VsphereError::LoginRefused { .. }
+        | VsphereError::NotFound(_)
+        | VsphereError::SessionLost(_)
+        | VsphereError::Unavailable { .. }
+        | VsphereError::TimedOut { .. }
+        | VsphereError::TaskStuck { .. }
+        | VsphereError::Garbled { .. }
+        | _ => true,
+    }
+}
+
 /// How a debt was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -159,6 +179,19 @@ impl Shared {
         written(tokio::task::spawn_blocking(move || shared.ledger.owe(&owed)).await)
     }
 
+    /// Writes down that a snapshot may come yet, for as long as a task may take.
+    async fn doubt(self: &Arc<Self>, owed: &Owed) {
+        let client = &self.options.client;
+        let (time, shared, job_id) =
+            (client.task.max(client.call), self.clone(), owed.job_id.clone());
+        let noted =
+            tokio::task::spawn_blocking(move || shared.ledger.may_come_within(&job_id, time)).await;
+        if let Err(error) = written(noted) {
+            let said = "that a snapshot may come yet is known only until this program ends";
+            tracing::warn!(job.id = owed.job_id, error = %error, "{said}");
+        }
+    }
+
     /// Removes every snapshot of exactly the owed name from its VM, and strikes the debt off.
     ///
     /// Where there is none the debt is struck off, too, unless one is being taken at this moment or may come yet.
@@ -169,7 +202,7 @@ impl Shared {
     ) -> Result<Settled, SourceError> {
         let settled = self.remove_owed(client, owed).await?;
         if settled == Settled::Nothing && self.ledger.may_come(&owed.job_id) {
-            let text = "the answer to the request for a snapshot was lost, so it may be taken yet; it is looked for again later";
+            let text = "what became of the request for a snapshot was not heard, so the snapshot may be taken yet; it stays on record and is looked for again until no task could still run, or until it is struck off";
             return Err(SourceError::CallFailed(text.to_owned()));
         }
         let (shared, job_id) = (self.clone(), owed.job_id.clone());

@@ -17,6 +17,9 @@ const DIRECTORY: &str = "owed-snapshots";
 /// The longest record, in bytes.
 const MAX_RECORD: u64 = 64 * 1024;
 
+/// The longest that a record may ask to look again for.
+const LONGEST_MAY_COME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Jobs that are remembered to have left nothing.
 const MAX_CLEAN: usize = 1024;
 
@@ -35,6 +38,17 @@ pub(super) struct Owed {
     pub(super) name: String,
     /// The snapshot's reference, once it is known.
     pub(super) snapshot: Option<String>,
+}
+
+/// What is on disk of one debt.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    owed: Owed,
+    /// For so long no look is proof that there is no snapshot; counted anew by each process that reads it, since a
+    /// clock that jumps must not end it early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may_come_seconds: Option<u64>,
 }
 
 /// The ledger cannot be read or written; no snapshot may be taken then.
@@ -91,7 +105,8 @@ impl Ledger {
 
     /// Writes a record down, durably, before the snapshot is taken.
     pub(super) fn owe(&self, owed: &Owed) -> Result<(), LedgerError> {
-        if let Err(error) = self.write(owed) {
+        let record = Record { owed: owed.clone(), may_come_seconds: None };
+        if let Err(error) = self.write(&record) {
             // What is not on record is not taken.
             self.state.lock().retain(|job_id, it| it.written || *job_id != owed.job_id);
             return Err(error);
@@ -108,11 +123,15 @@ impl Ledger {
         }
     }
 
-    /// The answer was lost: for so long no look is proof that there is no snapshot.
-    pub(super) fn may_come_within(&self, job_id: &str, time: Duration) {
-        if let Some(entry) = self.state.lock().get_mut(job_id) {
-            entry.may_come = Some(Instant::now() + time);
-        }
+    /// The answer was lost: for so long no look is proof that there is no snapshot, in this process and in later ones.
+    pub(super) fn may_come_within(&self, job_id: &str, time: Duration) -> Result<(), LedgerError> {
+        let owed = {
+            let mut state = self.state.lock();
+            let Some(entry) = state.get_mut(job_id) else { return Ok(()) };
+            entry.may_come = until(time);
+            entry.owed.clone()
+        };
+        self.write(&Record { owed, may_come_seconds: Some(time.as_secs().max(1)) })
     }
 
     /// Whether a snapshot that is not there may be taken yet.
@@ -201,11 +220,11 @@ impl Ledger {
         self.directory.join(format!("{}.json", blake3::hash(job_id.as_bytes()).to_hex()))
     }
 
-    fn write(&self, owed: &Owed) -> Result<(), LedgerError> {
-        let path = self.path(&owed.job_id);
+    fn write(&self, record: &Record) -> Result<(), LedgerError> {
+        let path = self.path(&record.owed.job_id);
         let new = path.with_extension("new");
         let written = (|| {
-            let (mut file, record) = (File::create(&new)?, serde_json::to_vec_pretty(owed)?);
+            let (mut file, record) = (File::create(&new)?, serde_json::to_vec_pretty(record)?);
             trail::created(&file, &new);
             file.write_all(&record)?;
             trail::wrote(&file, 0, &record);
@@ -232,6 +251,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     trail::sync_directory(path, || File::open(path)?.sync_all())
 }
 
+/// When a time from now is over.
+fn until(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time.min(LONGEST_MAY_COME))
+}
+
 /// A record that cannot be read is an error: what it was about would be owed for ever, and nobody would know.
 fn read(directory: &Path) -> io::Result<BTreeMap<String, Entry>> {
     let mut state = BTreeMap::new();
@@ -243,8 +267,10 @@ fn read(directory: &Path) -> io::Result<BTreeMap<String, Entry>> {
         if fs::metadata(&path)?.len() > MAX_RECORD {
             return Err(io::Error::other("a record is too long"));
         }
-        let owed: Owed = serde_json::from_slice(&fs::read(&path)?)?;
-        state.insert(owed.job_id.clone(), Entry::new(owed, false, true));
+        let Record { owed, may_come_seconds } = serde_json::from_slice(&fs::read(&path)?)?;
+        let mut entry = Entry::new(owed, false, true);
+        entry.may_come = may_come_seconds.map(Duration::from_secs).and_then(until);
+        state.insert(entry.owed.job_id.clone(), entry);
     }
     Ok(state)
 }
@@ -279,6 +305,27 @@ mod tests {
         let again = Ledger::open(place.path()).unwrap();
         assert_eq!(again.left_over(), [owed("one/../two")]);
         assert!(!again.is_held("one/../two"));
+    }
+
+    #[test]
+    fn p3_what_may_come_yet_outlives_the_process_and_ends() {
+        let place = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(place.path()).unwrap();
+        for job_id in ["lost", "heard", "long ago"] {
+            ledger.owe(&owed(job_id)).unwrap();
+        }
+        ledger.may_come_within("lost", Duration::from_secs(3600)).unwrap();
+        ledger.may_come_within("long ago", Duration::ZERO).unwrap();
+        ledger.may_come_within("unheard of", Duration::from_secs(3600)).unwrap();
+        assert!(ledger.may_come("lost") && !ledger.may_come("heard"));
+        assert!(!ledger.may_come("long ago") && !ledger.owes("unheard of"));
+        drop(ledger);
+        let again = Ledger::open(place.path()).unwrap();
+        assert!(again.may_come("lost") && !again.may_come("heard"));
+        assert_eq!(again.left_over().len(), 3, "a record without the time is one of before");
+        // Whatever is on disk, a later program can read it.
+        again.may_come_within("heard", Duration::MAX).unwrap();
+        assert!(Ledger::open(place.path()).unwrap().may_come("heard"));
     }
 
     #[test]

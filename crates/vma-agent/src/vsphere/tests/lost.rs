@@ -7,6 +7,7 @@ use hub_vsphere::ClientOptions;
 use hub_vsphere_peer::{Trouble, VmShape};
 
 use super::lab::{CAPACITY, Lab, disk, named, options};
+use crate::doubles::until;
 use crate::source::{AskedDisk, OpenRequest, Source as _};
 use crate::vsphere::held::Held;
 use crate::vsphere::ledger::{Owed, snapshot_name};
@@ -65,6 +66,61 @@ async fn p3_a_snapshot_that_a_server_takes_after_its_answer_was_given_up_goes_to
     lab.peer.go_on().unwrap();
     is_asked(&lab, "RemoveSnapshot_Task", 1).await;
     lab.nothing_is_left().await.unwrap();
+}
+
+/// A vCenter that is restarted forgets its tasks, and the host goes on with them.
+#[tokio::test]
+async fn p3_a_snapshot_that_comes_after_its_task_was_forgotten_goes_too() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.shape(&VmShape { tracking: Some(true), ..named(&lab.vm) }).unwrap();
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "stuck", "")).unwrap();
+    let gone = Trouble::once("RetrievePropertiesEx", "fault", "ManagedObjectNotFound");
+    lab.peer.trouble(&Trouble { containing: "info.result".to_owned(), ..gone }).unwrap();
+    let recent = Trouble::once("RetrievePropertiesEx", "hold", "");
+    lab.peer.trouble(&Trouble { containing: "recentTask".to_owned(), ..recent }).unwrap();
+    let request = lab.request("job");
+    let restarted = async {
+        until("it is looked for", || lab.peer.holds().unwrap_or_default() > 0).await.unwrap();
+        lab.peer.end_tasks().unwrap();
+        lab.peer.go_on().unwrap();
+    };
+    let (opened, ()) = tokio::join!(lab.source.open(&request), restarted);
+    assert!(opened.is_err());
+    assert_eq!(lab.owed().unwrap(), 1, "it may come yet");
+    let clean_up = CleanupRequest {
+        job_id: "job".to_owned(),
+        vm_id: lab.id.clone(),
+        credentials: Some(lab.credentials()),
+        source: None,
+    };
+    for _ in 0..2 {
+        let report = lab.source.clean_up(&clean_up).await.unwrap();
+        assert_eq!(report.outcome, CleanupOutcome::Failed, "there is none, which is no proof");
+        assert!(report.error.unwrap().detail.contains("may be taken yet"));
+        lab.restart().unwrap();
+    }
+    lab.peer.snapshot(&lab.vm, "sendense-hub job job").unwrap();
+    let report = lab.source.clean_up(&clean_up).await.unwrap();
+    assert_eq!(report.outcome, CleanupOutcome::Removed);
+    lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn p3_a_lost_answer_is_doubted_for_as_long_as_a_task_may_take() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.shape(&VmShape { tracking: Some(true), ..named(&lab.vm) }).unwrap();
+    let hasty = options(&lab.peer, &lab.state).unwrap();
+    let client = ClientOptions { task: Duration::from_secs(4 * 60 * 60), ..hasty.client };
+    lab.source = VsphereSource::new(VsphereOptions { client, ..hasty }).unwrap();
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "status", "503")).unwrap();
+    assert!(lab.source.open(&lab.request("job")).await.is_err());
+    let records = lab.state.path().join("owed-snapshots");
+    let record = std::fs::read_dir(records).unwrap().next().unwrap().unwrap().path();
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    assert_eq!(record["may_come_seconds"], 4 * 60 * 60);
+    assert!(lab.source.strike_off("job").await.unwrap(), "a person may know better");
+    assert_eq!(lab.owed().unwrap(), 0);
 }
 
 #[tokio::test]
