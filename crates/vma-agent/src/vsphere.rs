@@ -9,6 +9,7 @@ mod host_budget;
 mod ledger;
 mod listed;
 mod listing;
+mod login_turns;
 mod outlook;
 mod plan;
 mod reader;

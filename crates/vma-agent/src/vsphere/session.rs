@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::Shared;
 use super::fault::of_call;
+use super::login_turns::{LoginTurn, LoginTurns};
 use crate::source::SourceError;
 
 /// For so long a password that was refused is not sent again.
@@ -19,23 +20,28 @@ use crate::source::SourceError;
 /// An account is locked after five refusals, or after as few as three; jobs that are due at one hour would lock it.
 const HOLD_OFF: Duration = Duration::from_secs(15 * 60);
 
-/// Logins that are remembered; those that were refused first of all.
+/// The longest that a login waits for what another is told that others make for us.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Refusals that are remembered.
 const MAX_KNOWN: usize = 1024;
 
-/// What the endpoint said to logins of late; no password is kept.
+/// Logins that the endpoint refused of late, and whose turn it is to try one; no password is kept.
 #[derive(Default)]
 pub(super) struct Logins {
     hasher: RandomState,
-    known: Mutex<HashMap<u64, Said>>,
+    known: Mutex<HashMap<u64, Refused>>,
     /// What was said to logins that others make for us, such as VDDK, where it was no: to all of a login, or for one VM.
-    beside: Mutex<HashMap<(u64, Option<String>), Said>>,
-    /// A login that was never accepted is tried by one at a time, so that the others hear the refusal.
-    turn: tokio::sync::Mutex<()>,
+    beside: Mutex<HashMap<(u64, Option<String>), Refused>>,
+    /// So that the others hear what one is told.
+    pub(super) turns: LoginTurns,
+    /// The same for logins that others make for us.
+    pub(super) turns_beside: LoginTurns,
 }
 
-enum Said {
-    Yes,
-    No { at: Instant, detail: String },
+struct Refused {
+    at: Instant,
+    detail: String,
 }
 
 impl Logins {
@@ -58,23 +64,36 @@ impl Logins {
     /// A login beside the sessions of this program was refused: it is not made again for a while, neither for one VM nor,
     /// where the account itself was refused, for any.
     pub(super) fn is_refused_beside(&self, login: &Login, vm: Option<&str>, detail: String) {
-        let said = Said::No { at: Instant::now(), detail };
-        remember(&self.beside, (self.key(login), vm.map(str::to_owned)), said);
+        let (key, refused) = (self.key(login), Refused { at: Instant::now(), detail });
+        remember(&self.beside, (key, vm.map(str::to_owned)), refused);
+        self.turns_beside.is_doubted(key);
     }
 
-    fn is_accepted(&self, key: u64) -> bool {
-        matches!(self.known.lock().get(&key), Some(Said::Yes))
+    /// Waits until a login may be made beside the sessions of this program, or refuses it.
+    ///
+    /// Whoever waits hears the refusal of the one before it, which comes soon or never: a host that nobody reaches must
+    /// not keep the disks of others waiting.
+    pub(super) async fn turn_beside(
+        &self,
+        login: &Login,
+        vm: &str,
+    ) -> Result<Option<LoginTurn>, SourceError> {
+        self.check_beside(login, vm)?;
+        let turn = tokio::time::timeout(PATIENCE, self.turns_beside.turn(self.key(login))).await;
+        self.check_beside(login, vm)?;
+        Ok(turn.ok().flatten())
     }
 
-    fn remember(&self, key: u64, said: Said) {
-        remember(&self.known, key, said);
+    /// A login beside the sessions of this program was accepted.
+    pub(super) fn is_accepted_beside(&self, login: &Login) {
+        self.turns_beside.is_accepted(self.key(login));
     }
 }
 
 /// An error where the last word was no, and not long ago.
-fn refused<K: Eq + Hash>(known: &Mutex<HashMap<K, Said>>, key: &K) -> Result<(), SourceError> {
+fn refused<K: Eq + Hash>(known: &Mutex<HashMap<K, Refused>>, key: &K) -> Result<(), SourceError> {
     let known = known.lock();
-    let Some(Said::No { at, detail }) = known.get(key) else { return Ok(()) };
+    let Some(Refused { at, detail }) = known.get(key) else { return Ok(()) };
     let left = HOLD_OFF.saturating_sub(at.elapsed()).as_secs();
     if left == 0 {
         return Ok(());
@@ -84,10 +103,10 @@ fn refused<K: Eq + Hash>(known: &Mutex<HashMap<K, Said>>, key: &K) -> Result<(),
     )))
 }
 
-fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Said>>, key: K, said: Said) {
+fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Refused>>, key: K, said: Refused) {
     let mut known = known.lock();
     if known.len() >= MAX_KNOWN {
-        known.retain(|_, it| matches!(it, Said::No { at, .. } if at.elapsed() < HOLD_OFF));
+        known.retain(|_, it| it.at.elapsed() < HOLD_OFF);
     }
     if known.len() < MAX_KNOWN {
         known.insert(key, said);
@@ -125,25 +144,32 @@ impl Shared {
             None => options.login.clone().ok_or(SourceError::CredentialsMissing)?,
         };
         let key = logins.key(&login);
-        let mut turn = None;
-        if !logins.is_accepted(key) {
-            turn = Some(logins.turn.lock().await);
-            if !anew {
-                logins.check(key)?;
-            }
+        let mut turn = logins.turns.turn(key).await;
+        if !anew {
+            logins.check(key)?;
+        }
+        if let Some(detail) = turn.as_ref().and_then(LoginTurn::missed) {
+            return Err(SourceError::EndpointUnreachable(detail));
         }
         let (endpoint, client) = (options.endpoint.clone(), options.client);
         let connected = Client::connect(endpoint, &options.trust, login, client).await;
         match &connected {
             Ok(_) => {
-                logins.remember(key, Said::Yes);
+                logins.known.lock().remove(&key);
+                logins.turns.is_accepted(key);
                 if anew {
                     logins.beside.lock().retain(|it, _| it.0 != key);
                 }
             }
             Err(error @ VsphereError::LoginRefused { .. }) => {
-                let said = Said::No { at: Instant::now(), detail: error.to_string() };
-                logins.remember(key, said);
+                let refused = Refused { at: Instant::now(), detail: error.to_string() };
+                remember(&logins.known, key, refused);
+                logins.turns.is_doubted(key);
+            }
+            Err(error) if error.is_transient() => {
+                if let Some(turn) = &mut turn {
+                    turn.misses(error.to_string());
+                }
             }
             Err(_) => {}
         }

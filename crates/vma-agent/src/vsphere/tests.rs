@@ -12,3 +12,4 @@ mod reading;
 mod snapshots;
 mod turns;
 mod vddk;
+mod vddk_logins;

@@ -151,8 +151,9 @@ impl DiskReader for VddkReader {
         place: Place,
     ) -> Result<Arc<dyn BlockDevice>, SourceError> {
         let key = listing::disk_id(&frozen.disk);
-        // Another disk may have been refused since the job was planned.
-        self.logins.check_beside(frozen.client.login(), &frozen.vm.value)?;
+        // Another disk may have been refused since the job was planned, or may be at this moment.
+        let login = frozen.client.login();
+        let turn = self.logins.turn_beside(login, &frozen.vm.value).await?;
         let deadline = Instant::now() + self.options.start;
         let (options, tasks) = (&self.options, &self.tasks);
         let process = Nbdkit::start(options, frozen, place, tasks, &self.logins, deadline).await?;
@@ -173,6 +174,8 @@ impl DiskReader for VddkReader {
                 });
             }
         };
+        self.logins.is_accepted_beside(login);
+        drop(turn);
         let (expected, found) = (frozen.disk.capacity_bytes, client.size());
         if found != expected {
             return Err(SourceError::CapacityMismatch { key, expected, found });

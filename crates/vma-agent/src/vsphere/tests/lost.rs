@@ -209,6 +209,37 @@ async fn a_password_that_was_refused_is_sent_again_only_when_somebody_tests_it()
     lab.source.inventory(&right).await.unwrap();
 }
 
+/// Runs six discoveries at once: the codes of what went wrong.
+async fn six_at_once(lab: &Lab) -> Vec<&'static str> {
+    let request = discovery(lab, lab.peer.password());
+    let [a, b, c, d, e, f] = [0; 6].map(|_| lab.source.inventory(&request));
+    let (a, b, c, d, e, f) = tokio::join!(a, b, c, d, e, f);
+    [a, b, c, d, e, f].into_iter().filter_map(|it| it.err().map(|it| it.code())).collect()
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_refused_once_to_all_who_are_due_together() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let asked = |method: &str| lab.peer.calls().unwrap().get(method).copied().unwrap_or_default();
+    assert!(six_at_once(&lab).await.is_empty());
+    lab.source.shared.logins.turns.age();
+    let changed = Trouble::once("Login", "fault", "InvalidLogin");
+    lab.peer.trouble(&Trouble { times: 0, ..changed }).unwrap();
+    let before = asked("Login");
+    assert_eq!(six_at_once(&lab).await, ["source/login-refused"; 6]);
+    assert_eq!(asked("Login"), before + 1, "an account is locked by repetition");
+    lab.peer.calm().unwrap();
+    lab.source.test(&lab.credentials()).await.unwrap();
+    assert!(six_at_once(&lab).await.is_empty());
+    // Those who wait for one that is not answered do not wait as long once more, each after the other.
+    lab.source.shared.logins.turns.age();
+    let away = Trouble::once("RetrieveServiceContent", "status", "503");
+    lab.peer.trouble(&Trouble { times: 0, ..away }).unwrap();
+    let before = asked("RetrieveServiceContent");
+    assert_eq!(six_at_once(&lab).await, ["source/endpoint-unreachable"; 6]);
+    assert_eq!(asked("RetrieveServiceContent"), before + 4, "the attempts of one");
+}
+
 #[tokio::test]
 async fn a_job_that_cannot_begin_leaves_no_session() {
     let Some(lab) = Lab::start().await.unwrap() else { return };

@@ -66,7 +66,7 @@ pub(super) fn readers(library: &Path) -> Vec<(i32, String)> {
 }
 
 /// An error with its cause.
-fn told(error: &BlockError) -> String {
+pub(super) fn told(error: &BlockError) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }
@@ -291,70 +291,6 @@ async fn what_vddk_refuses_is_told_with_what_to_do() {
     assert!(error.to_string().contains("install nbdkit"), "{error}");
     opened.close().await.unwrap();
     lab.nothing_is_left().await.unwrap();
-}
-
-fn connects(library: &DiskLibrary) -> usize {
-    library.calls().unwrap().iter().filter(|it| it.starts_with("connect ")).count()
-}
-
-#[tokio::test]
-async fn a_login_that_vddk_is_refused_is_made_once_whatever_waits_for_it() {
-    let Some((mut lab, library, orders)) = start().await.unwrap() else { return };
-    lab.read_through(VddkOptions { retries: 4, ..options(&library) }).unwrap();
-    let other = [vec!["password other".to_owned()], orders.clone()].concat();
-    library.script(&other).unwrap();
-    let opened = lab.open("job").await.unwrap();
-    assert_eq!(opened.reader(0).await.err().unwrap().code(), "source/vddk-failed");
-    let error = opened.reader(1).await.err().unwrap();
-    assert_eq!((error.code(), connects(&library)), ("source/login-refused", 1), "{error}");
-    assert!(error.to_string().contains("test the credentials"), "{error}");
-    opened.close().await.unwrap();
-    let error = lab.source.check(&lab.request("next")).await.unwrap_err();
-    assert_eq!(error.code(), "source/login-refused", "no snapshot is taken for nothing");
-
-    lab.source.test(&lab.credentials()).await.unwrap();
-    library.script(&orders).unwrap();
-    let opened = lab.open("next").await.unwrap();
-    let device = opened.reader(0).await.unwrap();
-    // The password is changed while a disk is read, and the connection to the host is lost.
-    let lost = "fail read NFC_NETWORK_ERROR".to_owned();
-    library.script(&[vec![lost], other].concat()).unwrap();
-    let error = told(&device.read_at(0, 512).await.unwrap_err());
-    assert!(error.contains("the server refuses the login"), "{error}");
-    told(&device.read_at(0, 512).await.unwrap_err());
-    assert_eq!(connects(&library), 3, "of the second connection one login");
-    drop(device);
-    assert_eq!(opened.reader(1).await.err().unwrap().code(), "source/login-refused");
-    assert_eq!(connects(&library), 3);
-    opened.close().await.unwrap();
-    lab.nothing_is_left().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_privilege_that_one_vm_lacks_keeps_nobody_from_another_vm() {
-    let Some((mut lab, library, orders)) = start().await.unwrap() else { return };
-    lab.read_through(options(&library)).unwrap();
-    let vm = lab.peer.vms().unwrap().into_keys().find(|it| *it != lab.vm).unwrap();
-    let other = lab.another(&vm, 13).unwrap();
-    for (said, of_another) in [
-        ("Insufficient permissions in the host operating system", Ok(())),
-        (
-            "Cannot complete login due to an incorrect user name or password",
-            Err("source/login-refused"),
-        ),
-    ] {
-        let refused = vec![format!("fail connect {said}")];
-        library.script(&[refused, orders.clone()].concat()).unwrap();
-        let opened = lab.open("job").await.unwrap();
-        assert_eq!(opened.reader(0).await.err().unwrap().code(), "source/vddk-failed");
-        opened.close().await.unwrap();
-        let same = lab.source.check(&lab.request("next")).await.unwrap_err();
-        assert_eq!(same.code(), "source/login-refused", "{said}");
-        let asked = lab.source.check(&lab.request_of(&other.id, "other")).await;
-        assert_eq!(asked.map_err(|it| it.code()), of_another, "{said}");
-        lab.source.test(&lab.credentials()).await.unwrap();
-    }
-    lab.source.check(&lab.request("next")).await.unwrap();
 }
 
 #[tokio::test]
