@@ -30,6 +30,11 @@ impl Backup {
         let job = copy_name(scene.run.id, newest_attempt(disks));
         let owes = scene.node.takes_snapshots();
         if owes {
+            let settled = self.owed_cleanups();
+            let settled = settled.before_copy(&scene.node, &scene.vm);
+            if cancel.run_until_cancelled(settled).await.is_none() {
+                return Ok(Ending::Stopped);
+            }
             // Durable before the order goes out: from then on a snapshot may be there (promise P3).
             let (by, at) = (OwedBy::Backup(scene.run.id), self.clock.now());
             let credential = scene.credential.as_ref().map(|it| it.id);

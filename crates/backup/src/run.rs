@@ -11,7 +11,7 @@ use hub_domain::reader_choice::NoReader;
 use hub_domain::remarks::Warning;
 use hub_domain::repository::Repository;
 use hub_domain::vm::VmContext;
-use hub_ports::store::{Reader, answering_reader};
+use hub_ports::store::{Reader, answering_reader, login_through};
 use hub_ports::{StoreError, retry_patiently, told};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -192,6 +192,13 @@ impl Backup {
         let Reader { node, stands_in } = match self.reader(run, jobs, &vm).await? {
             Ok(reader) => reader,
             Err(none) => return Ok(Err(Fault::new("vm/no-vma", none.to_string()))),
+        };
+        let credential = match credential {
+            None => None,
+            Some(login) => {
+                let mut view = self.store.view().await?;
+                Some(login_through(view.as_mut(), login, &node, Some(&vm)).await?)
+            }
         };
         // The reason of an attempt before holds for this one, which goes where that one went.
         let stands_in = stands_in.or_else(|| {

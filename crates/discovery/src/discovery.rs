@@ -11,7 +11,7 @@ use hub_domain::inventory::{SeenInventory, SeenVm, is_fresh};
 use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmFacts};
-use hub_ports::store::{answering_reader, find_vm, note_source, reader};
+use hub_ports::store::{answering_reader, find_vm, login_through, note_source, reader};
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::DiscoveryError;
@@ -107,7 +107,11 @@ impl Discovery {
         let chosen = answering_reader(self.store.as_ref(), self.source.as_ref(), &vm, None).await?;
         let vma_node = chosen.ok().map(|it| it.node.id).or(vm.vma_node);
         let choice = SourceChoice { vma_node, credential: vm.credential };
-        let (node, credential) = self.source_of(&choice).await?;
+        let (node, mut credential) = self.source_of(&choice).await?;
+        if let Some(login) = credential.take() {
+            let mut view = self.store.view().await?;
+            credential = Some(login_through(view.as_mut(), login, &node, Some(&vm)).await?);
+        }
         // What was chosen when the VM was added stays: a stand-in reads it, and does not take it over.
         let link = Link { vma_node: vm.vma_node.unwrap_or(node.id), credential: vm.credential };
         let ids = vec![vm.facts.vmware_vm_id.clone()];
@@ -132,7 +136,14 @@ impl Discovery {
                 }
             });
         };
-        let stored = self.store_chunk(&[found], link).await?;
+        let mut found = found.clone();
+        let same_vcenter =
+            vm.facts.vcenter_uuid.is_some() && found.facts.vcenter_uuid == vm.facts.vcenter_uuid;
+        if vm.vma_node != Some(node.id) && same_vcenter {
+            // The address that the VM's login is for; another VMA may have another one for the same vCenter.
+            found.facts.vcenter_host.clone_from(&vm.facts.vcenter_host);
+        }
+        let stored = self.store_chunk(&[&found], link).await?;
         stored
             .first()
             .copied()

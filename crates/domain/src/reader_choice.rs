@@ -140,13 +140,14 @@ pub struct Readers<'a> {
 }
 
 /// The VMAs that a VM may be read through: what [`choose_reader`] says, and those that could stand in for it because they
-/// are known to read the same vCenter or host, by name.
+/// are known to read the same vCenter or host, by name. One that the VM's login cannot be given to does not count.
 ///
 /// `ordered` is the VMA that an order of this run may have reached already. While it is registered it is the only one,
 /// unless it is known to read another source: it may be at work behind a network that is cut, and no VM is ever copied by
 /// two VMAs for one run.
 pub fn readers<'a>(
     vm: &VmContext,
+    login: Option<&Credential>,
     nodes: &'a [VmaNode],
     ordered: Option<VmaNodeId>,
 ) -> Result<Readers<'a>, NoReader> {
@@ -159,7 +160,9 @@ pub fn readers<'a>(
         return Ok(Readers { first, others: Vec::new() });
     }
     let first = choose_reader(vm, nodes)?;
-    let stands_in = |node: &&VmaNode| node.id != first.id && reads(node, &wanted);
+    let lets_in =
+        |node: &VmaNode| login.is_none_or(|it| login_at(it, node, nodes, Some(vm)).is_some());
+    let stands_in = |node: &&VmaNode| node.id != first.id && reads(node, &wanted) && lets_in(node);
     let mut others: Vec<&VmaNode> =
         if first.takes_snapshots() { nodes.iter().filter(stands_in).collect() } else { Vec::new() };
     others.sort_by(|one, other| one.name.cmp(&other.name));
@@ -207,6 +210,38 @@ pub fn stand_in(
         (None, _) => "the VMA that the VM was added with is not registered any more".to_owned(),
     };
     Some(format!("{why}; VMA {name} reads the source of the VM, too, and copied in its place"))
+}
+
+/// A login as it is given to a VMA: a VMA takes a password for the address that it is set up with, and for no other.
+///
+/// Where that is another one than the login's, the login is given under it only if both are known to be one vCenter by its
+/// id: that of the VMA, and what other VMAs and the VM say of the login's address. `None` where they are not, since a
+/// password goes to nobody else.
+pub fn login_at(
+    login: &Credential,
+    node: &VmaNode,
+    nodes: &[VmaNode],
+    vm: Option<&VmContext>,
+) -> Option<Credential> {
+    let Some(host) = &node.source.host else { return Some(login.clone()) };
+    let meant = plain_address(&login.vcenter_host);
+    if plain_address(host) == meant {
+        return Some(login.clone());
+    }
+    let here = SourceName { host: None, uuid: node.source.uuid.clone() };
+    let of_nodes = nodes.iter().filter(|it| it.takes_snapshots()).map(|it| it.source.clone());
+    let mut is_known = false;
+    for name in of_nodes.chain(vm.map(SourceName::of_vm)) {
+        if name.host.as_deref().map(plain_address).as_ref() != Some(&meant) {
+            continue;
+        }
+        match name.is(&here) {
+            Some(true) => is_known = true,
+            Some(false) => return None,
+            None => (),
+        }
+    }
+    is_known.then(|| Credential { vcenter_host: host.clone(), ..login.clone() })
 }
 
 fn reads(node: &VmaNode, wanted: &SourceName) -> bool {

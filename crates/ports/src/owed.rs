@@ -3,6 +3,7 @@
 //! A hub that dies between the record and the order owes nothing, and is told so; one that dies at any later moment
 //! finds the record at its next start (promise P3).
 
+mod asking;
 mod striking;
 
 pub use striking::{StrikeOffError, StruckOff, VmaRecord};
@@ -11,17 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub_domain::access::{Credential, VmaNode};
-use hub_domain::fault::Fault;
-use hub_domain::job::JobStatus;
-use hub_domain::owed::{CleanupOutcome, OwedBy, OwedCleanup};
+use hub_domain::access::VmaNode;
+use hub_domain::owed::{CleanupOutcome, OwedCleanup};
 use hub_domain::time::Timestamp;
+use hub_domain::vm::VmContext;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Classify, CleanupOrder, Clock, SourceError, SourceNode, Store, StoreError, retry_conflicts,
-    told,
-};
+use crate::{Clock, SourceError, SourceNode, Store, StoreError, retry_conflicts, told};
 
 /// How clean-ups are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +31,8 @@ pub struct OwedOptions {
     pub remind_after: Duration,
     /// How long the end of a copy may wait for its clean-up, and how often it looks.
     pub end: (Duration, Duration),
+    /// How long a copy through a stand-in may wait for what others have left at its VM.
+    pub before: Duration,
     /// Most records of one round.
     pub most: u32,
 }
@@ -45,6 +44,7 @@ impl Default for OwedOptions {
             alarm_after: Duration::from_secs(6 * 3600),
             remind_after: Duration::from_secs(3600),
             end: (Duration::from_secs(5), Duration::from_millis(300)),
+            before: Duration::from_secs(120),
             most: 1_000,
         }
     }
@@ -74,12 +74,6 @@ pub struct OwedRound {
     pub overdue: Vec<OwedCleanup>,
 }
 
-/// What the hub knows of the way to a snapshot.
-struct Way {
-    node: VmaNode,
-    credential: Option<Credential>,
-}
-
 impl OwedCleanups {
     /// Asks in rounds, the first at once, until it is told to stop; a VMA that comes back is asked in the next one.
     pub async fn run(&self, stop: CancellationToken) {
@@ -99,18 +93,14 @@ impl OwedCleanups {
     }
 
     /// Asks once for everything that is owed by jobs which are over; a VMA that does not answer is asked once per
-    /// round. Dropping the future leaves records as they are.
+    /// round, and another one that reads the same source in its place. Dropping the future leaves records as they are.
     pub async fn round(&self) -> Result<OwedRound, StoreError> {
         let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
         let mut round = OwedRound::default();
         let mut silent = BTreeSet::new();
         for mut owed in all {
             if !self.is_at_work(owed.job).await? {
-                if !silent.contains(&owed.vma_node) {
-                    let asked = self.ask(&owed).await?;
-                    if asked.as_ref().is_err_and(SourceError::is_transient) {
-                        silent.insert(owed.vma_node);
-                    }
+                if let Some(asked) = self.ask_whoever_answers(&owed, &mut silent).await? {
                     match self.take_down(owed, asked).await? {
                         Some(still) => owed = still,
                         None => {
@@ -126,6 +116,25 @@ impl OwedCleanups {
             }
         }
         Ok(round)
+    }
+
+    /// Removes what other VMAs have left at a VM through the one that copies in their place, which would be refused because
+    /// of it; what cannot be removed by then stays owed, and the copy meets it.
+    ///
+    /// May be dropped at any await.
+    pub async fn before_copy(&self, node: &VmaNode, vm: &VmContext) {
+        if !node.takes_snapshots() || vm.vma_node.is_none_or(|own| own == node.id) {
+            return;
+        }
+        match tokio::time::timeout(self.options.before, self.settle_of_others(node, vm.id)).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::warn!(
+                error = %told(&error), vm.name = %vm.facts.name, "owed snapshots of a VM could not be looked at"
+            ),
+            Err(_) => tracing::info!(
+                vm.name = %vm.facts.name, "the removal of an owed snapshot takes longer than its VM's next copy waits"
+            ),
+        }
     }
 
     /// Settles what a copy owes after it has ended, within seconds; what is not settled by then stays owed, for the
@@ -164,46 +173,6 @@ impl OwedCleanups {
         self.take_down(owed, asked).await.map(drop)
     }
 
-    async fn ask(
-        &self,
-        owed: &OwedCleanup,
-    ) -> Result<Result<CleanupOutcome, SourceError>, StoreError> {
-        let way = match self.way(owed).await? {
-            Ok(way) => way,
-            Err(fault) => return Ok(Ok(CleanupOutcome::Failed(fault))),
-        };
-        let order = CleanupOrder {
-            copy: owed.copy.clone(),
-            vm: owed.vmware_vm_id.clone(),
-            source: owed.source.clone(),
-            credential: way.credential,
-        };
-        Ok(self.source.clean_up(&way.node, &order).await)
-    }
-
-    async fn way(&self, owed: &OwedCleanup) -> Result<Result<Way, Fault>, StoreError> {
-        let mut view = self.store.view().await?;
-        let nodes = view.vma_nodes().await?;
-        let Some(node) = reader_of_owed(owed, &nodes) else {
-            let detail = format!(
-                "no registered VMA reads {}; register one there, or remove the snapshot by hand",
-                owed.source
-            );
-            return Ok(Err(Fault::new("vm/no-vma", detail)));
-        };
-        let credential = match owed.credential {
-            None => None,
-            Some(id) => match view.credential(id).await? {
-                None => {
-                    let detail = "the login was removed; remove the snapshot by hand";
-                    return Ok(Err(Fault::new("credential/not-found", detail)));
-                }
-                found => found,
-            },
-        };
-        Ok(Ok(Way { node: node.clone(), credential }))
-    }
-
     /// Strikes off what is settled; answers what is still owed otherwise, with the try noted.
     async fn take_down(
         &self,
@@ -234,21 +203,6 @@ impl OwedCleanups {
         Ok(Some(owed))
     }
 
-    /// Whether the job may still need its snapshot.
-    async fn is_at_work(&self, job: OwedBy) -> Result<bool, StoreError> {
-        let mut view = self.store.view().await?;
-        let works =
-            |status: JobStatus| matches!(status, JobStatus::Running | JobStatus::Cancelling);
-        Ok(match job {
-            OwedBy::Backup(run) => {
-                view.backups_of_run(run).await?.iter().any(|job| works(job.state.status()))
-            }
-            OwedBy::Replication(id) => {
-                view.replication(id).await?.is_some_and(|job| works(job.state.status()))
-            }
-        })
-    }
-
     fn warn(&self, overdue: &[OwedCleanup], warned: &mut BTreeMap<String, Timestamp>) {
         let now = self.clock.now();
         for owed in due(overdue, warned, now, self.options.remind_after) {
@@ -262,13 +216,6 @@ impl OwedCleanups {
             );
         }
     }
-}
-
-/// The VMA that took the snapshot, unless it is gone or known to read something else by now; else another one there.
-fn reader_of_owed<'a>(owed: &OwedCleanup, nodes: &'a [VmaNode]) -> Option<&'a VmaNode> {
-    let reads = |node: &VmaNode| node.source.is_called(&owed.source);
-    let own = nodes.iter().find(|node| node.id == owed.vma_node && reads(node) != Some(false));
-    own.or_else(|| nodes.iter().find(|node| node.takes_snapshots() && reads(node) == Some(true)))
 }
 
 /// What of the overdue has to be warned of now: what is new, and what was warned of long ago.
@@ -297,6 +244,7 @@ pub async fn owe(store: &dyn Store, owed: &OwedCleanup) -> Result<(), StoreError
 #[cfg(test)]
 mod tests {
     use hub_domain::ids::{BackupRunId, VmContextId, VmaNodeId};
+    use hub_domain::owed::OwedBy;
 
     use super::*;
 

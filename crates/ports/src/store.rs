@@ -17,7 +17,7 @@ pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
 pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
 pub use owed::{OwedReads, OwedWrites};
-pub use reach::{Reader, answering_reader, note_source, reader};
+pub use reach::{Reader, answering_reader, login_through, note_source, reader};
 pub use vms::{InventoryTotals, VmReads, VmWrites};
 
 /// The catalogue.

@@ -21,6 +21,16 @@ use crate::run::Work;
 impl Replication {
     /// Copies all prepared disks under one order.
     pub(crate) async fn copy(&self, work: &mut Work, cancel: &CancellationToken) -> Ending {
+        let cleanups = OwedCleanups {
+            store: self.store.clone(),
+            source: self.source.clone(),
+            clock: self.clock.clone(),
+            options: OwedOptions::default(),
+        };
+        let settled = cleanups.before_copy(&work.reach.node, &work.vm);
+        if cancel.run_until_cancelled(settled).await.is_none() {
+            return Ending::Stopped;
+        }
         let owed = work.reach.node.takes_snapshots().then(|| self.owed(work));
         if let Some(owed) = &owed
             && let Err(error) = self.patiently(|| owe(self.store.as_ref(), owed)).await
@@ -44,12 +54,6 @@ impl Replication {
             stop_copy(source, &work.reach.node, &job, self.options.watch).await;
         }
         if let Some(owed) = &owed {
-            let cleanups = OwedCleanups {
-                store: self.store.clone(),
-                source: self.source.clone(),
-                clock: self.clock.clone(),
-                options: OwedOptions::default(),
-            };
             cleanups.after_copy(&work.reach.node, &owed.copy).await;
         }
         ending

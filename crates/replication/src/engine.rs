@@ -7,7 +7,7 @@ use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::reader_choice::NoReader;
 use hub_domain::vm::VmContext;
-use hub_ports::store::reader;
+use hub_ports::store::{login_through, reader};
 use hub_ports::{
     Catalogue, Clock, IdGen, RateReadings, ReplicaStorage, SourceNode, SourceWaits, Store,
     StoreError, WatchOptions, retry_patiently,
@@ -92,7 +92,7 @@ impl Reach {
                     let detail = "the login of the VM's source was removed; add the VM again";
                     return Ok(Err(Fault::new("credential/not-found", detail)));
                 }
-                found => found,
+                Some(login) => Some(login_through(catalogue, login, &node, Some(vm)).await?),
             },
         };
         Ok(Ok(Self { node, credential }))

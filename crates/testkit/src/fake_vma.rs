@@ -109,6 +109,11 @@ impl FakeVma {
         self.state.lock().silent.remove(&node);
     }
 
+    /// Lets every copy be gone with the machine that made it; the snapshots stay.
+    pub fn forget_copies(&self) {
+        self.state.lock().copies.clear();
+    }
+
     /// Holds back every answer until what is returned is dropped.
     pub async fn hold_back(&self) -> RwLockWriteGuard<'_, ()> {
         self.door.write().await

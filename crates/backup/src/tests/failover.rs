@@ -40,6 +40,28 @@ async fn two() -> anyhow::Result<(Bench, VmaNodeId, VmaNodeId)> {
     Ok((bench, own.id, other.id))
 }
 
+/// A password counts at the address that a VMA is set up with; the ids of both say that it is one vCenter.
+#[tokio::test(start_paused = true)]
+async fn a_stand_in_is_given_the_login_under_its_own_address_of_the_vcenter() {
+    let (bench, own, other) = two().await.unwrap();
+    let known =
+        |host: &str| SourceName { host: Some(host.to_owned()), uuid: Some("uuid-1".to_owned()) };
+    let mut work = bench.store.begin().await.unwrap();
+    work.note_vma_source(own, &known(fixtures::VCENTER)).await.unwrap();
+    work.note_vma_source(other, &known("10.0.0.5")).await.unwrap();
+    let mut vm = work.vm(bench.vm.id).await.unwrap().unwrap();
+    vm.facts.vcenter_uuid = Some("uuid-1".to_owned());
+    work.update_vm(&vm).await.unwrap();
+    work.commit().await.unwrap();
+    assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    bench.vma.silence(own, "");
+    assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    assert_eq!(bench.vma.ordered(), [own, other]);
+    let orders = bench.vma.orders();
+    let sent = |index: usize| orders[index].credential.as_ref().unwrap().vcenter_host.clone();
+    assert_eq!([sent(0), sent(1)], [fixtures::VCENTER, "10.0.0.5"]);
+}
+
 async fn remarks(bench: &Bench, run: BackupRunId) -> anyhow::Result<Remarks> {
     let run = bench.store.view().await?.backup_run(run).await?;
     Ok(run.map(|run| run.remarks).unwrap_or_default())
@@ -119,14 +141,84 @@ async fn p3_an_attempt_after_a_restart_goes_to_the_vma_that_was_ordered() {
         let node = reading(1, "vma1");
         bench.backup.source.cancel_copy(&node, &copy).await.unwrap();
     }
-    let rounds = OwedCleanups {
+    assert_eq!(rounds(&bench).round().await.unwrap().owed, 0);
+    assert!(bench.vma.snapshots().is_empty());
+}
+
+fn rounds(bench: &Bench) -> OwedCleanups {
+    OwedCleanups {
         store: bench.store.clone(),
         source: bench.vma.clone(),
         clock: std::sync::Arc::new(FixedClock::ticking()),
         options: OwedOptions::default(),
-    };
-    assert_eq!(rounds.round().await.unwrap().owed, 0);
+    }
+}
+
+/// A bench whose VM's own VMA died in the middle of a copy: the run has failed, and the snapshot is there.
+async fn dead() -> anyhow::Result<(Bench, VmaNodeId, VmaNodeId)> {
+    let (bench, own, other) = two().await?;
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let run = bench.start(FULL).await?;
+    anyhow::ensure!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+    bench.vma.script(CopyScript::default());
+    bench.vma.silence(own, "");
+    anyhow::ensure!(bench.next_hub().await? == [JobStatus::Failed]);
+    Ok((bench, own, other))
+}
+
+/// Whoever is to copy next would be refused because of it, every night.
+#[tokio::test(start_paused = true)]
+async fn p3_the_snapshot_of_a_dead_vma_is_removed_through_another() {
+    let (bench, ..) = dead().await.unwrap();
+    bench.vma.forget_copies();
+    let left = bench.vma.snapshots().len();
+    assert!(left > 0);
+    let round = rounds(&bench).round().await.unwrap();
     assert!(bench.vma.snapshots().is_empty());
+    assert_eq!(round.settled, left);
+}
+
+/// A run that follows at once does not wait for a round.
+#[tokio::test(start_paused = true)]
+async fn p3_a_stand_in_removes_the_snapshot_of_a_dead_vma_before_it_takes_its_own() {
+    let (bench, own, other) = dead().await.unwrap();
+    bench.vma.forget_copies();
+    assert!(!bench.vma.snapshots().is_empty());
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let run = bench.start(FULL).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+    assert_eq!(bench.vma.ordered(), [own, other]);
+    assert_eq!(bench.vma.snapshots(), [run.to_string()]);
+}
+
+/// The dead one may have the order, and take the snapshot yet.
+#[tokio::test(start_paused = true)]
+async fn p3_that_a_stand_in_finds_nothing_settles_nothing() {
+    let (bench, own, _) = dead().await.unwrap();
+    bench.vma.forget_copies();
+    let copies = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().len();
+    let first = rounds(&bench).round().await.unwrap();
+    let again = rounds(&bench).round().await.unwrap();
+    assert_eq!((first.settled + again.owed, again.settled), (copies, 0));
+    assert!(again.owed > 0, "an order that was never answered");
+    bench.vma.unsilence(own);
+    assert_eq!(rounds(&bench).round().await.unwrap().owed, 0);
+}
+
+/// Merging a snapshot into a disk that is being read from the one above it is nobody's wish.
+#[tokio::test(start_paused = true)]
+async fn p3_a_stand_in_removes_nothing_from_a_vm_that_is_being_copied() {
+    let (bench, _, other) = dead().await.unwrap();
+    bench.vma.forget_copies();
+    let left = bench.vma.snapshots();
+    bench.vma.keep_snapshots(true);
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let run = bench.start(FULL).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+    bench.vma.keep_snapshots(false);
+    assert_eq!(bench.vma.ordered().last(), Some(&other));
+    rounds(&bench).round().await.unwrap();
+    assert!(left.iter().all(|it| bench.vma.snapshots().contains(it)));
 }
 
 #[tokio::test(start_paused = true)]

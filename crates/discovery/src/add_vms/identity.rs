@@ -189,3 +189,36 @@ async fn trap_u15_a_vcenter_that_was_installed_anew_has_other_vms() {
     .unwrap_err();
     assert_eq!(both.code(), "vm/ambiguous-name");
 }
+
+/// The login of a VM is for the address that its own VMA has for the vCenter.
+#[tokio::test]
+async fn a_refresh_through_a_stand_in_keeps_the_address_of_the_vcenter() {
+    let bench = Bench::new(inventory(vec![seen("vc-1", "5015", "vm-57").unwrap()])).await.unwrap();
+    let reading = |id, name: &str, host: &str| VmaNode {
+        source_kind: "vsphere".to_owned(),
+        source: SourceName { host: Some(host.to_owned()), uuid: Some("vc-1".to_owned()) },
+        ..fixtures::vma_node(id, name)
+    };
+    let (own, other) = (reading(1, "vma1", fixtures::VCENTER), reading(2, "vma2", "10.0.0.5"));
+    let login = fixtures::credential(5, "login");
+    let mut work = bench.store.begin().await.unwrap();
+    work.insert_credential(&login).await.unwrap();
+    work.update_vma_node(&own).await.unwrap();
+    work.note_vma_source(own.id, &own.source).await.unwrap();
+    work.commit().await.unwrap();
+    let source = SourceChoice { vma_node: None, credential: Some(login.id) };
+    bench.discovery.add_vms(&AddVms { source, wanted: Wanted::All }).await.unwrap();
+    let mut work = bench.store.begin().await.unwrap();
+    work.insert_vma_node(&other).await.unwrap();
+    work.commit().await.unwrap();
+    bench.vma.silence(own.id, "");
+    let mut moved = seen("vc-1", "5015", "vm-57").unwrap();
+    moved.facts.vcenter_host = "10.0.0.5".to_owned();
+    moved.facts.cpu_count = Some(9);
+    bench.vma.set_inventory(inventory(vec![moved]));
+    let address = hub_domain::vm::VmAddress::Id(bench.stored().await.unwrap()[0].0.id);
+    assert_eq!(bench.discovery.refresh(&address).await.unwrap().change, Change::Updated);
+    let vm = bench.stored().await.unwrap().remove(0).0;
+    assert_eq!((vm.facts.cpu_count, vm.facts.vcenter_host.as_str()), (Some(9), fixtures::VCENTER));
+    assert_eq!(vm.vma_node, Some(own.id));
+}

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::{VmContextId, VmaNodeId};
+use crate::ids::{CredentialId, VmContextId, VmaNodeId};
 use crate::limits::VmaLimits;
 use crate::time::Timestamp;
 use crate::vm::{ContextStatus, VmFacts};
@@ -144,14 +144,14 @@ fn only_what_is_known_to_read_the_same_source_stands_in() {
         node(5, "folder", there.clone()),
         node(6, "vsphere", source(Some("vc.example.com"), Some("uuid-2"))),
     ];
-    let chosen = readers(&vm(Some(1)), &nodes, None).unwrap();
+    let chosen = readers(&vm(Some(1)), None, &nodes, None).unwrap();
     assert!(chosen.is_choice());
     assert_eq!(asked(&chosen), [id(1), id(4), id(9)], "the own one, then by name");
-    let alone = readers(&vm(Some(1)), &nodes[..1], None).unwrap();
+    let alone = readers(&vm(Some(1)), None, &nodes[..1], None).unwrap();
     assert!(!alone.is_choice());
     // Another folder has other files under the same names.
     let folders = [node(1, "folder", there.clone()), node(2, "vsphere", there)];
-    assert!(!readers(&vm(Some(1)), &folders, None).unwrap().is_choice());
+    assert!(!readers(&vm(Some(1)), None, &folders, None).unwrap().is_choice());
 }
 
 #[test]
@@ -164,6 +164,54 @@ fn a_stand_in_says_why() {
     assert!(silent.contains("vma-1 does not answer (connection refused); VMA vma-2"), "{silent}");
     let gone = stand_in(&vm(Some(7)), &nodes, &nodes[1], None).unwrap();
     assert!(gone.contains("not registered any more"), "{gone}");
+}
+
+fn login(host: &str) -> Credential {
+    Credential {
+        id: CredentialId::from_uuid(Uuid::from_u128(1)),
+        name: "login".to_owned(),
+        vcenter_host: host.to_owned(),
+        username: "backup".to_owned(),
+        password: "secret".to_owned().into(),
+        datacenter: None,
+        copies: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn a_login_goes_under_another_address_only_where_an_id_says_that_it_is_one_vcenter() {
+    let here = login("vc.example.com");
+    let own = node(1, "vsphere", source(Some("vc.example.com:443"), Some("uuid-1")));
+    let other = node(2, "vsphere", source(Some("10.0.0.5"), Some("UUID-1")));
+    let at = |nodes: &[&VmaNode], vm: Option<&VmContext>| {
+        let nodes: Vec<VmaNode> = nodes.iter().map(|it| (*it).clone()).collect();
+        login_at(&here, &nodes[0], &nodes, vm).map(|it| it.vcenter_host)
+    };
+    let named = Some("10.0.0.5".to_owned());
+    assert_eq!(at(&[&own], None), Some("vc.example.com".to_owned()));
+    assert_eq!(at(&[&other, &own], None), named);
+    assert_eq!(at(&[&other], Some(&vm(Some(1)))), named, "the VM knows the id of its vCenter");
+    assert_eq!(at(&[&other], None), None, "nobody says what is at the login's address");
+    let nameless = node(2, "vsphere", source(Some("10.0.0.5"), None));
+    assert_eq!(at(&[&nameless, &own], Some(&vm(Some(1)))), None);
+    // The vCenter was installed anew since the VM was seen.
+    let anew = node(1, "vsphere", source(Some("vc.example.com"), Some("uuid-2")));
+    assert_eq!(at(&[&other, &anew], Some(&vm(Some(1)))), None);
+}
+
+#[test]
+fn who_cannot_be_given_the_login_stands_in_for_nobody() {
+    let nodes = [
+        node(1, "vsphere", source(Some("vc.example.com"), Some("uuid-1"))),
+        node(2, "vsphere", source(Some("10.0.0.5"), Some("uuid-1"))),
+    ];
+    let vm = vm(Some(1));
+    let with = |login: &Credential| asked(&readers(&vm, Some(login), &nodes, None).unwrap());
+    assert_eq!(with(&login("vc.example.com")), [id(1), id(2)]);
+    assert_eq!(with(&login("vc9.example.com")), [id(1)]);
+    assert_eq!(asked(&readers(&vm, None, &nodes, None).unwrap()), [id(1), id(2)]);
 }
 
 fn some_source() -> impl Strategy<Value = SourceName> {
@@ -181,11 +229,33 @@ fn some_nodes() -> impl Strategy<Value = Vec<VmaNode>> {
 
 proptest! {
     #[test]
+    fn a_password_goes_only_where_it_is_known_to_belong(
+        nodes in some_nodes(), host in prop_oneof![Just("vc.example.com"), Just("vc2.example.com")],
+        has_vm in any::<bool>(),
+    ) {
+        let (login, vm) = (login(host), vm(None));
+        for node in &nodes {
+            let Some(at) = login_at(&login, node, &nodes, has_vm.then_some(&vm)) else { continue };
+            if at.vcenter_host == login.vcenter_host {
+                continue;
+            }
+            prop_assert_eq!(Some(&at.vcenter_host), node.source.host.as_ref());
+            prop_assert!(node.source.uuid.is_some());
+            let mut said: Vec<SourceName> = nodes.iter()
+                .filter(|it| it.takes_snapshots()).map(|it| it.source.clone()).collect();
+            said.extend(has_vm.then(|| SourceName::of_vm(&vm)));
+            said.retain(|it| it.host.as_deref() == Some(host) && it.uuid.is_some());
+            prop_assert!(!said.is_empty());
+            prop_assert!(said.iter().all(|it| it.uuid == node.source.uuid));
+        }
+    }
+
+    #[test]
     fn an_order_that_may_be_out_is_never_doubled(
         nodes in some_nodes(), own in prop::option::of(1_u128..7), ordered in 1_u128..7,
     ) {
         let vm = vm(own);
-        let Ok(readers) = readers(&vm, &nodes, Some(id(ordered))) else { return Ok(()) };
+        let Ok(readers) = readers(&vm, None, &nodes, Some(id(ordered))) else { return Ok(()) };
         let wanted = SourceName::of_vm(&vm);
         let holder = nodes.iter().find(|node| node.id == id(ordered));
         match holder {
@@ -202,7 +272,7 @@ proptest! {
         nodes in some_nodes(), own in prop::option::of(1_u128..7),
     ) {
         let vm = vm(own);
-        let (chosen, readers) = (choose_reader(&vm, &nodes), readers(&vm, &nodes, None));
+        let (chosen, readers) = (choose_reader(&vm, &nodes), readers(&vm, None, &nodes, None));
         prop_assert_eq!(chosen.as_ref().err(), readers.as_ref().err());
         let (Ok(chosen), Ok(readers)) = (chosen, readers) else { return Ok(()) };
         let asked = asked(&readers);

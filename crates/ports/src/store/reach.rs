@@ -1,8 +1,8 @@
 //! Which VMA reads a VM, by what the catalogue says of both; and what a VMA was found to read.
 
-use hub_domain::access::VmaNode;
+use hub_domain::access::{Credential, VmaNode};
 use hub_domain::ids::VmaNodeId;
-use hub_domain::reader_choice::{NoReader, SourceName, choose_reader, readers, stand_in};
+use hub_domain::reader_choice::{NoReader, SourceName, choose_reader, login_at, readers, stand_in};
 use hub_domain::remarks::Warning;
 use hub_domain::vm::VmContext;
 
@@ -15,6 +15,21 @@ pub async fn reader(
 ) -> Result<Result<VmaNode, NoReader>, StoreError> {
     let nodes = catalogue.vma_nodes().await?;
     Ok(choose_reader(vm, &nodes).cloned())
+}
+
+/// A login as a VMA is given it, by what is known of the vCenters and hosts behind their addresses. Where nobody knows
+/// them to be one it stays as it is, and the VMA refuses it.
+pub async fn login_through(
+    catalogue: &mut dyn Catalogue,
+    login: Credential,
+    node: &VmaNode,
+    vm: Option<&VmContext>,
+) -> Result<Credential, StoreError> {
+    if let Some(same) = login_at(&login, node, &[], None) {
+        return Ok(same);
+    }
+    let nodes = catalogue.vma_nodes().await?;
+    Ok(login_at(&login, node, &nodes, vm).unwrap_or(login))
 }
 
 /// The VMA that a VM is read through, after those were asked that could be.
@@ -37,8 +52,14 @@ pub async fn answering_reader(
     vm: &VmContext,
     ordered: Option<VmaNodeId>,
 ) -> Result<Result<Reader, NoReader>, StoreError> {
-    let nodes = store.view().await?.vma_nodes().await?;
-    let readers = match readers(vm, &nodes, ordered) {
+    let mut view = store.view().await?;
+    let nodes = view.vma_nodes().await?;
+    let login = match vm.credential {
+        Some(id) if nodes.len() > 1 => view.credential(id).await?,
+        Some(_) | None => None,
+    };
+    drop(view);
+    let readers = match readers(vm, login.as_ref(), &nodes, ordered) {
         Ok(readers) => readers,
         Err(none) => return Ok(Err(none)),
     };
