@@ -13,8 +13,8 @@ use hub_block::{BlockDevice, BlockError, Extent, MemoryDevice};
 use hub_data_mover::{BlockSize, DigestTable};
 use hub_nbd::{Export, ExportHandle, Exports, Server, ServerOptions, ServerSecurity};
 use hub_vma_api::{
-    CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, DiscoverRequest, Inventory,
-    NbdTarget, ParentManifest, Vcenter,
+    CleanupOutcome, CleanupReport, CleanupRequest, CopyDisk, CopyMethod, CopyRates, CopyReport,
+    CopyRequest, DiscoverRequest, Inventory, NbdTarget, ParentManifest, Vcenter,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -35,6 +35,40 @@ pub(crate) struct MemorySource {
     pub(crate) panics: bool,
     pub(crate) opened: Arc<AtomicUsize>,
     pub(crate) open: Arc<AtomicUsize>,
+    /// Where an order is held that is being checked.
+    pub(crate) checking: Option<Arc<Stop>>,
+    /// Where a clean-up is held.
+    pub(crate) cleaning: Option<Arc<Stop>>,
+}
+
+/// A place where calls are held until they may go on.
+pub(crate) struct Stop {
+    reached: Semaphore,
+    go: Semaphore,
+}
+
+impl Stop {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { reached: Semaphore::new(0), go: Semaphore::new(0) })
+    }
+
+    /// Waits until a call is held.
+    pub(crate) async fn is_reached(&self) -> Result<()> {
+        self.reached.acquire().await?.forget();
+        Ok(())
+    }
+
+    /// Lets one call go on.
+    pub(crate) fn go_on(&self) {
+        self.go.add_permits(1);
+    }
+
+    async fn pass(stop: Option<&Arc<Self>>) -> Result<(), SourceError> {
+        let Some(stop) = stop else { return Ok(()) };
+        stop.reached.add_permits(1);
+        let gone = stop.go.acquire().await;
+        gone.map_err(|_| SourceError::Internal("closed".to_owned())).map(|it| it.forget())
+    }
 }
 
 struct MemorySnapshot {
@@ -63,7 +97,13 @@ impl Source for MemorySource {
         Ok(Inventory { vcenter, vms: Vec::new(), warnings: Vec::new() })
     }
 
+    async fn clean_up(&self, _: &CleanupRequest) -> Result<CleanupReport, SourceError> {
+        Stop::pass(self.cleaning.as_ref()).await?;
+        Ok(CleanupReport { outcome: CleanupOutcome::None, error: None })
+    }
+
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
+        Stop::pass(self.checking.as_ref()).await?;
         if request.vm_id != "vm" {
             return Err(SourceError::VmNotFound(request.vm_id.clone()));
         }

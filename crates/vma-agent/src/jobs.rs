@@ -109,7 +109,31 @@ struct Shared {
     source: Arc<dyn Source>,
     options: JobsOptions,
     registry: Mutex<Registry>,
+    /// Orders on their way into the registry, by job.
+    arriving: Mutex<Vec<String>>,
     rates: Rates,
+}
+
+/// An order that is being accepted or refused, until this is dropped.
+struct Arriving<'a> {
+    all: &'a Mutex<Vec<String>>,
+    job_id: String,
+}
+
+impl<'a> Arriving<'a> {
+    fn note(all: &'a Mutex<Vec<String>>, job_id: &str) -> Self {
+        all.lock().push(job_id.to_owned());
+        Self { all, job_id: job_id.to_owned() }
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(at) = all.iter().position(|it| *it == self.job_id) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 impl Shared {
@@ -128,7 +152,8 @@ impl Jobs {
     pub fn new(source: Arc<dyn Source>, options: JobsOptions, stop: CancellationToken) -> Self {
         let registry = Mutex::new(Registry::new(options.keep_for, options.keep_reports));
         let rates = Rates::new(options.max_bytes_per_second);
-        let shared = Arc::new(Shared { source, options, registry, rates });
+        let arriving = Mutex::default();
+        let shared = Arc::new(Shared { source, options, registry, arriving, rates });
         Self { shared, tasks: Mutex::new(JoinSet::new()), runtime: Handle::current(), stop }
     }
 
@@ -145,6 +170,8 @@ impl Jobs {
     /// Starts a job, or answers the one that runs or ran with the same id and the same request.
     pub async fn start(&self, request: CopyRequest) -> Result<CopyReport, StartError> {
         let request = ValidRequest::new(request)?;
+        // Until the registry has it, so that nobody takes a job for over that is about to begin.
+        let _arriving = Arriving::note(&self.shared.arriving, request.job_id());
         if let Some(job) = self.known(&request)? {
             self.shared.rates.told(&job, request.rates());
             return Ok(self.shared.report(&job));
@@ -181,6 +208,13 @@ impl Jobs {
     pub fn report(&self, job_id: &str) -> Option<CopyReport> {
         let job = self.shared.registry.lock().get(job_id)?;
         Some(self.shared.report(&job))
+    }
+
+    /// Whether a job runs, or an order for it is being accepted at this moment.
+    pub fn is_at_work(&self, job_id: &str) -> bool {
+        // Asked in this order: an order is in the registry before it is no longer on its way.
+        let arriving = self.shared.arriving.lock().iter().any(|it| it == job_id);
+        arriving || self.report(job_id).is_some_and(|it| !it.state.is_terminal())
     }
 
     /// As [`report`](Self::report), but held back until more disks than `ended` have ended, or the whole job has, at

@@ -166,20 +166,31 @@ async fn clean_up(
     api: web::Data<Api>,
     request: web::Json<CleanupRequest>,
 ) -> Result<web::Json<CleanupReport>, ApiProblem> {
-    if let Err(error) = is_over(&api, &request.job_id) {
-        let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
-        let outcome = CleanupOutcome::Failed;
-        return Ok(web::Json(CleanupReport { outcome, error: Some(fault) }));
+    let job_id = &request.job_id;
+    let known = api.jobs.report(job_id).is_some();
+    if let Err(error) = is_over(&api, job_id) {
+        return Ok(web::Json(in_use(&error)));
     }
-    Ok(web::Json(api.jobs.source().clean_up(&request).await?))
+    let report = api.jobs.source().clean_up(&request).await?;
+    // An order may have come meanwhile, and the hub would forget what it takes.
+    let came = !known && api.jobs.report(job_id).is_some();
+    if report.outcome != CleanupOutcome::Failed && (came || api.jobs.is_at_work(job_id)) {
+        return Ok(web::Json(in_use(&SourceError::SnapshotInUse(job_id.clone()))));
+    }
+    Ok(web::Json(report))
+}
+
+fn in_use(error: &SourceError) -> CleanupReport {
+    let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
+    CleanupReport { outcome: CleanupOutcome::Failed, error: Some(fault) }
 }
 
 /// A job at work may not have taken its snapshot before this moment.
 fn is_over(api: &Api, job_id: &str) -> Result<(), SourceError> {
-    match api.jobs.report(job_id) {
-        Some(job) if !job.state.is_terminal() => Err(SourceError::SnapshotInUse(job_id.to_owned())),
-        _ => Ok(()),
+    if api.jobs.is_at_work(job_id) {
+        return Err(SourceError::SnapshotInUse(job_id.to_owned()));
     }
+    Ok(())
 }
 
 /// What this VMA has on record.

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Api, configure};
-use crate::doubles::{GatedDevice, Hub, MemorySource, copying, ended, full_disk, memory};
+use crate::doubles::{GatedDevice, Hub, MemorySource, Stop, copying, ended, full_disk, memory};
 use crate::fixture::content;
 use crate::jobs::{Jobs, JobsOptions};
 
@@ -312,4 +312,54 @@ async fn a_job_at_work_is_not_cleaned_up_before_its_snapshot_is_there() {
     ended(&api.jobs, "j1").await.unwrap();
     let report: CleanupReport = test::call_and_read_body_json(&app, ask()).await;
     assert_eq!(report.outcome, CleanupOutcome::None);
+}
+
+/// Nothing is left by a copy that comes yet: the answer would end the hub's own record of it.
+#[actix_web::test]
+async fn p3_an_order_that_is_being_accepted_is_not_cleaned_up_before_its_snapshot() {
+    for held_first in ["order", "clean-up"] {
+        let (checking, cleaning) = (Stop::new(), Stop::new());
+        let disks = vec![("disk-2000", memory(content(1)) as _)];
+        let source = MemorySource {
+            checking: Some(checking.clone()),
+            cleaning: Some(cleaning.clone()),
+            ..MemorySource::with(disks)
+        };
+        let jobs = Jobs::new(Arc::new(source), JobsOptions::default(), CancellationToken::new());
+        let api = Arc::new(Api::new("lab", "1.2.3", &SecretString::from(TOKEN), Arc::new(jobs)));
+        let app = app!(api.clone());
+        let mut hub = Hub::start().await.unwrap();
+        let target = hub.offer("disk", memory(vec![0; content(1).len()])).unwrap();
+        let order = copying("j1", vec![full_disk("disk-2000", content(1).len(), target)]);
+        let owed = json!({"job_id": "j1", "vm_id": "vm"});
+        let request = with_token(Method::POST, "/api/v1/snapshots/cleanup").set_json(&owed);
+        let asking = test::call_and_read_body_json(&app, request.to_request());
+        let report: CleanupReport = if held_first == "order" {
+            let cleaned = async {
+                checking.is_reached().await.unwrap();
+                cleaning.go_on();
+                let report = asking.await;
+                checking.go_on();
+                report
+            };
+            let (started, report) = tokio::join!(api.jobs.start(order), cleaned);
+            started.unwrap();
+            report
+        } else {
+            let ordered = async {
+                cleaning.is_reached().await.unwrap();
+                checking.go_on();
+                api.jobs.start(order).await.unwrap();
+                cleaning.go_on();
+            };
+            tokio::join!(asking, ordered).0
+        };
+        assert_eq!(report.outcome, CleanupOutcome::Failed, "{held_first}");
+        assert_eq!(report.error.unwrap().code, "source/snapshot-in-use");
+        ended(&api.jobs, "j1").await.unwrap();
+        cleaning.go_on();
+        let again = with_token(Method::POST, "/api/v1/snapshots/cleanup").set_json(&owed);
+        let report: CleanupReport = test::call_and_read_body_json(&app, again.to_request()).await;
+        assert_eq!(report.outcome, CleanupOutcome::None, "{held_first}");
+    }
 }
