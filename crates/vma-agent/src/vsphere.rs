@@ -207,7 +207,9 @@ impl Source for VsphereSource {
         self.shared.ledger.note_clean(&request.job_id);
         let OpenRequest { job_id, vm_id, .. } = request;
         let turn = self.shared.turns.turn(vm_id, job_id, &self.shared.waits).await?;
+        let waiting = self.shared.waits.say(job_id, snapshot::LOGGING_IN);
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        drop(waiting);
         match snapshot::open(&self.shared, &client, request, turn).await {
             Ok(opened) => Ok(Box::new(opened)),
             Err(error) => {

@@ -22,6 +22,8 @@ use super::{Shared, change_mark, listing};
 use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 
 /// What a job waits for, where only the server knows for how long.
+pub(super) const LOGGING_IN: &str =
+    "waits for the vCenter or host, which is asked to let the VMA in";
 const LOOKING_UP: &str = "waits for the vCenter or host, which is asked about the VM";
 const TAKING: &str = "waits for the vCenter or host, which takes the snapshot of the VM";
 const ASKING: &str = "waits for the vCenter or host, which is asked what has changed";

@@ -241,6 +241,23 @@ async fn a_password_that_was_changed_is_refused_once_to_all_who_are_due_together
 }
 
 #[tokio::test]
+async fn a_job_that_waits_to_be_let_in_says_so() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.trouble(&Trouble::once("Login", "hold", "")).unwrap();
+    let request = lab.request("job");
+    let heard = async {
+        is_asked(&lab, "Login", 1).await;
+        let said = lab.source.waits_for("job");
+        lab.peer.go_on().unwrap();
+        said
+    };
+    let (opened, said) = tokio::join!(lab.source.open(&request), heard);
+    assert!(said.unwrap().contains("let the VMA in"));
+    assert_eq!(lab.source.waits_for("job"), None);
+    opened.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_job_that_cannot_begin_leaves_no_session() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
     lab.peer.snapshot(&lab.vm, "theirs").unwrap();
