@@ -4,6 +4,7 @@ mod audit;
 mod held;
 mod killed;
 mod quiescing;
+mod stand_in;
 mod story;
 mod trouble;
 mod trust;
