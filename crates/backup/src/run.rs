@@ -202,7 +202,7 @@ impl Backup {
         };
         // The reason of an attempt before holds for this one, which goes where that one went.
         let stands_in = stands_in.or_else(|| {
-            let is_again = Some(node.id) == ordered(run, jobs);
+            let is_again = Some(node.id) == ordered(run, jobs, &vm);
             run.remarks.of_other_vma().filter(|_| is_again).cloned()
         });
         Ok(Ok(Scene { run: run.clone(), vm, node, credential, repository, stands_in }))
@@ -215,7 +215,7 @@ impl Backup {
         vm: &VmContext,
     ) -> Result<Result<Reader, NoReader>, StoreError> {
         let (store, source) = (self.store.as_ref(), self.source.as_ref());
-        answering_reader(store, source, vm, ordered(run, jobs)).await
+        answering_reader(store, source, vm, ordered(run, jobs, vm)).await
     }
 
     /// The VMA that a stored run would go through now; nothing where there is none, or the run or its VM is gone.
@@ -236,8 +236,8 @@ impl Backup {
 }
 
 /// The VMA that an order of this run may have reached.
-pub(crate) fn ordered(run: &BackupRun, jobs: &[BackupJob]) -> Option<VmaNodeId> {
-    run.remarks.ordered(jobs.iter().all(|job| job.attempt.is_first()))
+fn ordered(run: &BackupRun, jobs: &[BackupJob], vm: &VmContext) -> Option<VmaNodeId> {
+    run.remarks.ordered(jobs.iter().all(|job| job.attempt.is_first()), vm.vma_node)
 }
 
 #[cfg(test)]

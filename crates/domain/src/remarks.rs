@@ -44,8 +44,10 @@ impl Remarks {
     }
 
     /// The VMA that an order may have reached already: that of an attempt before, however it was lost.
-    pub fn ordered(&self, is_first_attempt: bool) -> Option<VmaNodeId> {
-        self.copied_by.as_ref().filter(|_| !is_first_attempt).map(|it| it.vma)
+    ///
+    /// A job of an earlier release does not say whom it ordered; that was the VM's own VMA.
+    pub fn ordered(&self, is_first_attempt: bool, own: Option<VmaNodeId>) -> Option<VmaNodeId> {
+        if is_first_attempt { None } else { self.copied_by.as_ref().map(|it| it.vma).or(own) }
     }
 
     /// The warning that another VMA copies, which holds for all attempts of a job.

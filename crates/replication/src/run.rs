@@ -174,7 +174,7 @@ impl Replication {
         let Some(job) = view.replication(id).await? else { return Ok(None) };
         let Some(vm) = view.vm(job.vm).await? else { return Ok(None) };
         drop(view);
-        let ordered = job.remarks.ordered(job.attempt.is_first());
+        let ordered = job.remarks.ordered(job.attempt.is_first(), vm.vma_node);
         let (store, source) = (self.store.as_ref(), self.source.as_ref());
         answering_reader(store, source, &vm, ordered).await.map(Some)
     }
@@ -279,7 +279,7 @@ fn remarks(job: &ReplicationJob, vm: &VmContext, reader: &Reader, disks: &[VmDis
     let ordinals = job.disks.iter().map(|disk| disk.ordinal).collect();
     let added = Warning::of_added_disks(disks, &ordinals, job.created_at);
     // The reason of an attempt before holds for this one, which goes where that one went.
-    let is_again = Some(reader.node.id) == job.remarks.ordered(job.attempt.is_first());
+    let is_again = Some(reader.node.id) == job.remarks.ordered(job.attempt.is_first(), vm.vma_node);
     let before = job.remarks.of_other_vma().filter(|_| is_again);
     let stands_in = reader.stands_in.as_ref().or(before);
     let warnings: Vec<Warning> = stands_in.cloned().into_iter().chain(added).collect();

@@ -154,6 +154,21 @@ fn rounds(bench: &Bench) -> OwedCleanups {
     }
 }
 
+/// A hub of an earlier release ordered without saying whom; what it ordered may be at work at the VM's own VMA.
+#[tokio::test(start_paused = true)]
+async fn p3_a_run_of_an_earlier_release_is_not_given_to_a_second_vma() {
+    let (bench, own, _) = two().await.unwrap();
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let run = bench.start(FULL).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+    let mut work = bench.store.begin().await.unwrap();
+    work.remark(run, &Remarks::default()).await.unwrap();
+    work.commit().await.unwrap();
+    bench.vma.silence(own, "");
+    assert_eq!(bench.next_hub().await.unwrap(), [JobStatus::Failed]);
+    assert_eq!(bench.vma.ordered(), [own]);
+}
+
 /// A bench whose VM's own VMA died in the middle of a copy: the run has failed, and the snapshot is there.
 async fn dead() -> anyhow::Result<(Bench, VmaNodeId, VmaNodeId)> {
     let (bench, own, other) = two().await?;

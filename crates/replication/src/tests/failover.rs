@@ -6,6 +6,7 @@ use hub_domain::access::VmaNode;
 use hub_domain::ids::VmaNodeId;
 use hub_domain::job::JobStatus;
 use hub_domain::reader_choice::SourceName;
+use hub_domain::remarks::Remarks;
 use hub_domain::replication::ReplicationKind;
 use hub_domain::source::SourceAbout;
 use hub_ports::Store;
@@ -70,6 +71,40 @@ async fn p3_an_attempt_after_a_restart_goes_to_the_vma_that_was_ordered() {
     assert_eq!(bench.next_hub().await.unwrap(), [JobStatus::Failed]);
     assert_eq!(bench.job(job).await.unwrap().state.fault().unwrap().code, "vma/unreachable");
     assert_eq!(bench.vma.ordered().len(), orders);
+}
+
+/// A hub of an earlier release ordered without saying whom; what it ordered may be at work at the VM's own VMA.
+#[tokio::test(start_paused = true)]
+async fn p3_a_job_of_an_earlier_release_is_not_given_to_a_second_vma() {
+    let (bench, own, _) = two().await.unwrap();
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let job = bench.start(ReplicationKind::Initial).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(job)).await.is_err());
+    let mut work = bench.store.begin().await.unwrap();
+    let mut stored = work.replication(job).await.unwrap().unwrap();
+    stored.remarks = Remarks::default();
+    work.update_replication(&mut stored).await.unwrap();
+    work.commit().await.unwrap();
+    bench.vma.silence(own, "");
+    assert_eq!(bench.next_hub().await.unwrap(), [JobStatus::Failed]);
+    assert_eq!(bench.vma.ordered(), [own]);
+}
+
+/// A job that follows at once does not wait for a round of clean-ups.
+#[tokio::test(start_paused = true)]
+async fn p3_a_stand_in_removes_the_snapshot_of_a_dead_vma_before_it_takes_its_own() {
+    let (bench, own, other) = two().await.unwrap();
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let dead = bench.start(ReplicationKind::Initial).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(dead)).await.is_err());
+    bench.vma.silence(own, "");
+    assert_eq!(bench.next_hub().await.unwrap(), [JobStatus::Failed]);
+    bench.vma.forget_copies();
+    assert!(!bench.vma.snapshots().is_empty());
+    let job = bench.start(ReplicationKind::Initial).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(job)).await.is_err());
+    assert_eq!(bench.vma.ordered(), [own, other]);
+    assert_eq!(bench.vma.snapshots().len(), 1, "that of the job at work");
 }
 
 #[tokio::test(start_paused = true)]
