@@ -32,13 +32,13 @@ use crate::proof;
 use crate::reservation::Reservation;
 use crate::resume;
 use crate::target::{
-    self, NewTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
+    self, NewTarget, OpenTarget, Parent, SettledTarget, TargetImage, Unfinished, compare_roots,
 };
 
 /// Clusters of 64 KiB: the size of a digest's block, and what stock tools use.
 pub(crate) const CLUSTER_BITS: u32 = 16;
 
-/// How long an abandoned image may take to come to rest: the last writes, syncs and renames of a slow disk.
+/// How long an image that is abandoned or left may take to come to rest: the last writes, syncs and renames of a slow disk.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
 
 /// Creates image and manifest under their partial names and offers them for writing.
@@ -332,24 +332,30 @@ pub(crate) async fn abandon(
     path: &str,
 ) -> Result<(), StorageError> {
     let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
-    let quiet = timeout(QUIET_WITHIN, end_all_use(storage, &files.image)).await;
-    let reservation = quiet.map_err(|_| unusable(&files.image, "it is still being written"))?;
+    let reservation = end_all_use(storage, &files.image, OpenTarget::discard).await?;
     remove(files, ImageFiles::all, Some(reservation)).await
 }
 
-/// Takes an image from whoever has it. A seal or a preparation whose caller has gone cannot be stopped:
-/// it ends by itself, and until then it may still give names.
-async fn end_all_use(storage: &HubStorage, image: &Path) -> Reservation {
-    loop {
-        let changed = storage.in_use.next_change();
-        if let Some(target) = storage.release_image(image) {
-            target.discard().await;
+/// Takes an image from whoever has it, and ends its target as told. A seal or a preparation whose caller has gone
+/// cannot be stopped: it ends by itself, and until then it may still give names.
+pub(crate) async fn end_all_use(
+    storage: &HubStorage,
+    image: &Path,
+    end: impl AsyncFn(OpenTarget),
+) -> Result<Reservation, StorageError> {
+    let quiet = async {
+        loop {
+            let changed = storage.in_use.next_change();
+            if let Some(target) = storage.release_image(image) {
+                end(target).await;
+            }
+            match storage.in_use.take(image) {
+                Ok(reservation) => return reservation,
+                Err(_) => changed.await,
+            }
         }
-        match storage.in_use.take(image) {
-            Ok(reservation) => return reservation,
-            Err(_) => changed.await,
-        }
-    }
+    };
+    timeout(QUIET_WITHIN, quiet).await.map_err(|_| unusable(image, "it is still being written"))
 }
 
 /// Removes a restore point's files.

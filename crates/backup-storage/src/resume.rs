@@ -182,16 +182,16 @@ fn doubt(manifest: &ManifestWriter, runs: &[PlacedRun]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Closes an image and leaves its files, where a journal tells the next hub about them.
+/// Closes an image and leaves its files, where a journal tells the next hub about them. Afterwards nobody works on
+/// them, not even a preparation that nobody waits for any more.
 pub(crate) async fn leave(
     storage: &HubStorage,
     repository: &Repository,
     path: &str,
 ) -> Result<(), StorageError> {
     let files = ImageFiles::of_point(Path::new(&repository.path), path)?;
-    if let Some(open) = storage.release_image(&files.image) {
-        open.leave().await;
-    }
+    let reservation = image::end_all_use(storage, &files.image, OpenTarget::leave).await?;
+    drop(reservation);
     if files.partial_journal.exists() {
         return Ok(());
     }

@@ -259,6 +259,10 @@ async fn a_hub_that_is_stopped_while_it_reads_back_leaves_what_there_was() -> Re
         }
         drop(preparing);
         hub.storage.leave_image(&hub.repository, &image_path(1)).await?;
+        // Nobody works on it any more: another attempt is not refused, and what is copied does not change meanwhile.
+        let other = hub.storage.prepare_image(&order).await?;
+        ensure!(other.kept_bytes == Some(6 * 65_536), "{:?} at {polls}", other.kept_bytes);
+        hub.storage.leave_image(&hub.repository, &image_path(1)).await?;
         let next = killed(&hub).await?;
         let target = next.storage.prepare_image(&again(&next)?).await?;
         ensure!(target.kept_bytes == Some(6 * 65_536), "{:?} at {polls}", target.kept_bytes);
