@@ -213,7 +213,7 @@ impl Backup {
     }
 
     /// Whether somebody asked the run to stop, perhaps through another hub; a catalogue that is away asks nothing.
-    async fn is_asked_to_stop(&self, scene: &Scene) -> bool {
+    pub(crate) async fn is_asked_to_stop(&self, scene: &Scene) -> bool {
         let asked = async {
             let mut view = self.store.view().await?;
             let jobs = view.backups_of_run(scene.run.id).await?;

@@ -110,9 +110,14 @@ impl Backup {
         let ending = self.copy_through_losses(scene, &mut disks, cancel).await;
         let may_go_on = matches!(ending, Ok(Ending::Stopped));
         let is_refused = matches!(ending, Ok(Ending::Refused));
+        // Of a cancelled run nothing is there any more when it is said to have ended.
+        let is_cancelled = self.is_asked_to_stop(scene).await;
+        // Only a later attempt looks for what an earlier one has left.
+        let is_left = |disk: &DiskWork| {
+            !is_cancelled && (may_go_on || is_refused && !disk.job.attempt.is_first())
+        };
         for disk in disks.iter().filter(|disk| !disk.settled) {
-            // Only a later attempt looks for what an earlier one has left.
-            if may_go_on || is_refused && !disk.job.attempt.is_first() {
+            if is_left(disk) {
                 self.leave(scene, &disk.job).await;
             } else {
                 self.abandon(scene, &disk.job).await;
@@ -121,7 +126,7 @@ impl Backup {
         let ending = ending?;
         for disk in disks.iter().filter(|disk| !disk.settled) {
             self.end_job(disk.job.id, &ending).await?;
-            if (may_go_on || is_refused) && !self.waits(&disk.job).await? {
+            if is_left(disk) && !self.waits(&disk.job).await? {
                 self.abandon(scene, &disk.job).await;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hub_domain::backup::BackupJob;
 use hub_domain::job::JobStatus;
 use hub_testkit::Break;
 use tokio::time::{Instant, sleep, timeout};
@@ -34,6 +35,15 @@ async fn stop_at(bench: &Bench, step: usize, by_user: bool) -> anyhow::Result<Du
     Ok(ran?.duration_since(asked?))
 }
 
+/// Whether what there was of an image had gone when its job was told to have been cancelled.
+async fn removed_before_ended(bench: &Bench) -> anyhow::Result<bool> {
+    let log = bench.steps.log();
+    let after_removing = log.iter().rev().take_while(|it| *it != "storage.abandon");
+    let commits = after_removing.filter(|it| *it == "store.commit").count();
+    let cancelled = |job: &&BackupJob| job.state.status() == JobStatus::Cancelled;
+    Ok(commits >= bench.jobs().await?.iter().filter(cancelled).count())
+}
+
 #[tokio::test(start_paused = true)]
 async fn promise_p9_cancel_ends_a_run_within_seconds_at_every_wait_and_leaves_nothing() {
     let whole = Bench::new().await.unwrap();
@@ -57,6 +67,13 @@ async fn promise_p9_cancel_ends_a_run_within_seconds_at_every_wait_and_leaves_no
                 assert_eq!(sealed, job.is_restore_point(), "at {name}");
             }
             bench.assert_nothing_left().await.unwrap();
+            if by_user {
+                assert!(
+                    removed_before_ended(&bench).await.unwrap(),
+                    "{name}: {:?}",
+                    bench.steps.log()
+                );
+            }
             bench.steps.heal();
             for end in bench.next_hub().await.unwrap() {
                 assert_eq!(end, JobStatus::Succeeded, "at {name}");
