@@ -14,14 +14,15 @@ async fn p9_a_disk_that_waits_for_its_turn_at_a_host_is_seen_in_the_run() {
         lab.vma.restart_once_with(&[one]).await?;
         let it = HeldBackup::start(lab).await?;
         let place = "1 of its disks are being read";
-        let waits =
-            |run: &Value| run.text("/waiting/reason").is_ok_and(|reason| reason.contains(place));
-        let run = lab.api.until(&it.run, |run| Ok(waits(run))).await?;
+        // The sentence is the job's: until its first disk reads, no disk of it does, and both wait.
+        let waits = |run: &Value| {
+            let told = run.text("/waiting/reason").is_ok_and(|reason| reason.contains(place));
+            let disks = run.list("/backups")?;
+            Ok(told && disks.iter().filter(|disk| !disk.is_null_at("/waiting")).count() == 1)
+        };
+        let run = lab.api.until(&it.run, waits).await?;
         ensure!(run.text("/status")? == "running", "{run:#}");
         ensure!(run.text("/waiting/limited_by")? == "vma", "{run:#}");
-        let disks = run.list("/backups")?;
-        let waiting = disks.iter().filter(|disk| !disk.is_null_at("/waiting")).count();
-        ensure!(waiting == 1, "one disk is being read, and the other waits: {run:#}");
         lab.peer.calm()?;
         let run = it.succeeds(lab).await?;
         ensure!(run.is_null_at("/waiting"), "{run:#}");
