@@ -17,8 +17,6 @@ pub struct About {
     pub version: String,
     /// `22617221`, for example.
     pub build: String,
-    /// Version of the API.
-    pub api_version: String,
     /// The vCenter's own id; an ESXi host has none.
     pub instance_uuid: Option<String>,
 }
@@ -58,7 +56,6 @@ impl ServiceContent {
                 api_type: word("apiType"),
                 version: word("version"),
                 build: word("build"),
-                api_version: word("apiVersion"),
                 instance_uuid: about.text_of("instanceUuid"),
             },
             root_folder: part("rootFolder")?,

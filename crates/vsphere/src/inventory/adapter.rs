@@ -7,8 +7,6 @@ use crate::element::Element as _;
 /// One network adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {
-    /// Its device key.
-    pub key: i32,
     /// Label (`Network adapter 1`).
     pub label: String,
     /// Model (`vmxnet3`).
@@ -46,7 +44,6 @@ fn decode(device: Node<'_, '_>) -> Option<Adapter> {
     let port = backing.and_then(|it| it.child("port"));
     let key = port.and_then(|it| it.text_of("portgroupKey"));
     Some(Adapter {
-        key: device.number_of("key")?,
         label: label(device),
         model,
         mac_address: device.text_of("macAddress"),

@@ -1,6 +1,5 @@
 //! A VM as the server describes it.
 
-use crate::element::Element as _;
 use crate::inventory::places::unescaped;
 use crate::inventory::{Adapter, Disk, SnapshotNode};
 use crate::inventory::{adapter, disk, snapshots};
@@ -8,17 +7,15 @@ use crate::moref::MoRef;
 use crate::property::Object;
 
 /// The properties that a [`Vm`] is made of: what the inventory asks for of each VM.
-pub const VM_PROPERTIES: [&str; 25] = [
+pub const VM_PROPERTIES: [&str; 23] = [
     "name",
     "parent",
     "parentVApp",
     "snapshot",
-    "config.uuid",
     "config.instanceUuid",
     "config.template",
     "config.version",
     "config.guestId",
-    "config.files.vmPathName",
     "config.hardware.numCPU",
     "config.hardware.memoryMB",
     "config.hardware.device",
@@ -45,8 +42,6 @@ pub struct Vm {
     pub name: String,
     /// Its id within the vCenter, which stays when it is renamed or moved.
     pub instance_uuid: Option<String>,
-    /// The id that its guest sees.
-    pub bios_uuid: Option<String>,
     /// Whether it is a template.
     pub template: bool,
     /// `poweredOn`, `poweredOff` or `suspended`.
@@ -73,8 +68,6 @@ pub struct Vm {
     pub adapters: Vec<Adapter>,
     /// Snapshots; the roots of their trees.
     pub snapshots: Vec<SnapshotNode>,
-    /// The snapshot that the running state stands on.
-    pub current_snapshot: Option<MoRef>,
     /// Whether delta files are left over.
     pub consolidation_needed: bool,
     /// State of fault tolerance (`notConfigured`, `running` and others).
@@ -85,8 +78,6 @@ pub struct Vm {
     pub host: Option<MoRef>,
     /// The folder that it lies in.
     pub parent: Option<MoRef>,
-    /// Its configuration file (`[store] web/web.vmx`).
-    pub vmx_path: Option<String>,
 }
 
 /// A VM that cannot be described.
@@ -121,7 +112,6 @@ pub(super) fn decode(object: &Object<'_, '_>) -> Result<Vm, Unreadable> {
         moref: object.moref.clone(),
         name: name.clone().unwrap_or_else(|| object.moref.value.clone()),
         instance_uuid: object.text("config.instanceUuid"),
-        bios_uuid: object.text("config.uuid"),
         template: object.flag("config.template").unwrap_or(false),
         power_state: object.text("runtime.powerState"),
         connection_state: object.text("runtime.connectionState"),
@@ -135,13 +125,11 @@ pub(super) fn decode(object: &Object<'_, '_>) -> Result<Vm, Unreadable> {
         disks,
         adapters: adapter::adapters_of(devices),
         snapshots: snapshots::trees_of(snapshot),
-        current_snapshot: snapshot.and_then(|it| it.moref_of("currentSnapshot")),
         consolidation_needed: object.flag("runtime.consolidationNeeded").unwrap_or(false),
         fault_tolerance: object.text("runtime.faultToleranceState"),
         encrypted: object.value("config.keyId").is_some(),
         host: object.reference("runtime.host"),
         parent: object.reference("parent").or_else(|| object.reference("parentVApp")),
-        vmx_path: object.text("config.files.vmPathName"),
     })
 }
 

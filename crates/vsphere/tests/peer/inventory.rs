@@ -23,7 +23,7 @@ async fn a_vm_is_described_with_its_disks_networks_and_place() {
         (above.path(it), above.datacenter_path(it)),
         (places.path(it), places.datacenter_path(it))
     );
-    assert!(it.instance_uuid.is_some() && it.bios_uuid.is_some());
+    assert!(it.instance_uuid.is_some());
     assert_eq!(it.power_state.as_deref(), Some("poweredOn"));
     assert_eq!((it.num_cpu, it.memory_mb), (Some(1), Some(32)));
     assert_eq!((it.tracking_enabled, it.tracking_supported), (true, Some(true)));
@@ -97,8 +97,6 @@ async fn what_forbids_a_backup_is_told() {
     let tree: Vec<_> = it.snapshots.iter().flat_map(|it| it.all()).map(|it| &it.name).collect();
     assert_eq!(tree, ["theirs", "on top"]);
     assert!(it.snapshots.first().unwrap().created.is_some());
-    let current = it.snapshots.first().unwrap().children.first().unwrap();
-    assert_eq!(it.current_snapshot.as_ref(), Some(&current.moref));
 }
 
 #[tokio::test]
