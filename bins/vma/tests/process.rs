@@ -57,7 +57,7 @@ impl Vma {
     /// Sends a request and answers the whole response.
     fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: vma\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -84,7 +84,7 @@ impl Drop for Vma {
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !holds()? {
         ensure!(Instant::now() < deadline, "never: {what}");
         std::thread::yield_now();

@@ -314,7 +314,8 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let limit = Duration::from_secs(30);
+    // Only a bug reaches it, on a machine of any speed.
+    let limit = Duration::from_secs(120);
     tokio::time::timeout(limit, polling).await.with_context(|| format!("never: {what}"))
 }
 

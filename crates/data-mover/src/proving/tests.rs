@@ -295,7 +295,7 @@ fn a_table_that_stalls_holds_up_no_other_connection() {
     let stall = std::thread::spawn(move || {
         let _held = shared.under_way.lock();
         stalled.send(()).unwrap();
-        may_go_on.recv_timeout(std::time::Duration::from_secs(10)).is_ok()
+        may_go_on.recv_timeout(std::time::Duration::from_secs(120)).is_ok()
     });
     is_stalled.recv().unwrap();
     block_on(async {

@@ -1,7 +1,5 @@
 //! Replications, restores, verifications and exports.
 
-use std::time::Duration;
-
 use actix_web::App;
 use actix_web::body::MessageBody;
 use actix_web::http::Method;
@@ -10,7 +8,7 @@ use anyhow::Result;
 use hub_testkit::{CopyScript, Fault};
 use serde_json::{Value, json};
 
-use crate::lab::{AUTHORITY, Lab};
+use crate::lab::{AUTHORITY, Lab, PATIENCE};
 
 /// A lab with one completed full backup of the first disk; the backup's id.
 async fn with_point() -> Result<(Lab, String)> {
@@ -244,8 +242,8 @@ async fn trap_c18_event_streams_end_when_the_hub_stops() {
         anyhow::Ok(())
     };
     let both = async { tokio::join!(following, stopping) };
-    let (pieces, stopped) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    let (pieces, stopped) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     stopped.unwrap();
     assert!(!pieces.unwrap().is_empty());
-    assert!(lab.supervisor.shutdown(Duration::from_secs(20)).await.is_ok());
+    assert!(lab.supervisor.shutdown(PATIENCE).await.is_ok());
 }

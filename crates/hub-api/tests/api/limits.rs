@@ -278,7 +278,7 @@ async fn a_copy_that_its_vma_refuses_waits_in_line_again_and_says_why() {
             lab.api.claim_unclaimed().await.unwrap();
             for (place, job) in jobs.iter().enumerate() {
                 let seen = lab.get(job).await.unwrap().body;
-                if seen["waiting"].is_object() && lab.vma.calls("vma.start_copy") == 2 {
+                if seen["waiting"].is_object() && lab.vma.calls("vma.start_copy") >= 2 {
                     return (place, seen);
                 }
             }

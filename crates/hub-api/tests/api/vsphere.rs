@@ -1,13 +1,13 @@
 //! What is particular to a vCenter: logins, and snapshots that are owed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use hub_domain::source::SourceAbout;
 use hub_testkit::{CopyScript, fixtures};
 use serde_json::{Value, json};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, PATIENCE};
 
 /// A hub with a VMA that reads a vCenter, a login, a repository, and `pgtest1` under management; the repository's id.
 async fn vcenter() -> Result<(Lab, String)> {
@@ -298,7 +298,7 @@ async fn a_copy_whose_vma_has_fallen_silent_while_it_waited_joins_the_line_of_an
     lab.patch(&path, json!({"max_concurrent_copies": null})).await.unwrap();
     let waits = |run: &Value| !run["waiting"].is_null();
     lab.until(second.header("location"), |run| !waits(run)).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     let ended = loop {
         assert!(Instant::now() < deadline, "it was never taken up");
         lab.api.claim_unclaimed().await.unwrap();

@@ -112,7 +112,7 @@ async fn a_server_that_serves_fewer_connections_is_named() {
             .unwrap();
     let options = ClientOptions {
         connections: 3,
-        connect_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(3),
         ..ClientOptions::default()
     };
     let error = NbdClient::connect(&endpoint, "disk", options).await.unwrap_err();

@@ -234,14 +234,13 @@ async fn a_peer_that_dies_in_its_payload_frees_its_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_that_stall_are_hung_up_on() {
     let short = Duration::from_millis(50);
-    let options = ServerOptions {
-        handshake_timeout: short,
-        idle_timeout: Duration::from_secs(50),
-        transfer_timeout: short,
-        ..ServerOptions::default()
-    };
-    let (served, handle) = one_export(options).await.unwrap();
+    // One limit at a time: whatever comes before the stall takes as long as a busy machine takes.
+    let options = ServerOptions { handshake_timeout: short, ..ServerOptions::default() };
+    let (served, _handle) = one_export(options).await.unwrap();
     Raw::greeted(&served, 3).await.unwrap().hung_up().await.unwrap();
+
+    let options = ServerOptions { transfer_timeout: short, ..ServerOptions::default() };
+    let (served, handle) = one_export(options).await.unwrap();
     let mut raw = Raw::transmitting(&served).await.unwrap();
     raw.request(1, 0, 65_536).await.unwrap();
     raw.hung_up().await.unwrap();
@@ -274,7 +273,8 @@ async fn a_peer_that_takes_no_replies_is_hung_up_on() {
     let handle = served.offer("one", memory(16 << 20)).unwrap();
     let mut raw = Raw::transmitting(&served).await.unwrap();
     for _ in 0..8 {
-        raw.request(0, 0, 16 << 20).await.unwrap();
+        // It may have been hung up on before all are asked.
+        let _ = raw.request(0, 0, 16 << 20).await;
     }
     until("the place to be free", || handle.sessions() == 0).await.unwrap();
 }

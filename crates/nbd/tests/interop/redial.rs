@@ -73,8 +73,11 @@ async fn copy_through(faults: Vec<(u64, Fault)>) -> Result<(u64, Vec<Fault>)> {
     let served = Served::start(ServerOptions::default()).await?;
     // Sessions of lost connections keep their places until what they had begun is done.
     let handle = served.offer_to("one", proving.clone(), 64)?;
+    let faultless = faults.is_empty();
     let proxy = Proxy::start(served.addr, faults).await?;
-    let (client, counts) = dial(&proxy.endpoint(), options(SOON), hasty()).await?;
+    // Without a fault nothing is lost, however long a busy machine takes for an answer.
+    let io_timeout = if faultless { hasty().patience } else { SOON };
+    let (client, counts) = dial(&proxy.endpoint(), options(io_timeout), hasty()).await?;
     let source = Arc::new(MemoryDevice::new_read_only(content.clone()));
     let copied = copy(
         source,
@@ -238,17 +241,17 @@ async fn a_black_hole_is_noticed_and_named() {
     let served = Served::start(ServerOptions::default()).await.unwrap();
     let _handle = served.offer("one", memory(BLOCK)).unwrap();
     let proxy = Proxy::start(served.addr, Vec::new()).await.unwrap();
-    let client = ClientOptions { connect_timeout: SOON, ..options(SOON) };
-    let (client, _) =
-        dial(&proxy.endpoint(), client, RedialOptions { patience: 2 * SOON, ..hasty() })
-            .await
-            .unwrap();
+    // As patient as what comes before the hole may need on a busy machine.
+    let limit = 4 * SOON;
+    let client = ClientOptions { connect_timeout: limit, ..options(limit) };
+    let redial = RedialOptions { patience: 2 * limit, ..hasty() };
+    let (client, _) = dial(&proxy.endpoint(), client, redial).await.unwrap();
     client.write_at(0, Bytes::from(vec![1; 512])).await.unwrap();
     proxy.set_black_hole(true);
     let lost = within("the loss", client.write_at(0, Bytes::from(vec![2; 512]))).await.unwrap();
     let Err(BlockError::Disconnected(reason)) = lost else { panic!("{lost:?}") };
     assert!(reason.contains(&proxy.addr.to_string()), "{reason}");
-    assert!(reason.contains("nothing succeeded for 1s"), "{reason}");
+    assert!(reason.contains("nothing succeeded for 4s"), "{reason}");
     assert!(matches!(client.given_up(), Some(GivenUp::Lost { .. })), "{:?}", client.given_up());
     // Given up once is given up for good: no call waits again.
     proxy.set_black_hole(false);
@@ -261,7 +264,7 @@ async fn a_server_that_answers_dials_and_no_requests_is_given_up() {
     let served = Served::start(ServerOptions::default()).await.unwrap();
     let device = Gated::new(BLOCK);
     let _handle = served.offer_to("one", device.clone(), 64).unwrap();
-    let redial = RedialOptions { patience: 3 * SOON, ..hasty() };
+    let redial = RedialOptions { patience: 10 * SOON, ..hasty() };
     let (client, counts) = dial(&served.endpoint(), options(SOON), redial).await.unwrap();
     let lost = within("the end", client.read_at(0, 512)).await.unwrap();
     assert!(matches!(lost, Err(BlockError::Disconnected(_))), "{lost:?}");

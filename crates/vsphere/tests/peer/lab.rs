@@ -9,11 +9,11 @@ use hub_vsphere_peer::{DiskShape, PeerOptions, Shaped, VmShape, VspherePeer};
 /// Bytes of every disk that a lab makes.
 pub(crate) const CAPACITY: u64 = 4 << 20;
 
-/// Short pauses between attempts, and short patience with tasks.
+/// Short pauses between attempts, and more patience with tasks than the peer needs on a machine of any speed.
 pub(crate) fn options() -> ClientOptions {
     ClientOptions {
         backoff: Duration::from_millis(5),
-        task: Duration::from_millis(400),
+        task: Duration::from_secs(120),
         ..ClientOptions::default()
     }
 }
@@ -23,12 +23,11 @@ pub(crate) async fn client(peer: &VspherePeer) -> Result<Client> {
     Ok(connect(peer, &Trust::Authority(peer.authority().to_owned()), peer.password()).await?)
 }
 
-/// The same with little patience with answers about changes.
-pub(crate) async fn hasty(peer: &VspherePeer, areas: Duration) -> Result<Client> {
+/// The same with less patience.
+pub(crate) async fn hasty(peer: &VspherePeer, options: ClientOptions) -> Result<Client> {
     let trust = Trust::Authority(peer.authority().to_owned());
     let login =
         Login { username: peer.user().to_owned(), password: peer.password().to_owned().into() };
-    let options = ClientOptions { areas, ..options() };
     Ok(Client::connect(Endpoint::parse(peer.address())?, &trust, login, options).await?)
 }
 

@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use hub_vsphere::{BadAreas, MoRef, VsphereError};
+use hub_vsphere::{BadAreas, ClientOptions, MoRef, VsphereError};
 use hub_vsphere_peer::{AreaPage, Trouble};
 
-use crate::lab::{CAPACITY, first, hasty, lab, tracked, vm};
+use crate::lab::{CAPACITY, first, hasty, lab, options, tracked, vm};
 
 #[tokio::test]
 async fn a_snapshot_comes_and_goes_and_removing_it_twice_is_fine() {
@@ -53,7 +53,9 @@ async fn a_guest_that_does_not_come_to_rest_is_snapshotted_as_it_is_and_that_is_
 
 #[tokio::test]
 async fn a_task_that_never_ends_is_given_up_and_a_snapshot_is_not_asked_for_twice() {
-    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let Some((peer, _)) = lab().await.unwrap() else { return };
+    let task = std::time::Duration::from_millis(400);
+    let client = hasty(&peer, ClientOptions { task, ..options() }).await.unwrap();
     let vm = MoRef::vm(peer.vms().unwrap().into_values().next().unwrap());
     assert!(!client.is_taking_snapshot(&vm).await.unwrap());
     peer.trouble(&Trouble::once("CreateSnapshot_Task", "stuck", "")).unwrap();
@@ -168,7 +170,7 @@ async fn trap_u6_answers_about_changes_that_take_too_long_together_are_given_up(
     peer.trouble(&Trouble { skip: 3, ..Trouble::once("QueryChangedDiskAreas", "hold", "") })
         .unwrap();
     let within = std::time::Duration::from_millis(300);
-    let hasty = hasty(&peer, within).await.unwrap();
+    let hasty = hasty(&peer, ClientOptions { areas: within, ..options() }).await.unwrap();
     let answered = hasty.changed_areas(&vm, &snapshot, &disk, "x").await.unwrap();
     assert_eq!(answered, Err(BadAreas::TooSlow(within)));
     assert!(asked() <= 4, "it was asked on and on");

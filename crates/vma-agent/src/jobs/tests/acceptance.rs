@@ -143,7 +143,7 @@ async fn who_waits_for_news_is_told_of_each_end_when_it_comes() {
     let ends = |report: CopyReport| report.disks.iter().filter(|it| it.state.is_terminal()).count();
     let patient = |ended| {
         let told = jobs.report_after("job", ended, Duration::MAX);
-        async { timeout(Duration::from_secs(30), told).await.unwrap().unwrap() }
+        async { timeout(Duration::from_secs(120), told).await.unwrap().unwrap() }
     };
     assert_eq!(ends(patient(0).await), 1);
     assert_eq!(ends(patient(0).await), 1, "old news are told at once");

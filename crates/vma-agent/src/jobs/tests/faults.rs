@@ -135,7 +135,7 @@ async fn shutting_down_cancels_what_runs() {
     let jobs = jobs(MemorySource::with(vec![("disk-2000", Arc::new(stuck) as _)]));
     let disk = full_disk("disk-2000", content(1).len(), target);
     jobs.start(copying("job", vec![disk.clone()])).await.unwrap();
-    jobs.shut_down(Duration::from_secs(10)).await;
+    jobs.shut_down(Duration::from_secs(120)).await;
     assert_eq!(jobs.report("job").unwrap().state, CopyState::Cancelled);
     let refused = jobs.start(copying("late", vec![disk])).await.unwrap_err();
     assert!(matches!(refused, crate::jobs::StartError::Stopping));

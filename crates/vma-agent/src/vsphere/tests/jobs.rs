@@ -297,6 +297,7 @@ async fn a_vm_that_is_renamed_in_the_middle_of_its_job_is_copied_all_the_same() 
 #[tokio::test]
 async fn a_snapshot_task_that_never_ends_fails_the_job_and_stays_owed() {
     let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.impatient().unwrap();
     let mut copies = Copies::of(&mut lab).await.unwrap();
     lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "stuck", "")).unwrap();
     copies.start(lab.request("job")).await.unwrap();

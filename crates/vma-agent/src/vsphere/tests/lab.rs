@@ -34,7 +34,12 @@ pub(super) struct Lab {
     vddk: Option<VddkOptions>,
     /// Disks that are read from one host at a time.
     per_host: usize,
+    /// How long a task may take.
+    task: Duration,
 }
+
+/// Longer than a task of the peer takes on a machine of any speed.
+const TASK: Duration = Duration::from_secs(120);
 
 /// A VM of a lab beside its first one.
 pub(super) struct Other {
@@ -52,7 +57,7 @@ impl Lab {
         let Some(peer) = VspherePeer::start(options)? else { return Ok(None) };
         let vm = peer.vms()?.into_keys().next().context("no VM")?;
         let state = tempfile::tempdir()?;
-        let source = source(&peer, &state, None, 4)?;
+        let source = source(&peer, &state, None, (4, TASK))?;
         let id = format!("5015f0e2-0000-4000-8000-{:012}", 7);
         let shape = VmShape {
             instance_uuid: Some(id.clone()),
@@ -61,7 +66,7 @@ impl Lab {
             ..named(&vm)
         };
         let files = peer.shape(&shape)?.files;
-        Ok(Some(Self { peer, source, vm, id, files, state, vddk: None, per_host: 4 }))
+        Ok(Some(Self { peer, source, vm, id, files, state, vddk: None, per_host: 4, task: TASK }))
     }
 
     /// Both disks of the VM, for a job.
@@ -100,7 +105,8 @@ impl Lab {
 
     /// Forgets the source and makes it anew, as a restart does.
     pub(super) fn restart(&mut self) -> Result<()> {
-        self.source = source(&self.peer, &self.state, self.vddk.clone(), self.per_host)?;
+        let limits = (self.per_host, self.task);
+        self.source = source(&self.peer, &self.state, self.vddk.clone(), limits)?;
         Ok(())
     }
 
@@ -112,12 +118,18 @@ impl Lab {
 
     /// A second source that has no VDDK.
     pub(super) fn over_https(&self) -> Result<VsphereSource> {
-        source(&self.peer, &self.state, None, self.per_host)
+        source(&self.peer, &self.state, None, (self.per_host, self.task))
     }
 
     /// The same with so many disks of one host at a time.
     pub(super) fn bounded(&mut self, per_host: usize) -> Result<()> {
         self.per_host = per_host;
+        self.restart()
+    }
+
+    /// The same with little patience with tasks.
+    pub(super) fn impatient(&mut self) -> Result<()> {
+        self.task = Duration::from_millis(500);
         self.restart()
     }
 
@@ -231,7 +243,7 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
         vddk: None,
         client: ClientOptions {
             backoff: Duration::from_millis(5),
-            task: Duration::from_millis(500),
+            task: TASK,
             ..ClientOptions::default()
         },
     })
@@ -241,10 +253,11 @@ fn source(
     peer: &VspherePeer,
     state: &TempDir,
     vddk: Option<VddkOptions>,
-    readers_per_host: usize,
+    (readers_per_host, task): (usize, Duration),
 ) -> Result<VsphereSource> {
     let options = options(peer, state)?;
-    Ok(VsphereSource::new(VsphereOptions { vddk, readers_per_host, ..options })?)
+    let client = ClientOptions { task, ..options.client };
+    Ok(VsphereSource::new(VsphereOptions { vddk, readers_per_host, client, ..options })?)
 }
 
 /// The same with the peer's account in its configuration.

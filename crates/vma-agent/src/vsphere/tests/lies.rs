@@ -59,7 +59,8 @@ async fn trap_u6_a_server_that_takes_too_long_to_say_what_has_changed_makes_the_
     let first = lab.open("one").await.unwrap();
     let mark = first.disks()[0].change_id.clone().unwrap();
     first.close().await.unwrap();
-    lab.hasty(Duration::from_millis(200)).unwrap();
+    // Long enough for somebody to see that it waits.
+    lab.hasty(Duration::from_secs(5)).unwrap();
     lab.write(0, 3 * GRAIN, b"changed").unwrap();
     lab.peer.trouble(&Trouble::once("QueryChangedDiskAreas", "hold", "")).unwrap();
     let mut hub = Hub::start().await.unwrap();

@@ -219,7 +219,8 @@ async fn a_snapshot_whose_answer_was_lost_is_found_by_its_name() {
 
 #[tokio::test]
 async fn a_task_that_never_ends_stays_owed_because_it_may_end_yet() {
-    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.impatient().unwrap();
     lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "stuck", "")).unwrap();
     let error = lab.source.open(&lab.request("job")).await.err().unwrap();
     assert!(error.to_string().contains("has not ended"), "{error}");
