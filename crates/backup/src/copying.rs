@@ -74,6 +74,7 @@ impl Backup {
             kind: CopyKind::Backup,
             job: job.to_owned(),
             vm: scene.vm.facts.vmware_vm_id.clone(),
+            vcenter_uuid: scene.vm.facts.vcenter_uuid.clone(),
             credential: scene.credential.clone(),
             disks: disks.iter().filter_map(ordered).collect(),
             quiesce: scene.run.quiesce,

@@ -10,12 +10,12 @@ use hub_domain::ids::{CredentialId, VmContextId, VmaNodeId};
 use hub_domain::inventory::{SeenInventory, SeenVm, is_fresh};
 use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::time::Timestamp;
-use hub_domain::vm::{VmAddress, VmFacts};
+use hub_domain::vm::{VmAddress, VmContext, VmFacts};
 use hub_ports::store::{answering_reader, find_vm, login_through, note_source, reader};
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
-use crate::DiscoveryError;
 use crate::plan::{Known, Link, Stored};
+use crate::{Change, DiscoveryError};
 
 /// Finds VMs and keeps them under management; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -118,6 +118,9 @@ impl Discovery {
         let mut query = InventoryQuery { credential, names: Vec::new(), ids };
         let same = |other: &&SeenVm| recognise(&other.facts, [&vm]).is_some();
         let mut seen = self.inventory_of(&node, &query).await?;
+        if let Some(elsewhere) = other_vcenter(&node, &vm, &seen) {
+            return Err(elsewhere);
+        }
         if !seen.vms.iter().any(|vm| same(&vm)) && vm.facts.instance_uuid.is_some() {
             // It may have been registered anew, under an id that nobody has told us.
             query.ids.clear();
@@ -153,6 +156,8 @@ impl Discovery {
     /// The same before a copy of the VM begins, where its hypervisor may say something else by now: pre-flight and sizes
     /// are those of this moment then. A source that cannot be asked changes nothing, and the copy meets it itself.
     ///
+    /// Whoever chooses the VMA of the copy does so after this: that one reaches another vCenter by now is noted of it,
+    /// and it is no choice any more.
     /// One that was asked at `asked_at`, a moment ago, is not asked again. Returns when it was asked, if it answered.
     pub async fn refresh_before_copy(
         &self,
@@ -163,31 +168,17 @@ impl Discovery {
         if asked_at.is_some_and(|asked| is_fresh(asked, now, self.options.fresh_for)) {
             return asked_at;
         }
-        self.refreshed(vm).await.then_some(now)
-    }
-
-    /// Whether the source of a VM was asked, and answered.
-    async fn refreshed(&self, vm: VmContextId) -> bool {
-        let refreshed = async {
-            let mut view = self.store.view().await?;
-            let Some(known) = view.vm(vm).await? else { return Ok(None) };
-            let node = reader(view.as_mut(), &known).await?;
-            drop(view);
-            match node {
-                Ok(node) if node.takes_snapshots() => {
-                    self.refresh(&VmAddress::Id(vm)).await.map(|stored| Some(stored.change))
-                }
-                _ => Ok(None),
-            }
-        };
-        let refreshed: Result<Result<_, DiscoveryError>, _> =
-            tokio::time::timeout(self.options.refresh_patience, refreshed).await;
-        match refreshed {
+        let refreshed = tokio::time::timeout(self.options.refresh_patience, self.refreshed(vm));
+        match refreshed.await {
             Ok(Ok(Some(change))) => {
                 tracing::debug!(vm.id = %vm, change = change.word(), "what is known of a VM was refreshed");
-                return true;
+                return Some(now);
             }
             Ok(Ok(None)) => (),
+            Ok(Err(error @ DiscoveryError::OtherVcenter { .. })) => tracing::warn!(
+                vm.id = %vm, error = %hub_ports::told(&error),
+                "a VM is not copied through a VMA that reaches another vCenter"
+            ),
             Ok(Err(error)) => tracing::info!(
                 vm.id = %vm, error = %hub_ports::told(&error),
                 "a copy begins with what was known of its VM before"
@@ -196,7 +187,24 @@ impl Discovery {
                 tracing::info!(vm.id = %vm, "what is known of a VM could not be refreshed in time")
             }
         }
-        false
+        None
+    }
+
+    /// What the source of a VM has changed, where it was asked.
+    async fn refreshed(&self, vm: VmContextId) -> Result<Option<Change>, DiscoveryError> {
+        let mut view = self.store.view().await?;
+        let Some(known) = view.vm(vm).await? else { return Ok(None) };
+        let node = match (reader(view.as_mut(), &known).await?, known.vma_node) {
+            (Ok(node), _) => Some(node),
+            // Its own may reach the VM's vCenter again, which nobody else would find out.
+            (Err(_), Some(own)) => view.vma_node(own).await?,
+            (Err(_), None) => None,
+        };
+        drop(view);
+        if !node.is_some_and(|it| it.takes_snapshots()) {
+            return Ok(None);
+        }
+        Ok(Some(self.refresh(&VmAddress::Id(vm)).await?.change))
     }
 
     /// The VMA and the login that a request means.
@@ -238,6 +246,17 @@ impl Discovery {
         }
         Ok(seen)
     }
+}
+
+/// That the vCenter which has answered is another one than the VM's; nothing where one of the two ids is not known.
+fn other_vcenter(node: &VmaNode, vm: &VmContext, seen: &SeenInventory) -> Option<DiscoveryError> {
+    let (known, found) = (vm.facts.vcenter_uuid.as_ref()?, seen.vcenter_uuid.as_ref()?);
+    (known != found).then(|| DiscoveryError::OtherVcenter {
+        vma: node.name.clone(),
+        found: found.clone(),
+        name: vm.facts.name.clone(),
+        known: known.clone(),
+    })
 }
 
 /// The only VMA there is, or the one that is known to read the endpoint of the login.

@@ -1,5 +1,6 @@
 //! Why a discovery as a whole fails; what fails for one VM is told for that VM.
 
+use hub_domain::fault::Fault;
 use hub_domain::ids::{CredentialId, VmaNodeId};
 use hub_ports::store::{FindVmError, VmCandidate};
 use hub_ports::{Classify, ErrorClass, SourceError, StoreError};
@@ -37,6 +38,20 @@ pub enum DiscoveryError {
         /// The source's id of it.
         vmware_vm_id: String,
     },
+    /// The VMA reaches another vCenter than the VM's, which may have a VM of the same id.
+    #[error(
+        "VMA {vma} reaches the vCenter {found}, and the VM {name} is of the vCenter {known}; let it reach that one again, or add the VM again"
+    )]
+    OtherVcenter {
+        /// The VMA's name.
+        vma: String,
+        /// The id of the vCenter that answered.
+        found: String,
+        /// The VM's name.
+        name: String,
+        /// The id of the VM's vCenter.
+        known: String,
+    },
     /// The source has it, and it cannot be managed as it is now.
     #[error("the source's VM {name} cannot be managed: {detail}")]
     VmRejected {
@@ -63,7 +78,9 @@ impl Classify for DiscoveryError {
                 ErrorClass::Invalid
             }
             Self::VmaNodeNotFound(_) | Self::CredentialNotFound(_) => ErrorClass::NotFound,
-            Self::VmGone { .. } | Self::VmRejected { .. } => ErrorClass::Conflict,
+            Self::VmGone { .. } | Self::OtherVcenter { .. } | Self::VmRejected { .. } => {
+                ErrorClass::Conflict
+            }
             Self::FindVm(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -78,6 +95,7 @@ impl Classify for DiscoveryError {
             Self::CredentialNotFound(_) => "credential/not-found",
             Self::NothingAsked => "discovery/nothing-asked",
             Self::VmGone { .. } => "discovery/vm-gone",
+            Self::OtherVcenter { .. } => Fault::OTHER_VCENTER,
             Self::VmRejected { .. } => "discovery/vm-rejected",
             Self::FindVm(error) => error.code(),
             Self::Source(error) => error.code(),

@@ -15,6 +15,9 @@ impl Fault {
         Self { code: code.into(), detail: detail.into() }
     }
 
+    /// The code of a VMA whose endpoint leads to another vCenter than the one that is meant.
+    pub const OTHER_VCENTER: &str = "source/other-vcenter";
+
     /// Whether a VMA has refused a copy because it has as many at work as it takes: nothing is wrong, and it takes the
     /// copy later.
     pub fn is_for_later(&self) -> bool {

@@ -23,6 +23,7 @@ const KNOWN: &[(&str, ErrorClass)] = &[
     ("source/login-refused", Conflict),
     ("source/not-permitted", Conflict),
     ("source/other-endpoint", Conflict),
+    ("source/other-vcenter", Conflict),
     ("source/read-failed", Upstream),
     ("source/snapshot-in-use", Conflict),
     ("source/snapshot-vm-missing", Conflict),

@@ -145,6 +145,9 @@ pub struct CopyOrder {
     pub job: String,
     /// The source's id of the VM.
     pub vm: String,
+    /// The id of the vCenter that the VM is of, where it is known; a node that reaches another one refuses
+    /// ([`Fault::OTHER_VCENTER`]), since that one may have a VM of the same id.
+    pub vcenter_uuid: Option<String>,
     /// The login for a source that wants one.
     pub credential: Option<Credential>,
     /// The disks, each with a target of its own.

@@ -217,6 +217,7 @@ fn order(work: &Work, rates: CopyRates) -> CopyOrder {
         kind: CopyKind::Replication,
         job: copy_name(&work.job),
         vm: work.vm.facts.vmware_vm_id.clone(),
+        vcenter_uuid: work.vm.facts.vcenter_uuid.clone(),
         credential: work.reach.credential.clone(),
         disks: work.open.iter().filter_map(ordered).collect(),
         quiesce: work.job.quiesce,

@@ -35,6 +35,7 @@ struct State {
     script: CopyScript,
     reachable: bool,
     silent: BTreeMap<VmaNodeId, &'static str>,
+    elsewhere: BTreeMap<VmaNodeId, String>,
     copies: BTreeMap<String, Copy>,
     orders: Vec<CopyOrder>,
     ordered: Vec<VmaNodeId>,
@@ -57,6 +58,7 @@ impl FakeVma {
             script: CopyScript::default(),
             reachable: true,
             silent: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             copies: BTreeMap::new(),
             orders: Vec::new(),
             ordered: Vec::new(),
@@ -107,6 +109,15 @@ impl FakeVma {
     /// Lets a node answer again.
     pub fn unsilence(&self, node: VmaNodeId) {
         self.state.lock().silent.remove(&node);
+    }
+
+    /// Lets one node reach another vCenter, of this id, which has the same VMs; without one it reaches the first again.
+    pub fn lead_elsewhere(&self, node: VmaNodeId, vcenter: Option<&str>) {
+        let mut state = self.state.lock();
+        match vcenter {
+            Some(vcenter) => state.elsewhere.insert(node, vcenter.to_owned()),
+            None => state.elsewhere.remove(&node),
+        };
     }
 
     /// Lets every copy be gone with the machine that made it; the snapshots stay.
@@ -196,6 +207,10 @@ impl SourceNode for FakeVma {
         state.inventory_calls += 1;
         state.about.clone().transpose().map_err(SourceError::Refused)?;
         let mut seen = state.inventory.clone();
+        if let Some(vcenter) = state.elsewhere.get(&node.id) {
+            seen.vcenter_uuid = Some(vcenter.clone());
+            seen.vms.iter_mut().for_each(|it| it.facts.vcenter_uuid = Some(vcenter.clone()));
+        }
         let wanted = |text: &String, list: &[String]| list.is_empty() || list.contains(text);
         seen.vms.retain(|vm| {
             wanted(&vm.facts.name, &query.names) && wanted(&vm.facts.vmware_vm_id, &query.ids)
@@ -212,6 +227,10 @@ impl SourceNode for FakeVma {
         let mut state = self.state.lock();
         if let Some(copy) = state.copies.get(&order.job) {
             return Ok(copy.status());
+        }
+        if order.vcenter_uuid.is_some() && state.elsewhere.contains_key(&node.id) {
+            let fault = Fault::new(Fault::OTHER_VCENTER, "the VM is of another vCenter");
+            return Err(SourceError::Refused(fault));
         }
         let at_work = state.copies.values().filter(|it| !it.status().phase.is_terminal()).count();
         if state.script.takes.is_some_and(|takes| at_work >= takes) {
@@ -303,6 +322,9 @@ impl SourceNode for FakeVma {
             |code: &str| Ok(CleanupOutcome::Failed(Fault::new(code, "it is not removed")));
         if state.copies.get(&order.copy).is_some_and(|copy| !copy.status().phase.is_terminal()) {
             return refused("source/snapshot-in-use");
+        }
+        if state.elsewhere.contains_key(&node.id) {
+            return refused(Fault::OTHER_VCENTER);
         }
         if state.keeps_snapshots {
             return refused("vma/refused");

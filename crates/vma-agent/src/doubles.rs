@@ -300,6 +300,7 @@ pub(crate) fn copying(job_id: &str, disks: Vec<CopyDisk>) -> CopyRequest {
     CopyRequest {
         job_id: job_id.to_owned(),
         vm_id: "vm".to_owned(),
+        vcenter_uuid: None,
         credentials: None,
         disks,
         quiesce: None,

@@ -107,6 +107,7 @@ pub(crate) fn asking(vm_id: &str, keys: &[&str]) -> OpenRequest {
     OpenRequest {
         job_id: "job-1".to_owned(),
         vm_id: vm_id.to_owned(),
+        vcenter_uuid: None,
         credentials: None,
         disks: keys.iter().map(disk).collect(),
         quiesce: None,

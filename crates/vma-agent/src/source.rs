@@ -81,6 +81,8 @@ pub struct OpenRequest {
     pub job_id: String,
     /// The source's own id of the VM.
     pub vm_id: String,
+    /// The id of the vCenter that the VM is of, where the caller knows it; any other is refused.
+    pub vcenter_uuid: Option<String>,
     /// How to log in, for a source that wants it; the others ignore it.
     pub credentials: Option<Credentials>,
     /// The disks in the order wanted.

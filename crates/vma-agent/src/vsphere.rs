@@ -6,6 +6,7 @@ mod datastore_disk;
 mod fault;
 mod held;
 mod host_budget;
+mod identity;
 mod ledger;
 mod listed;
 mod listing;
@@ -126,17 +127,6 @@ impl VsphereSource {
 }
 
 impl Shared {
-    /// Names the vCenter or host behind a session: by its own id, or by its address where it has none.
-    fn source(&self, client: &Client) -> String {
-        let known = client.about().instance_uuid.clone();
-        known.unwrap_or_else(|| self.options.endpoint.authority())
-    }
-
-    /// Whether the hub means the vCenter or host behind a session, by its id or by its address.
-    fn is_source(&self, client: &Client, asked: &str) -> bool {
-        self.source(client).eq_ignore_ascii_case(asked) || self.check_endpoint(asked).is_ok()
-    }
-
     /// A password is for the endpoint that this VMA knows how to recognise, and for no other.
     fn check_endpoint(&self, asked: &str) -> Result<(), SourceError> {
         let known = self.options.endpoint.authority();
@@ -198,7 +188,10 @@ impl Source for VsphereSource {
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
         self.shared.ledger.note_clean(&request.job_id);
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
-        let planned = self.shared.plan(&client, request).await;
+        let planned = match self.shared.check_vcenter(&client, request) {
+            Ok(()) => self.shared.plan(&client, request).await,
+            Err(error) => Err(error),
+        };
         session::leave(client).await;
         planned.map(drop)
     }
@@ -210,7 +203,11 @@ impl Source for VsphereSource {
         let waiting = self.shared.waits.say(job_id, snapshot::LOGGING_IN);
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
         drop(waiting);
-        match snapshot::open(&self.shared, &client, request, turn).await {
+        let opened = match self.shared.check_vcenter(&client, request) {
+            Ok(()) => snapshot::open(&self.shared, &client, request, turn).await,
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(opened) => Ok(Box::new(opened)),
             Err(error) => {
                 session::leave(client).await;

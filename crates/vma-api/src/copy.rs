@@ -15,6 +15,11 @@ pub struct CopyRequest {
     pub job_id: String,
     /// Which VM ([`Vm::id`](crate::Vm::id)).
     pub vm_id: String,
+    /// The vCenter that the VM is of ([`Vcenter::instance_uuid`](crate::Vcenter::instance_uuid)), where the hub knows it.
+    /// Another one may have a VM with the same id, as a copy of a vCenter has: then nothing is taken or read, and the
+    /// request is refused, or the job fails, with `source/other-vcenter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcenter_uuid: Option<String>,
     /// How to log in, for a source that wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,

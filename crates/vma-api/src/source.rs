@@ -45,8 +45,8 @@ pub struct CleanupRequest {
     /// Of which VM ([`Vm::id`](crate::Vm::id)).
     pub vm_id: String,
     /// Which vCenter or host the VM is of: [`Vcenter::instance_uuid`](crate::Vcenter::instance_uuid), or its
-    /// [`host`](crate::Vcenter::host) where it has none. At another one the snapshot would be taken for gone, so that
-    /// is [`CleanupOutcome::Failed`].
+    /// [`host`](crate::Vcenter::host) where it has none. At another one the snapshot would be taken for gone, or one
+    /// of a copy of it be removed, so that is [`CleanupOutcome::Failed`] with `source/other-vcenter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// How to log in, for a source that wants it.

@@ -1,7 +1,7 @@
 //! The wire contract, held still: what the mission prints must parse, and secrets must not print.
 
 use hub_vma_api::{
-    CopyMethod, Credentials, DiscoverRequest, Identity, Inventory, NbdTarget, NbdTls,
+    CopyMethod, CopyRequest, Credentials, DiscoverRequest, Identity, Inventory, NbdTarget, NbdTls,
 };
 
 const ANSWER: &str = r#"{"vcenter":{"host":"vc.example.local","datacenter":"DC1"},
@@ -102,4 +102,16 @@ fn methods_are_tagged_by_their_kind() {
     let json = serde_json::to_string(&method).unwrap();
     assert_eq!(json, r#"{"kind":"changed_since","change_id":"x"}"#);
     assert_eq!(method.name(), "changed_since");
+}
+
+#[test]
+fn an_order_of_an_older_hub_names_no_vcenter_and_looks_as_it_did() {
+    let old = r#"{"job_id":"job-1","vm_id":"4204ab","disks":[]}"#;
+    let request: CopyRequest = serde_json::from_str(old).unwrap();
+    assert_eq!(request.vcenter_uuid, None);
+    // A VMA that was sent this order by an older hub takes it for the same one.
+    assert_eq!(serde_json::to_string(&request).unwrap(), old);
+    let named = CopyRequest { vcenter_uuid: Some("vc-1".to_owned()), ..request };
+    let told = serde_json::to_value(&named).unwrap();
+    assert_eq!(told["vcenter_uuid"], "vc-1");
 }

@@ -52,6 +52,7 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
     wire::CopyRequest {
         job_id: order.job.clone(),
         vm_id: order.vm.clone(),
+        vcenter_uuid: order.vcenter_uuid.clone(),
         credentials: order.credential.as_ref().map(credentials_to_wire),
         disks: disks.collect(),
         quiesce: order.quiesce,

@@ -75,6 +75,9 @@ func (f *front) do(it command) (interface{}, error) {
 	case "expire":
 		simulator.PeerExpireSessions(f.service)
 		return nil, nil
+	case "become":
+		simulator.PeerBecome(f.service, it.Name)
+		return nil, nil
 	case "end_tasks":
 		simulator.PeerEndTasks()
 		return nil, nil

@@ -93,6 +93,14 @@ func PeerExpireSessions(s *Service) {
 	}
 }
 
+// PeerBecome is another vCenter from now on, with the same VMs, as a copy of one that was restored elsewhere; nobody is
+// logged in to it. Without an id it is a server that has none.
+func PeerBecome(s *Service, uuid string) {
+	instance := Map.Get(vim25.ServiceInstance).(*ServiceInstance)
+	Map.WithLock(instance, func() { instance.Content.About.InstanceUuid = uuid })
+	PeerExpireSessions(s)
+}
+
 // PeerVM finds a VM by its name.
 func PeerVM(name string) *VirtualMachine {
 	for _, e := range Map.All("VirtualMachine") {

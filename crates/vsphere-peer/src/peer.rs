@@ -162,6 +162,11 @@ impl VspherePeer {
         self.command(&json!({ "do": "expire" })).map(drop)
     }
 
+    /// Is another vCenter from now on, with the same VMs, as a copy that was restored elsewhere; nobody is logged in to it.
+    pub fn become_another(&self, uuid: &str) -> Result<()> {
+        self.command(&json!({ "do": "become", "name": uuid })).map(drop)
+    }
+
     /// Lets tasks that never end fail.
     pub fn end_tasks(&self) -> Result<()> {
         self.command(&json!({ "do": "end_tasks" })).map(drop)

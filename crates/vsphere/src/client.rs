@@ -1,5 +1,7 @@
 //! A session with a server: opened, used, renewed when it ends, closed.
 
+mod login;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,13 +9,11 @@ use parking_lot::Mutex;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use roxmltree::Node;
-use secrecy::ExposeSecret as _;
 
 use crate::about::{About, ServiceContent};
 use crate::endpoint::{Endpoint, Login};
 use crate::error::VsphereError;
 use crate::fault::MethodFault;
-use crate::moref::MoRef;
 use crate::soap::{self, ACTION, NoResult, Request};
 use crate::transport::{Answer, Content, Exchange, Transport};
 use crate::trust::Trust;
@@ -94,23 +94,7 @@ impl Client {
         options: ClientOptions,
     ) -> Result<Self, VsphereError> {
         let transport = Transport::new(endpoint, trust, options.connect)?;
-        let instance = MoRef::new("ServiceInstance", "ServiceInstance");
-        let request = Request::read("RetrieveServiceContent", &instance);
-        let mut attempt = 1;
-        let content = loop {
-            let asked = exchange(&transport, &request, None, &options).await;
-            let found = match asked {
-                Ok(answer) => read(&transport, &request, answer, ServiceContent::decode).await,
-                Err(error) => Err(error),
-            };
-            match found {
-                Err(error) if error.is_transient() && attempt < options.attempts => {
-                    pause(&options, attempt).await;
-                    attempt += 1;
-                }
-                ended => break ended?,
-            }
-        };
+        let content = login::content(&transport, None, &options).await?;
         let client = Self {
             transport,
             login,
@@ -150,12 +134,11 @@ impl Client {
 
     /// Ends the session; it ends by itself after a while where this is not called.
     pub async fn log_out(&self) -> Result<(), VsphereError> {
-        let request = Request::once("Logout", &self.content.session_manager);
         let cookie = self.session.lock().cookie.take();
-        if cookie.is_none() {
-            return Ok(());
+        match cookie {
+            Some(cookie) => self.end(cookie).await,
+            None => Ok(()),
         }
-        exchange(&self.transport, &request, cookie, &self.options).await.map(drop)
     }
 
     pub(crate) fn content(&self) -> &ServiceContent {
@@ -246,52 +229,6 @@ impl Client {
             pause(&self.options, attempt).await;
             attempt += 1;
         }
-    }
-
-    /// Logs in again, unless somebody else has done so since `generation`.
-    async fn renew(&self, generation: u64) -> Result<(), VsphereError> {
-        let _turn = self.renewing.lock().await;
-        let Session { generation: now, refused, .. } = self.session.lock().clone();
-        if refused {
-            return Err(self.refusal());
-        }
-        if now != generation {
-            return Ok(());
-        }
-        tracing::info!(endpoint = %self.transport.endpoint(), "the session has ended and is renewed");
-        self.log_in().await
-    }
-
-    /// A live session must not be shown at a login: servers refuse that.
-    async fn log_in(&self) -> Result<(), VsphereError> {
-        let request = Request::once("Login", &self.content.session_manager)
-            .text("userName", &self.login.username)
-            .text("password", self.login.password.expose_secret());
-        let answer = exchange(&self.transport, &request, None, &self.options).await?;
-        let cookie = answer.session();
-        let done = read(&self.transport, &request, answer, |_| Ok(())).await;
-        done.map_err(|error| {
-            let refusals = ["InvalidLogin", "PasswordExpired"];
-            if error.fault().is_none_or(|it| !refusals.contains(&it.kind.as_str())) {
-                return error;
-            }
-            // Every caller would try the same password again, which locks the account.
-            self.session.lock().refused = true;
-            self.refusal()
-        })?;
-        let cookie = cookie.ok_or_else(|| VsphereError::Garbled {
-            method: "Login",
-            detail: "it opens no session".to_owned(),
-        })?;
-        let mut session = self.session.lock();
-        session.cookie = Some(cookie);
-        session.generation += 1;
-        Ok(())
-    }
-
-    fn refusal(&self) -> VsphereError {
-        let endpoint = self.transport.endpoint().authority();
-        VsphereError::LoginRefused { endpoint, username: self.login.username.clone() }
     }
 }
 

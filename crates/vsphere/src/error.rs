@@ -64,6 +64,18 @@ pub enum VsphereError {
     /// The session ended and could not be renewed.
     #[error("`{0}` ends every session at once; look at its logs and its session limits")]
     SessionLost(String),
+    /// The name of the server leads to another one since its session was lost.
+    #[error(
+        "`{endpoint}` leads to another server than at first: the id of that one was {known}, and of this one it is {found}; let the name lead to the first one again, or begin anew"
+    )]
+    OtherServer {
+        /// Host and port.
+        endpoint: String,
+        /// The id of the one that the session was opened with, or `none`.
+        known: String,
+        /// The id of the one that answers now, or `none`.
+        found: String,
+    },
     /// The server is there and does not serve.
     #[error("`{endpoint}` answers HTTP status {status}; it may be starting, try again later")]
     Unavailable {

@@ -3,6 +3,7 @@
 mod auditing;
 mod changing;
 mod concerns;
+mod elsewhere;
 mod failover;
 mod meddler;
 mod meeting;

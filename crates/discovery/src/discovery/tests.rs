@@ -92,3 +92,49 @@ async fn a_vma_that_is_down_is_named_and_nothing_is_stored() {
     assert_eq!((error.code(), error.class()), ("vma/unreachable", ErrorClass::Unavailable));
     assert!(bench.stored().await.unwrap().is_empty());
 }
+
+/// A vCenter of a known id with one VM, under management.
+async fn vcenter() -> anyhow::Result<(Bench, VmContextId, VmaNodeId)> {
+    let mut seen = fixtures::pgtest1()?;
+    seen.facts.vcenter_uuid = Some("vc-1".to_owned());
+    seen.facts.instance_uuid = Some("5015".to_owned());
+    let mut inventory = fixtures::inventory(vec![seen]);
+    inventory.vcenter_uuid = Some("vc-1".to_owned());
+    let bench = Bench::new(inventory).await?;
+    bench.vma.set_about(Ok(hub_domain::source::SourceAbout::default()));
+    let login = fixtures::credential(5, "login");
+    let mut work = bench.discovery.store.begin().await?;
+    let mut node = fixtures::vma_node(1, "vma1");
+    node.source_kind = "vsphere".to_owned();
+    work.update_vma_node(&node).await?;
+    work.insert_credential(&login).await?;
+    work.commit().await?;
+    let source = SourceChoice { vma_node: None, credential: Some(login.id) };
+    let wanted = crate::Wanted::All;
+    bench.discovery.add_vms(&crate::AddVms { source, wanted }).await?;
+    let vm = bench.stored().await?.remove(0).0;
+    Ok((bench, vm.id, node.id))
+}
+
+#[tokio::test]
+async fn trap_u15_a_vm_of_the_same_id_at_another_vcenter_is_not_the_one_that_is_refreshed() {
+    let (bench, vm, node) = vcenter().await.unwrap();
+    let discovery = &bench.discovery;
+    discovery.refresh(&VmAddress::Id(vm)).await.unwrap();
+    bench.vma.lead_elsewhere(node, Some("vc-2"));
+    let (before, asked) = (bench.stored().await.unwrap(), bench.vma.inventory_calls());
+    let error = discovery.refresh(&VmAddress::Id(vm)).await.unwrap_err();
+    assert_eq!((error.code(), error.class()), ("source/other-vcenter", ErrorClass::Conflict));
+    assert!(error.to_string().contains("vc-1") && error.to_string().contains("vc-2"), "{error}");
+    assert_eq!(bench.vma.inventory_calls(), asked + 1, "all VMs of the other are not asked for");
+    assert_eq!(bench.stored().await.unwrap(), before);
+    // Whoever chooses a VMA now knows of it, until it reaches the first one again.
+    for (vcenter, reads) in [(Some("vc-2"), false), (None, true)] {
+        bench.vma.lead_elsewhere(node, vcenter);
+        let asked = discovery.refresh_before_copy(vm, None).await;
+        assert_eq!(asked.is_some(), reads);
+        let mut view = discovery.store.view().await.unwrap();
+        let known = view.vm(vm).await.unwrap().unwrap();
+        assert_eq!(reader(view.as_mut(), &known).await.unwrap().is_ok(), reads);
+    }
+}

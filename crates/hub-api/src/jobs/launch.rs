@@ -92,7 +92,9 @@ impl StoredCopy {
 impl Turn {
     /// Begins with what the source says of the VM by now, unless its request has just heard it.
     async fn take(self, cancel: CancellationToken) -> Result<JobStatus, RunError> {
-        // It may have waited in line for long.
+        let refreshed = self.discovery.refresh_before_copy(self.vm, self.asked_at);
+        let _ = cancel.run_until_cancelled(refreshed).await;
+        // It may have waited in line for long, and the source may have turned out to be another one.
         match cancel.run_until_cancelled(self.reader()).await {
             Some(Ok(now)) if now.is_some() && now != self.needs.vma => {
                 // The place is one of another VMA's: the stored job joins the line anew, as every one that nobody has.
@@ -104,8 +106,6 @@ impl Turn {
                 tracing::info!(error = %told(&error), "the VMA of a copy could not be looked up");
             }
         }
-        let refreshed = self.discovery.refresh_before_copy(self.vm, self.asked_at);
-        let _ = cancel.run_until_cancelled(refreshed).await;
         let ended = match self.copy {
             StoredCopy::Backup(id) => self.backup.run(id, cancel.clone()).await?,
             StoredCopy::Replication(id) => self.replication.run(id, cancel.clone()).await?,

@@ -4,6 +4,7 @@ mod access;
 mod audits;
 mod backups;
 mod edges;
+mod elsewhere;
 mod inventory;
 mod jobs;
 mod lab;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, PATIENCE};
 
 /// A hub with a VMA that reads a vCenter, a login, a repository, and `pgtest1` under management; the repository's id.
-async fn vcenter() -> Result<(Lab, String)> {
+pub(crate) async fn vcenter() -> Result<(Lab, String)> {
     let lab = Lab::new(vec![fixtures::pgtest1()?]).await?;
     lab.vma.set_about(Ok(SourceAbout::default()));
     lab.register_vma().await?;
@@ -23,7 +23,7 @@ async fn vcenter() -> Result<(Lab, String)> {
     Ok((lab, repository))
 }
 
-async fn back_up(lab: &Lab, repository: &str) -> Result<Value> {
+pub(crate) async fn back_up(lab: &Lab, repository: &str) -> Result<Value> {
     let body = json!({"vm_name": "pgtest1", "backup_type": "full", "repository_id": repository});
     let started = lab.post("/api/v1/backup/start", body).await?;
     ensure!(started.status == 202, "{}", started.text);

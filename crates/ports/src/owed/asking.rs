@@ -37,8 +37,8 @@ impl OwedCleanups {
         }
     }
 
-    /// The same, and where that one does not answer the next that reads the same source; nothing where nobody new was
-    /// asked. Whoever does not answer joins the silent.
+    /// The same, and where that one does not answer, or reaches another vCenter by now, the next that reads the same
+    /// source; nothing where nobody new was asked. Whoever does not answer joins the silent.
     ///
     /// A stand-in is asked for a job that has ended, and while no other copies the VM. That it finds nothing settles
     /// nothing: the silent one may have the order, and take the snapshot yet.
@@ -54,10 +54,11 @@ impl OwedCleanups {
         let mut silence = None;
         if !silent.contains(&ways.first.node.id) {
             let asked = self.ask_through(owed, &ways.first).await;
-            if !asked.as_ref().is_err_and(SourceError::is_transient) {
+            if asked.as_ref().is_err_and(SourceError::is_transient) {
+                silent.insert(ways.first.node.id);
+            } else if !is_elsewhere(&asked) {
                 return Ok(Some(asked));
             }
-            silent.insert(ways.first.node.id);
             silence = Some(asked);
         }
         if ways.others.is_empty() || !self.is_free(owed).await? {
@@ -79,6 +80,7 @@ impl OwedCleanups {
                 Err(error) if error.is_transient() => {
                     silent.insert(way.node.id);
                 }
+                asked if is_elsewhere(&asked) => (),
                 failed => return Ok(Some(failed)),
             }
         }
@@ -180,6 +182,11 @@ impl OwedCleanups {
             }
         })
     }
+}
+
+/// Whether a VMA has looked nowhere, because its endpoint leads to another vCenter by now.
+fn is_elsewhere(asked: &Asked) -> bool {
+    matches!(asked, Ok(CleanupOutcome::Failed(fault)) if fault.code == Fault::OTHER_VCENTER)
 }
 
 /// The VMA that took the snapshot, unless it is gone or known to read something else by now; then others there, by name.

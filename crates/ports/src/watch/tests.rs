@@ -77,6 +77,7 @@ fn node() -> VmaNode {
 fn order() -> CopyOrder {
     let (job, vm) = ("1".to_owned(), "vm-1".to_owned());
     CopyOrder {
+        vcenter_uuid: None,
         kind: CopyKind::Backup,
         job,
         vm,

@@ -124,3 +124,20 @@ async fn a_disk_that_was_added_meanwhile_is_named() {
     assert_eq!(warnings[0].code, "vm/disk-added");
     assert!(warnings[0].detail.contains("disk-2002"), "{}", warnings[0].detail);
 }
+
+#[tokio::test(start_paused = true)]
+async fn trap_u15_an_order_names_its_vcenter_and_what_another_refuses_is_no_copy() {
+    let (bench, own, _) = two().await.unwrap();
+    let mut vm = bench.vm.clone();
+    vm.facts.vcenter_uuid = Some("vc-1".to_owned());
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_vm(&vm).await.unwrap();
+    work.commit().await.unwrap();
+    let job = bench.replicate(ReplicationKind::Initial).await.unwrap();
+    assert_eq!(job.state.status(), JobStatus::Succeeded);
+    assert_eq!(bench.vma.orders()[0].vcenter_uuid.as_deref(), Some("vc-1"));
+    bench.vma.lead_elsewhere(own, Some("vc-2"));
+    let job = bench.replicate(ReplicationKind::Incremental).await.unwrap();
+    assert_eq!(job.state.fault().unwrap().code, "source/other-vcenter");
+    assert_eq!((bench.vma.orders().len(), bench.vma.calls("vma.start_copy")), (1, 2));
+}

@@ -99,6 +99,9 @@ pub(super) fn of_table(error: &std::io::Error) -> Fault {
 pub(super) fn of_copy(error: &CopyError) -> Fault {
     match error {
         CopyError::Source { offset, error } => {
+            if let Some(refusal) = refusal(error) {
+                return of_source(refusal);
+            }
             let detail = format!(
                 "the source could not be read at offset {offset}: {}; check the datastore, then run the job again",
                 chain(error)
@@ -114,6 +117,11 @@ pub(super) fn of_copy(error: &CopyError) -> Fault {
             internal()
         }
     }
+}
+
+/// What the source refused in the middle of a read, where that has a code of its own.
+fn refusal(error: &BlockError) -> Option<&SourceError> {
+    if let BlockError::Io(error) = error { error.get_ref()?.downcast_ref() } else { None }
 }
 
 fn of_target(offset: u64, error: &BlockError) -> Fault {

@@ -80,6 +80,7 @@ impl ValidRequest {
         OpenRequest {
             job_id: self.request.job_id.clone(),
             vm_id: self.request.vm_id.clone(),
+            vcenter_uuid: self.request.vcenter_uuid.clone(),
             credentials: self.request.credentials.clone(),
             disks: self.request.disks.iter().map(asked).collect(),
             quiesce: self.request.quiesce,

@@ -114,6 +114,9 @@ pub enum SourceError {
         /// The one of the request.
         asked: String,
     },
+    /// The configured endpoint leads to another vCenter or host than the one that is meant.
+    #[error("{0}")]
+    OtherVcenter(String),
     /// The account is refused.
     #[error("{0}")]
     LoginRefused(String),
@@ -230,6 +233,7 @@ impl SourceError {
             Self::Unavailable { .. } => "source/unavailable",
             Self::CredentialsMissing => "source/credentials-missing",
             Self::OtherEndpoint { .. } => "source/other-endpoint",
+            Self::OtherVcenter(_) => "source/other-vcenter",
             Self::LoginRefused(_) => "source/login-refused",
             Self::EndpointUnreachable(_) => "source/endpoint-unreachable",
             Self::EndpointUntrusted(_) => "source/endpoint-untrusted",
@@ -259,6 +263,7 @@ impl SourceError {
             | Self::ChangedWhileReading { .. }
             | Self::CredentialsMissing
             | Self::OtherEndpoint { .. }
+            | Self::OtherVcenter(_)
             | Self::LoginRefused(_)
             | Self::EndpointUntrusted(_)
             | Self::NotPermitted(_)

@@ -16,6 +16,7 @@ pub(super) fn of_call(error: &VsphereError) -> SourceError {
         | VsphereError::TimedOut { .. }
         | VsphereError::SessionLost(_) => SourceError::EndpointUnreachable(detail),
         VsphereError::Untrusted { .. } => SourceError::EndpointUntrusted(detail),
+        VsphereError::OtherServer { .. } => SourceError::OtherVcenter(detail),
         VsphereError::LoginRefused { .. } => SourceError::LoginRefused(detail),
         VsphereError::NotPermitted { .. } => SourceError::NotPermitted(detail),
         VsphereError::Fault { .. }
@@ -40,6 +41,8 @@ pub(super) fn of_read(error: &VsphereError, offset: u64) -> BlockError {
         VsphereError::NotFound(_) | VsphereError::FileRefused { status: 404, .. } => {
             BlockError::Io(io::Error::new(io::ErrorKind::NotFound, detail))
         }
+        // Nothing is wrong with the disk, and what is wrong has a page of its own.
+        VsphereError::OtherServer { .. } => BlockError::Io(io::Error::other(of_call(error))),
         VsphereError::Untrusted { .. }
         | VsphereError::FileRefused { .. }
         | VsphereError::LoginRefused { .. }

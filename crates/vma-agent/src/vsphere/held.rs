@@ -7,6 +7,7 @@ use hub_vsphere::{Client, MoRef, VsphereError};
 use tokio::sync::oneshot;
 
 use super::fault::of_call;
+use super::identity::other_source;
 use super::ledger::{LedgerError, Owed};
 use super::turns::Turn;
 use super::{Shared, listing, session};
@@ -155,6 +156,7 @@ fn may_be_taken(error: &VsphereError) -> bool {
         | VsphereError::LoginRefused { .. }
         | VsphereError::NotFound(_)
         | VsphereError::SessionLost(_)
+        | VsphereError::OtherServer { .. }
         | VsphereError::Unavailable { .. }
         | VsphereError::TimedOut { .. }
         | VsphereError::TaskStuck { .. }
@@ -295,13 +297,6 @@ impl Shared {
         );
         Ok(true)
     }
-}
-
-/// The debt is to somebody else.
-pub(super) fn other_source(name: &str, there: &str, here: &str) -> SourceError {
-    SourceError::CallFailed(format!(
-        "the snapshot `{name}` is at {there} and this is {here}; point the VMA at that vCenter or host again until the snapshot is gone"
-    ))
 }
 
 fn written(

@@ -6,7 +6,8 @@ use std::time::Duration;
 use hub_vma_api::{CleanupOutcome, CleanupReport, CleanupRequest, Fault};
 use hub_vsphere::Client;
 
-use super::held::{Settled, other_source};
+use super::held::Settled;
+use super::identity::other_source;
 use super::ledger::{Owed, snapshot_name};
 use super::{Shared, session};
 use crate::source::SourceError;
@@ -125,6 +126,10 @@ impl Shared {
             return Err(SourceError::SnapshotInUse(job_id.clone()));
         }
         if let Some(there) = request.source.as_deref().filter(|it| !self.is_source(client, it)) {
+            if self.ledger.is_clean(job_id) {
+                // It was refused, or has removed what it took: that is known without a look.
+                return Ok(Settled::Nothing);
+            }
             // The VM is not known here, and its snapshot would be taken for gone.
             return Err(other_source(&snapshot_name(job_id), there, &self.source(client)));
         }

@@ -4,6 +4,7 @@ mod absent;
 mod costs;
 mod discovery;
 mod doubts;
+mod elsewhere;
 mod jobs;
 mod lab;
 mod lies;

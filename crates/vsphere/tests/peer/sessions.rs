@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hub_vsphere::{Trust, VsphereError};
+use hub_vsphere::{DatastoreFile, Trust, VsphereError};
 use hub_vsphere_peer::{PeerOptions, Trouble, VspherePeer};
 
-use crate::lab::{client, connect, lab, lab_with, list};
+use crate::lab::{client, connect, first, lab, lab_with, list, tracked, vm};
 
 #[tokio::test]
 async fn the_server_proves_itself_by_an_authority_or_by_its_thumbprint() {
@@ -71,6 +71,61 @@ async fn a_session_that_has_ended_is_renewed_and_no_vm_is_lost() {
     peer.expire_sessions().unwrap();
     client.keep_alive().await.unwrap();
     assert_eq!(peer.calls().unwrap().get("Login"), Some(&4));
+}
+
+/// The id of a vCenter that is a copy of the peer.
+const COPY: &str = "0c0b1a52-0000-4000-8000-00000000c0b1";
+
+#[tokio::test]
+async fn trap_u15_a_session_is_not_renewed_at_another_vcenter_of_the_same_name() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let known = client.about().instance_uuid.clone().unwrap();
+    for other in [COPY, ""] {
+        peer.become_another(other).unwrap();
+        let (one, two) = tokio::join!(list(&client), client.keep_alive());
+        for error in [one.err().unwrap(), two.err().unwrap()] {
+            let VsphereError::OtherServer { known: had, found, .. } = &error else {
+                panic!("{error}")
+            };
+            let named = if other.is_empty() { "none" } else { other };
+            assert_eq!((had, found.as_str()), (&known, named));
+            assert!(!error.is_transient());
+        }
+    }
+    assert_eq!(peer.calls().unwrap()["Login"], 1, "the password goes to nobody else");
+    peer.become_another(&known).unwrap();
+    assert_eq!(list(&client).await.unwrap().vms.len(), 2, "the first one is there again");
+}
+
+#[tokio::test]
+async fn trap_u15_a_file_is_not_read_at_another_vcenter_of_the_same_name() {
+    let Some((peer, client)) = lab().await.unwrap() else { return };
+    let name = first(&peer).unwrap();
+    tracked(&peer, &name).unwrap();
+    let it = vm(&client, peer.vms().unwrap().get(&name).unwrap()).await.unwrap();
+    let file_name = &it.disks.first().unwrap().backing.file_name;
+    let file = DatastoreFile::flat_of("DC0", file_name).unwrap();
+    assert_eq!(client.read_file(&file, 0, 512).await.unwrap().len(), 512);
+    peer.become_another(COPY).unwrap();
+    let error = client.read_file(&file, 0, 512).await.unwrap_err();
+    assert!(matches!(error, VsphereError::OtherServer { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn trap_u15_a_login_that_lands_at_another_vcenter_is_ended_there() {
+    let Some(peer) = VspherePeer::start(PeerOptions::default()).unwrap() else { return };
+    peer.trouble(&Trouble::once("Login", "hold", "")).unwrap();
+    let moves = async {
+        while peer.holds().unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        peer.become_another(COPY).unwrap();
+        peer.go_on().unwrap();
+    };
+    let (connected, ()) = tokio::join!(client(&peer), moves);
+    let error = connected.err().unwrap().downcast::<VsphereError>().unwrap();
+    assert!(matches!(error, VsphereError::OtherServer { .. }), "{error}");
+    assert_eq!(peer.calls().unwrap().get("Logout"), Some(&1), "no session is left open there");
 }
 
 #[tokio::test]

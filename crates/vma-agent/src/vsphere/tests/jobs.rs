@@ -37,7 +37,8 @@ impl Copies {
     }
 
     async fn start(&mut self, opening: OpenRequest) -> Result<()> {
-        let OpenRequest { job_id, vm_id, credentials, disks: asked, quiesce } = opening;
+        let OpenRequest { job_id, vm_id, vcenter_uuid, credentials, disks: asked, quiesce } =
+            opening;
         let mut disks = Vec::new();
         for asked in asked {
             let name = format!("{job_id}/{}", asked.key);
@@ -47,7 +48,8 @@ impl Copies {
             disks.push(full_disk(&asked.key, size, target));
             self.targets.insert(name, device);
         }
-        let request = CopyRequest { vm_id, credentials, quiesce, ..copying(&job_id, disks) };
+        let bare = copying(&job_id, disks);
+        let request = CopyRequest { vm_id, vcenter_uuid, credentials, quiesce, ..bare };
         self.jobs.start(request).await?;
         Ok(())
     }
@@ -345,4 +347,23 @@ async fn why_change_tracking_is_not_on_is_said_of_each_disk_of_a_full() {
         }
     }
     lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn trap_u15_a_copy_that_meets_another_vcenter_fails_with_its_code() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.trouble(&Trouble::once("folder", "hold", "")).unwrap();
+    let mut copies = Copies::of(&mut lab).await.unwrap();
+    let mut asked = lab.request("job");
+    asked.disks.truncate(1);
+    copies.start(asked).await.unwrap();
+    until("it asks for the file", || lab.peer.holds().unwrap_or_default() > 0).await.unwrap();
+    lab.peer.become_another("0c0b1a52-0000-4000-8000-00000000c0b1").unwrap();
+    lab.peer.go_on().unwrap();
+    let (code, detail) = copies.fault("job").await.unwrap();
+    assert_eq!(code, "source/other-vcenter", "{detail}");
+    assert!(detail.contains("another server"), "{detail}");
+    until("it says what is left", || copies.left("job").is_ok_and(|it| it == "owed"))
+        .await
+        .unwrap();
 }

@@ -79,6 +79,7 @@ impl Lab {
         OpenRequest {
             job_id: job_id.to_owned(),
             vm_id: id.to_owned(),
+            vcenter_uuid: None,
             credentials: Some(self.credentials()),
             disks: vec![asked("disk-2000"), asked("disk-2001")],
             quiesce: None,

@@ -141,6 +141,7 @@ async fn trap_u12_what_is_owed_at_another_vcenter_is_not_taken_for_gone_here() {
     let report = lab.source.clean_up(&cleanup(&lab, "one")).await.unwrap();
     let error = report.error.expect("a debt was struck off where nobody knows of it");
     assert!(error.detail.contains("another vCenter"), "{error:?}");
+    assert_eq!(error.code, "source/other-vcenter");
     assert_eq!(lab.owed().unwrap(), 1);
 }
 
@@ -157,7 +158,9 @@ async fn trap_u12_a_vma_that_has_forgotten_a_debt_looks_only_where_it_is() {
     let at =
         |source: &str| CleanupRequest { source: Some(source.to_owned()), ..cleanup(&lab, "lost") };
     let there = lab.source.clean_up(&at("another-vcenter")).await.unwrap();
-    assert!(there.error.unwrap().detail.contains("another-vcenter"));
+    let error = there.error.unwrap();
+    assert_eq!(error.code, "source/other-vcenter");
+    assert!(error.detail.contains("another-vcenter"));
     assert_eq!(lab.peer.snapshots().unwrap().len(), 1);
     let found = lab.source.clean_up(&at(&uuid.to_ascii_uppercase())).await.unwrap();
     assert_eq!(found.outcome, CleanupOutcome::Removed);
