@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub_domain::audit::{AuditOrder, Audited};
 use hub_domain::backup::{BackupJob, BackupType};
-use hub_domain::chain::{audit_from, plan_disk_backup};
+use hub_domain::chain::{audit_from, audit_runs_in_chain, plan_disk_backup};
 use hub_domain::disk::VmDisk;
 use hub_domain::fault::Fault;
 use hub_domain::ids::BackupJobId;
@@ -158,7 +158,7 @@ impl Backup {
         }
         work.update_backup(&mut job).await?;
         let method = plan.method;
-        let runs = scene.run.audit_runs.unwrap_or(self.options.audit_runs);
+        let runs = audit_runs_in_chain(scene.run.audit_runs.unwrap_or(self.options.audit_runs));
         let audit = AuditOrder { runs, from: job.audited.next };
         let relies = matches!(method, CopyMethod::ChangedSince { .. });
         Ok(Some(DiskWork {

@@ -10,7 +10,8 @@ use crate::time::Timestamp;
 pub struct AuditRuns(NonZeroU32);
 
 impl AuditRuns {
-    /// A hundred runs: a hundredth of the disk is read in each.
+    /// A hundred runs; a chain leaves room for fewer, see
+    /// [`audit_runs_in_chain`](crate::chain::audit_runs_in_chain).
     pub const DEFAULT: Self = Self(NonZeroU32::MIN.saturating_add(99));
 
     /// The highest number; beyond it nobody would live to see a lie found.

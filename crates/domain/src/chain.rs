@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::audit::Suspicion;
+use crate::audit::{AuditRuns, Suspicion};
 use crate::backup::{BackupJob, BackupType};
 use crate::disk::{DiskKey, VmDisk};
 use crate::ids::{BackupJobId, RepositoryId, VmContextId};
@@ -106,6 +106,13 @@ pub fn plan_disk_backup(asked: BackupType, disk: &VmDisk, points: &[BackupJob]) 
 /// Where the audit of a disk goes on, in bytes: where the latest point left it, whatever is planned.
 pub fn audit_from(points: &[BackupJob]) -> u64 {
     latest_point(points).map_or(0, |latest| latest.audited.next)
+}
+
+/// Within how many runs the audit really gets around a disk: as many as asked for, and never more than a chain has
+/// incrementals, so that none ends by its length before all of it was looked at.
+pub fn audit_runs_in_chain(asked: AuditRuns) -> AuditRuns {
+    let incrementals = u32::try_from(MAX_CHAIN_LENGTH - 1).unwrap_or(AuditRuns::MAX);
+    AuditRuns::new(incrementals).map_or(asked, |most| asked.min(most))
 }
 
 /// Why a chain is suspect, if it is.

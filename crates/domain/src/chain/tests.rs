@@ -98,6 +98,20 @@ fn an_incremental_stands_on_the_latest_point_and_its_mark() {
 }
 
 #[test]
+fn no_chain_ends_by_its_length_before_the_audit_has_gone_around() {
+    let effective = |asked| audit_runs_in_chain(AuditRuns::new(asked).unwrap()).get().get();
+    assert_eq!([1, 7, 62, 63, 64, 100, AuditRuns::MAX].map(effective), [1, 7, 62, 63, 63, 63, 63]);
+    let mut points = vec![point(1, None)];
+    let mut runs = 0;
+    while plan_disk_backup(BackupType::Incremental, &disk(1024), &points).parent.is_some() {
+        let next = u32::try_from(points.len()).unwrap() + 1;
+        points.push(point(next, Some(next - 1)));
+        runs += 1;
+    }
+    assert_eq!(effective(AuditRuns::MAX), runs, "as many as a chain really takes");
+}
+
+#[test]
 fn trap_d45_a_failed_full_is_no_parent() {
     let mut failed = point(1, None);
     failed.state = JobState::Queued;

@@ -54,7 +54,8 @@ pub(crate) struct NewBackup {
     #[schema(value_type = Option<u64>, minimum = 65536)]
     max_bytes_per_second: Option<Whole>,
     /// Within how many incrementals by changed areas every block that was reported unchanged is read once; without, as
-    /// the hub is set.
+    /// the hub is set. No more than 63 take effect: a chain has no more incrementals, and none ends by its length before
+    /// the audit has gone around.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
     audit_runs: Option<Whole>,
     /// Whether the guest's file systems are quiesced for the snapshot, where the source takes one; without, as the VMA

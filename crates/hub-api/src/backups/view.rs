@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hub_domain::backup::{BackupJob, BackupRun, Proof, run_status};
+use hub_domain::chain::audit_runs_in_chain;
 use hub_domain::job::JobStatus as Status;
 use hub_domain::source::CopyBytes;
 use serde::Serialize;
@@ -31,7 +32,8 @@ pub(crate) struct RunView {
     tags: Vec<String>,
     /// What it may send, if it was told.
     max_bytes_per_second: Option<i64>,
-    /// How closely its sources are audited, if it was told.
+    /// Within how many runs the audit gets around a disk, if it was told; 63 where more were asked for, since no chain
+    /// has more incrementals.
     audit_runs: Option<u32>,
     /// Whether the guest is to be quiesced, if it was told; null is as the VMA is set up.
     quiesce: Option<bool>,
@@ -158,7 +160,7 @@ impl RunView {
             policy_id: run.policy.map(|it| it.as_uuid()),
             backup_type: run.backup_type.into(),
             tags: run.tags,
-            audit_runs: run.audit_runs.map(|it| it.get().get()),
+            audit_runs: run.audit_runs.map(|it| audit_runs_in_chain(it).get().get()),
             quiesce: run.quiesce,
             max_bytes_per_second: run.rate.map(|it| bytes(it.bytes_per_second())),
             status: status.into(),

@@ -78,6 +78,19 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
     assert_eq!(alarms(&lab).await.unwrap(), json!({ "suspect_chains": 0, "suspect_points": 1 }));
 }
 
+/// A chain has no more than 63 incrementals, so nothing slower is promised.
+#[tokio::test]
+async fn a_run_answers_with_the_number_of_runs_that_takes_effect() {
+    let lab = Lab::with_pgtest1().await.unwrap();
+    let repository = lab.repository("main").await.unwrap();
+    let body = json!({
+        "vm_name": "pgtest1", "backup_type": "full", "repository_id": repository, "audit_runs": 100,
+    });
+    let started = lab.post("/api/v1/backups", body).await.unwrap();
+    let run = lab.ended(started.header("location")).await.unwrap();
+    assert_eq!(run.body["audit_runs"], 63, "{}", run.text);
+}
+
 #[tokio::test]
 async fn an_audit_that_makes_no_sense_is_refused() {
     let lab = Lab::with_pgtest1().await.unwrap();

@@ -34,6 +34,8 @@ pub struct CopyScript {
     pub read_by: Option<ReadBy>,
     /// These disks are found to have lied about changes, where they are audited; they are read as a whole then.
     pub lies: BTreeMap<DiskKey, Lie>,
+    /// These disks leave out one change, which only an audit finds whose stretch it lies in.
+    pub hidden: BTreeMap<DiskKey, Lie>,
     /// The step from which on audits are told.
     pub audits_at: u64,
     /// Whether a finished disk carries a mark for the next changed-since copy.
@@ -57,6 +59,7 @@ impl Default for CopyScript {
             quiescence: None,
             read_by: None,
             lies: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             audits_at: 1,
             gives_change_id: true,
             obeys_cancel: true,
@@ -83,7 +86,10 @@ impl Copy {
         let total = disk.capacity.bytes();
         let bytes = total.div_ceil(u64::from(order.runs.get().get()));
         let next = (order.from + bytes) % total;
-        Some((Audited { blocks: 1, bytes, next }, self.script.lies.get(&disk.key).cloned()))
+        let within = |lie: &&Lie| (lie.offset + total - order.from) % total < bytes;
+        let hidden = self.script.hidden.get(&disk.key).filter(within);
+        let lie = self.script.lies.get(&disk.key).or(hidden).cloned();
+        Some((Audited { blocks: 1, bytes, next }, lie))
     }
 
     /// What it waits for, as long as it does.
