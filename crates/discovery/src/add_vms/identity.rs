@@ -180,7 +180,7 @@ async fn trap_u15_a_vcenter_that_was_installed_anew_has_other_vms() {
     // Refreshing the old one finds it nowhere, and takes nothing over.
     let address = hub_domain::vm::VmAddress::Id(before.id);
     let gone = bench.discovery.refresh(&address).await.unwrap_err();
-    assert_eq!(gone.code(), "discovery/vm-gone", "{gone}");
+    assert_eq!(gone.code(), "source/other-vcenter", "{gone}");
     let both = find_vm(
         bench.store.view().await.unwrap().as_mut(),
         &hub_domain::vm::VmAddress::parse("pgtest1"),
