@@ -98,6 +98,21 @@ impl OwedCleanup {
     }
 }
 
+/// The longest that a clean-up which was asked for in vain waits to be asked for again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+
+/// How long a clean-up waits to be asked for again, after so many answers in a row that were in vain.
+///
+/// A minute at first, because most of what stands in the way is over by then; half an hour in the end, because a VM that
+/// is gone for good stays gone, and each answer costs its source a login.
+pub fn pause_after(in_vain: u32) -> Duration {
+    match in_vain {
+        0 => Duration::ZERO,
+        // Five doublings are more than the longest.
+        _ => Duration::from_secs(60 << (in_vain - 1).min(5)).min(LONGEST_PAUSE),
+    }
+}
+
 /// What became of a clean-up that a VMA was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CleanupOutcome {
@@ -107,4 +122,17 @@ pub enum CleanupOutcome {
     None,
     /// It may be there still, and why.
     Failed(Fault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_from_a_minute_to_half_an_hour_and_no_further() {
+        let minutes = |in_vain| pause_after(in_vain).as_secs_f64() / 60.0;
+        let first: Vec<f64> = (0..8).map(minutes).collect();
+        assert_eq!(first, [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
+        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    }
 }

@@ -4,11 +4,12 @@
 //! finds the record at its next start (promise P3).
 
 mod asking;
+mod rounds;
 mod striking;
 
 pub use striking::{StrikeOffError, StruckOff, VmaRecord};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use hub_domain::access::VmaNode;
 use hub_domain::owed::{CleanupOutcome, OwedCleanup};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::VmContext;
+use rounds::Rounds;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Clock, SourceError, SourceNode, Store, StoreError, retry_conflicts, told};
@@ -23,8 +26,10 @@ use crate::{Clock, SourceError, SourceNode, Store, StoreError, retry_conflicts, 
 /// How clean-ups are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct OwedOptions {
-    /// How long the hub waits between two rounds.
+    /// From the beginning of a round to that of the next.
     pub pause: Duration,
+    /// Sources, that is vCenters and hosts, that are asked at a time; the clean-ups of one are asked for one after the other.
+    pub sources_at_once: usize,
     /// What has been owed for longer is warned of.
     pub alarm_after: Duration,
     /// How long until it is warned of again.
@@ -41,11 +46,12 @@ impl Default for OwedOptions {
     fn default() -> Self {
         Self {
             pause: Duration::from_secs(60),
+            sources_at_once: 8,
             alarm_after: Duration::from_secs(6 * 3600),
             remind_after: Duration::from_secs(3600),
             end: (Duration::from_secs(5), Duration::from_millis(300)),
             before: Duration::from_secs(120),
-            most: 1_000,
+            most: 10_000,
         }
     }
 }
@@ -75,47 +81,55 @@ pub struct OwedRound {
 }
 
 impl OwedCleanups {
-    /// Asks in rounds, the first at once, until it is told to stop; a VMA that comes back is asked in the next one.
+    /// Asks in rounds, the first at once, until it is told to stop.
+    ///
+    /// What was answered in vain waits longer each time ([`pause_after`](hub_domain::owed::pause_after)), until something
+    /// has changed that it hangs on, or a VMA is back; a source that takes longer than a round holds up no other.
     pub async fn run(&self, stop: CancellationToken) {
+        let mut rounds = Rounds::new(&self.options);
         let mut warned = BTreeMap::new();
         loop {
-            match stop.run_until_cancelled(self.round()).await {
+            let next = Instant::now() + self.options.pause;
+            match stop.run_until_cancelled(self.look(&mut rounds, next)).await {
                 None => return,
-                Some(Ok(round)) => self.warn(&round.overdue, &mut warned),
+                Some(Ok(overdue)) => self.warn(&overdue, &mut warned),
                 Some(Err(error)) => {
                     tracing::warn!(error = %told(&error), "owed clean-ups could not be looked at");
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(self.options.pause)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep_until(next)).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Asks once for everything that is owed by jobs which are over; a VMA that does not answer is asked once per
-    /// round, and another one that reads the same source in its place. Dropping the future leaves records as they are.
+    /// Asks once for everything that is owed by jobs which are over, whatever was answered before. Of what hangs on a VMA
+    /// that does not answer, or does not reach its source, one is asked for and the others are left to the next round.
+    /// Dropping the future leaves records as they are.
     pub async fn round(&self) -> Result<OwedRound, StoreError> {
-        let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
-        let mut round = OwedRound::default();
-        let mut silent = BTreeSet::new();
-        for mut owed in all {
-            if !self.is_at_work(owed.job).await? {
-                if let Some(asked) = self.ask_whoever_answers(&owed, &mut silent).await? {
-                    match self.take_down(owed, asked).await? {
-                        Some(still) => owed = still,
-                        None => {
-                            round.settled += 1;
-                            continue;
-                        }
-                    }
-                }
-                round.owed += 1;
-            }
-            if owed.age(self.clock.now()) >= self.options.alarm_after {
-                round.overdue.push(owed);
-            }
+        let mut rounds = Rounds::new(&self.options);
+        rounds.begin(self).await?;
+        let (settled, owed) = rounds.ended().await?;
+        Ok(OwedRound { settled, owed, overdue: self.overdue().await? })
+    }
+
+    /// Begins a round and waits for it, but not longer than until the next; everything that is overdue then.
+    async fn look(
+        &self,
+        rounds: &mut Rounds,
+        next: Instant,
+    ) -> Result<Vec<OwedCleanup>, StoreError> {
+        rounds.begin(self).await?;
+        if let Ok(Err(error)) = tokio::time::timeout_at(next, rounds.ended()).await {
+            tracing::warn!(error = %told(&error), "some owed clean-ups could not be looked at");
         }
-        Ok(round)
+        self.overdue().await
+    }
+
+    async fn overdue(&self) -> Result<Vec<OwedCleanup>, StoreError> {
+        let mut all = self.store.view().await?.owed_cleanups(self.options.most).await?;
+        all.retain(|it| it.age(self.clock.now()) >= self.options.alarm_after);
+        Ok(all)
     }
 
     /// Removes what other VMAs have left at a VM through the one that copies in their place, which would be refused because

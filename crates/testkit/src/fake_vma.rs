@@ -43,6 +43,8 @@ struct State {
     about: Option<Result<SourceAbout, Fault>>,
     snapshots: BTreeSet<String>,
     keeps_snapshots: bool,
+    refusing: BTreeMap<VmaNodeId, (Duration, Option<Fault>)>,
+    asked: Vec<(VmaNodeId, String)>,
 }
 
 impl FakeVma {
@@ -66,6 +68,8 @@ impl FakeVma {
             about: None,
             snapshots: BTreeSet::new(),
             keeps_snapshots: false,
+            refusing: BTreeMap::new(),
+            asked: Vec::new(),
         };
         Self { state: Mutex::new(state), steps, door: RwLock::default() }
     }
@@ -94,6 +98,16 @@ impl FakeVma {
     /// until that has ended and says so, or until its clean-up.
     pub fn snapshots(&self) -> Vec<String> {
         self.state.lock().snapshots.iter().cloned().collect()
+    }
+
+    /// Lets one node take so long for each clean-up, and refuse it for this reason where one is given.
+    pub fn refuse_clean_ups(&self, node: VmaNodeId, after: Duration, fault: Option<Fault>) {
+        self.state.lock().refusing.insert(node, (after, fault));
+    }
+
+    /// The clean-ups that were asked for, answered or not: of which node, and by the names of their copies.
+    pub fn clean_ups(&self) -> Vec<(VmaNodeId, String)> {
+        self.state.lock().asked.clone()
     }
 
     /// Cuts or mends the connection.
@@ -316,7 +330,14 @@ impl SourceNode for FakeVma {
         node: &VmaNode,
         order: &CleanupOrder,
     ) -> Result<CleanupOutcome, SourceError> {
+        let (after, fault) = {
+            let mut state = self.state.lock();
+            state.asked.push((node.id, order.copy.clone()));
+            state.refusing.get(&node.id).cloned().unwrap_or_default()
+        };
+        tokio::time::sleep(after).await;
         self.reach(node, "vma.clean_up").await?;
+        fault.map_or(Ok(()), |fault| Err(SourceError::Refused(fault)))?;
         let mut state = self.state.lock();
         let refused =
             |code: &str| Ok(CleanupOutcome::Failed(Fault::new(code, "it is not removed")));

@@ -12,4 +12,5 @@ mod quiescing;
 mod reader;
 mod refused;
 mod restarting;
+mod rounds;
 mod stopping;

@@ -1,7 +1,5 @@
 //! Who is asked for a snapshot: the VMA that was ordered to copy, and others at its source where that one cannot be asked.
 
-use std::collections::BTreeSet;
-
 use hub_domain::access::{Credential, VmaNode};
 use hub_domain::fault::Fault;
 use hub_domain::ids::{VmContextId, VmaNodeId};
@@ -10,14 +8,26 @@ use hub_domain::owed::{CleanupOutcome, OwedBy, OwedCleanup};
 use hub_domain::reader_choice::login_at;
 
 use super::OwedCleanups;
+use super::rounds::{Basis, Silence};
 use crate::store::login_through;
 use crate::{Classify, CleanupOrder, SourceError, StoreError};
 
 /// What a VMA has answered.
-type Asked = Result<CleanupOutcome, SourceError>;
+pub(super) type Asked = Result<CleanupOutcome, SourceError>;
+
+/// Refusals that say nothing of the snapshot: the VMA is there, and cannot look.
+const CANNOT_LOOK: &[&str] = &["source/endpoint-unreachable", "vma/stopping"];
+
+/// What was heard of a snapshot in a round.
+pub(super) struct Heard {
+    /// The answer; nothing where nobody new was asked.
+    pub(super) asked: Option<Asked>,
+    /// Whether somebody has looked, or would not.
+    pub(super) is_answered: bool,
+}
 
 /// The ways to a snapshot.
-struct Ways {
+pub(super) struct Ways {
     first: Way,
     /// Through VMAs that could stand in for a silent one.
     others: Vec<Way>,
@@ -28,63 +38,78 @@ struct Way {
     credential: Option<Credential>,
 }
 
+impl Ways {
+    /// The VMA that is asked first.
+    pub(super) fn first(&self) -> VmaNodeId {
+        self.first.node.id
+    }
+}
+
 impl OwedCleanups {
     /// Asks the VMA that took the snapshot, or who is there now that it is gone.
     pub(super) async fn ask(&self, owed: &OwedCleanup) -> Result<Asked, StoreError> {
-        match self.ways(owed).await? {
+        match self.ways(owed).await?.0 {
             Ok(ways) => Ok(self.ask_through(owed, &ways.first).await),
             Err(fault) => Ok(Ok(CleanupOutcome::Failed(fault))),
         }
     }
 
-    /// The same, and where that one does not answer, or reaches another vCenter by now, the next that reads the same
-    /// source; nothing where nobody new was asked. Whoever does not answer joins the silent.
+    /// The same in a round, and where that one does not answer, or reaches another vCenter by now, the next that reads the
+    /// same source. Whoever does not answer, or does not reach the source, joins the silent. What is not due is asked for
+    /// only where that finds out whether its VMA is back.
     ///
     /// A stand-in is asked for a job that has ended, and while no other copies the VM. That it finds nothing settles
     /// nothing: the silent one may have the order, and take the snapshot yet.
     pub(super) async fn ask_whoever_answers(
         &self,
         owed: &OwedCleanup,
-        silent: &mut BTreeSet<VmaNodeId>,
-    ) -> Result<Option<Asked>, StoreError> {
-        let ways = match self.ways(owed).await? {
+        ways: Result<Ways, Fault>,
+        is_due: bool,
+        silence: &mut Silence,
+    ) -> Result<Heard, StoreError> {
+        let answered = |asked: Asked| Ok(Heard { asked: Some(asked), is_answered: true });
+        let ways = match ways {
             Ok(ways) => ways,
-            Err(fault) => return Ok(Some(Ok(CleanupOutcome::Failed(fault)))),
+            Err(fault) if is_due => return answered(Ok(CleanupOutcome::Failed(fault))),
+            Err(_) => return Ok(Heard { asked: None, is_answered: false }),
         };
-        let mut silence = None;
-        if !silent.contains(&ways.first.node.id) {
+        let (first, mut heard) = (ways.first(), Heard { asked: None, is_answered: false });
+        if !silence.has(first) && (is_due || silence.is_in_doubt(first)) {
             let asked = self.ask_through(owed, &ways.first).await;
-            if asked.as_ref().is_err_and(SourceError::is_transient) {
-                silent.insert(ways.first.node.id);
-            } else if !is_elsewhere(&asked) {
-                return Ok(Some(asked));
+            if is_silence(&asked) {
+                silence.join(first);
+                heard.asked = Some(asked);
+            } else {
+                silence.leave(first);
+                if !is_elsewhere(&asked) {
+                    return answered(asked);
+                }
+                heard = Heard { asked: Some(asked), is_answered: true };
             }
-            silence = Some(asked);
         }
-        if ways.others.is_empty() || !self.is_free(owed).await? {
-            return Ok(silence);
+        if !is_due || ways.others.is_empty() || !self.is_free(owed).await? {
+            return Ok(heard);
         }
         for way in &ways.others {
-            if silent.contains(&way.node.id) {
+            if silence.has(way.node.id) {
                 continue;
             }
-            match self.ask_through(owed, way).await {
+            let asked = self.ask_through(owed, way).await;
+            match asked {
                 Ok(CleanupOutcome::Removed) => {
                     tracing::info!(
                         snapshot = %owed.copy, vm.name = %owed.vm_name, vma.name = %way.node.name,
                         "a snapshot of a VMA that does not answer was removed through another"
                     );
-                    return Ok(Some(Ok(CleanupOutcome::Removed)));
+                    return answered(Ok(CleanupOutcome::Removed));
                 }
-                Ok(CleanupOutcome::None) => return Ok(silence),
-                Err(error) if error.is_transient() => {
-                    silent.insert(way.node.id);
-                }
-                asked if is_elsewhere(&asked) => (),
-                failed => return Ok(Some(failed)),
+                Ok(CleanupOutcome::None) => return Ok(Heard { is_answered: true, ..heard }),
+                asked if is_silence(&asked) => silence.join(way.node.id),
+                asked if is_elsewhere(&asked) => {}
+                failed => return answered(failed),
             }
         }
-        Ok(silence)
+        Ok(heard)
     }
 
     /// Removes through a VMA what others owe for a VM that nobody copies.
@@ -95,13 +120,16 @@ impl OwedCleanups {
     ) -> Result<(), StoreError> {
         let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
         for owed in all.into_iter().filter(|it| it.vm == vm && it.vma_node != node.id) {
-            let Ok(Ways { first, others }) = self.ways(&owed).await? else { continue };
+            let Ok(Ways { first, others }) = self.ways(&owed).await?.0 else { continue };
             let way = [first].into_iter().chain(others).find(|way| way.node.id == node.id);
             let Some(way) = way else { continue };
             if !self.is_free(&owed).await? {
                 continue;
             }
             let asked = self.ask_through(&owed, &way).await;
+            if is_silence(&asked) {
+                return Ok(());
+            }
             if matches!(asked, Ok(CleanupOutcome::Removed)) {
                 self.take_down(owed, asked).await?;
             }
@@ -119,26 +147,39 @@ impl OwedCleanups {
         self.source.clean_up(&way.node, &order).await
     }
 
-    async fn ways(&self, owed: &OwedCleanup) -> Result<Result<Ways, Fault>, StoreError> {
+    /// Who can be asked, and what that rests on.
+    pub(super) async fn ways(
+        &self,
+        owed: &OwedCleanup,
+    ) -> Result<(Result<Ways, Fault>, Basis), StoreError> {
         let mut view = self.store.view().await?;
         let nodes = view.vma_nodes().await?;
-        let mut readers = readers_of_owed(owed, &nodes).into_iter();
+        let vm = view.vm(owed.vm).await?;
+        let readers = readers_of_owed(owed, &nodes);
+        let mut basis = Basis {
+            ordered_at: owed.ordered_at,
+            vmas: readers.iter().map(|node| (node.id, node.url.clone())).collect(),
+            login: None,
+            vm: vm.as_ref().and_then(|it| it.facts_at),
+        };
+        let mut readers = readers.into_iter();
         let Some(first) = readers.next() else {
             let detail = format!(
                 "no registered VMA reads {}; register one there, or remove the snapshot by hand",
                 owed.source
             );
-            return Ok(Err(Fault::new("vm/no-vma", detail)));
+            return Ok((Err(Fault::new("vm/no-vma", detail)), basis));
         };
         let Some(login) = owed.credential else {
             let plain = |node: &VmaNode| Way { node: node.clone(), credential: None };
-            return Ok(Ok(Ways { first: plain(first), others: readers.map(plain).collect() }));
+            let ways = Ways { first: plain(first), others: readers.map(plain).collect() };
+            return Ok((Ok(ways), basis));
         };
         let Some(login) = view.credential(login).await? else {
             let detail = "the login was removed; remove the snapshot by hand";
-            return Ok(Err(Fault::new("credential/not-found", detail)));
+            return Ok((Err(Fault::new("credential/not-found", detail)), basis));
         };
-        let vm = view.vm(owed.vm).await?;
+        basis.login = Some(login.updated_at);
         let others = readers.filter_map(|node| {
             let credential = Some(login_at(&login, node, &nodes, vm.as_ref())?);
             Some(Way { node: node.clone(), credential })
@@ -146,7 +187,7 @@ impl OwedCleanups {
         let others = others.collect();
         let credential = login_through(view.as_mut(), login, first, vm.as_ref()).await?;
         let first = Way { node: first.clone(), credential: Some(credential) };
-        Ok(Ok(Ways { first, others }))
+        Ok((Ok(Ways { first, others }), basis))
     }
 
     /// Whether the job may still need its snapshot.
@@ -187,6 +228,16 @@ impl OwedCleanups {
 /// Whether a VMA has looked nowhere, because its endpoint leads to another vCenter by now.
 fn is_elsewhere(asked: &Asked) -> bool {
     matches!(asked, Ok(CleanupOutcome::Failed(fault)) if fault.code == Fault::OTHER_VCENTER)
+}
+
+/// Whether a VMA does not answer, or answers that it cannot look: whatever else hangs on it would be told the same.
+fn is_silence(asked: &Asked) -> bool {
+    let cannot_look = |fault: &Fault| CANNOT_LOOK.contains(&fault.code.as_str());
+    match asked {
+        Ok(CleanupOutcome::Failed(fault)) | Err(SourceError::Refused(fault)) => cannot_look(fault),
+        Ok(CleanupOutcome::Removed | CleanupOutcome::None) => false,
+        Err(error) => error.is_transient(),
+    }
 }
 
 /// The VMA that took the snapshot, unless it is gone or known to read something else by now; then others there, by name.

@@ -1,6 +1,7 @@
 //! A snapshot of ours: written down, taken, held, removed, struck off; whatever happens in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub_vma_api::SnapshotReport;
 use hub_vsphere::{Client, MoRef, VsphereError};
@@ -59,7 +60,7 @@ impl Held {
         quiesce: bool,
         turn: Turn,
     ) -> Result<Self, SourceError> {
-        shared.owe(&owed).await?;
+        shared.owe_before_asking(&owed).await?;
         let vm = MoRef::vm(&owed.vm);
         let about = "taken for a backup, and removed with it";
         let made = if quiesce {
@@ -72,6 +73,9 @@ impl Held {
             Err(error) => {
                 if may_be_taken(&error) {
                     shared.doubt(&owed).await;
+                } else if let Err(error) = shared.owe(&owed).await {
+                    let said = "that no snapshot will come is known only until this program ends";
+                    tracing::warn!(job.id = owed.job_id, error = %error, "{said}");
                 }
                 shared.settle_or_chase(&client, &owed).await;
                 return Err(of_call(&error));
@@ -181,11 +185,21 @@ impl Shared {
         written(tokio::task::spawn_blocking(move || shared.ledger.owe(&owed)).await)
     }
 
+    /// The same for one whose snapshot is about to be asked for.
+    async fn owe_before_asking(self: &Arc<Self>, owed: &Owed) -> Result<(), SourceError> {
+        let (time, shared, owed) = (self.longest_task(), self.clone(), owed.clone());
+        let noted = move || shared.ledger.owe_before_asking(&owed, time);
+        written(tokio::task::spawn_blocking(noted).await)
+    }
+
+    /// For how long a request for a snapshot may be at work, whoever hears of it.
+    fn longest_task(&self) -> Duration {
+        self.options.client.task.max(self.options.client.call)
+    }
+
     /// Writes down that a snapshot may come yet, for as long as a task may take.
     async fn doubt(self: &Arc<Self>, owed: &Owed) {
-        let client = &self.options.client;
-        let (time, shared, job_id) =
-            (client.task.max(client.call), self.clone(), owed.job_id.clone());
+        let (time, shared, job_id) = (self.longest_task(), self.clone(), owed.job_id.clone());
         let noted =
             tokio::task::spawn_blocking(move || shared.ledger.may_come_within(&job_id, time)).await;
         if let Err(error) = written(noted) {

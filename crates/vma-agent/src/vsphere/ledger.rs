@@ -103,9 +103,21 @@ impl Ledger {
         self.state.lock().entry(owed.job_id.clone()).or_insert_with(new).held = true;
     }
 
-    /// Writes a record down, durably, before the snapshot is taken.
+    /// Writes a record down, durably; no request for its snapshot is under way.
     pub(super) fn owe(&self, owed: &Owed) -> Result<(), LedgerError> {
-        let record = Record { owed: owed.clone(), may_come_seconds: None };
+        self.put(Record { owed: owed.clone(), may_come_seconds: None })
+    }
+
+    /// Writes a record down, durably, before its snapshot is asked for.
+    ///
+    /// A process that finds it knows nothing of the answer: for so long no look of it is proof that there is no snapshot.
+    /// In this process the record is held until the answer is there.
+    pub(super) fn owe_before_asking(&self, owed: &Owed, time: Duration) -> Result<(), LedgerError> {
+        self.put(Record { owed: owed.clone(), may_come_seconds: Some(seconds(time)) })
+    }
+
+    fn put(&self, record: Record) -> Result<(), LedgerError> {
+        let owed = &record.owed;
         if let Err(error) = self.write(&record) {
             // What is not on record is not taken.
             self.state.lock().retain(|job_id, it| it.written || *job_id != owed.job_id);
@@ -131,7 +143,7 @@ impl Ledger {
             entry.may_come = until(time);
             entry.owed.clone()
         };
-        self.write(&Record { owed, may_come_seconds: Some(time.as_secs().max(1)) })
+        self.write(&Record { owed, may_come_seconds: Some(seconds(time)) })
     }
 
     /// Whether a snapshot that is not there may be taken yet.
@@ -251,6 +263,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     trail::sync_directory(path, || File::open(path)?.sync_all())
 }
 
+/// A time as a record has it; one that has none is no doubt.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs().max(1)
+}
+
 /// When a time from now is over.
 fn until(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time.min(LONGEST_MAY_COME))
@@ -323,6 +340,11 @@ mod tests {
         let again = Ledger::open(place.path()).unwrap();
         assert!(again.may_come("lost") && !again.may_come("heard"));
         assert_eq!(again.left_over().len(), 3, "a record without the time is one of before");
+        again.owe_before_asking(&owed("asked"), Duration::from_secs(3600)).unwrap();
+        assert!(!again.may_come("asked"));
+        assert!(Ledger::open(place.path()).unwrap().may_come("asked"));
+        again.owe(&owed("asked")).unwrap();
+        assert!(!Ledger::open(place.path()).unwrap().may_come("asked"));
         // Whatever is on disk, a later program can read it.
         again.may_come_within("heard", Duration::MAX).unwrap();
         assert!(Ledger::open(place.path()).unwrap().may_come("heard"));

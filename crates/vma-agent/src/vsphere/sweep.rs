@@ -82,7 +82,8 @@ impl Shared {
         }
     }
 
-    /// Removes the leftovers that are wanted; what cannot be removed stays owed.
+    /// Removes the leftovers that are wanted; what cannot be removed stays owed, and so does whatever is left when the
+    /// server does not answer any more.
     pub(super) async fn sweep(self: &Arc<Self>, client: &Client, wanted: impl Fn(&Owed) -> bool) {
         for owed in self.ledger.left_over().iter().filter(|it| wanted(it)) {
             // A removal that takes hours must not keep a job from a VM that nothing is left of.
@@ -96,7 +97,13 @@ impl Shared {
                 "a leftover snapshot is removed"
             );
             // What fails was told, and stays owed.
-            drop(self.settle_or_owe(client, owed).await);
+            match self.settle_or_owe(client, owed).await {
+                // The others are at the same place, and each would wait as long for it.
+                Err(SourceError::EndpointUnreachable(_)) if client.keep_alive().await.is_err() => {
+                    return;
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use super::{Shared, listing};
 pub(super) const BESIDE_OTHERS: &str = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
 
 /// Why nothing is believed after a snapshot came while tracking was switched on.
-const SWITCHED_BESIDE: &str = "a snapshot of somebody else came while change tracking was switched on, so it was switched off again";
+const SWITCHED_BESIDE: &str =
+    "a snapshot of somebody else came while change tracking was switched on";
 
 /// The longest build that is kept in a mark; a real one has eight digits.
 const MAX_BUILD: usize = 64;
@@ -46,7 +47,7 @@ pub(super) async fn switch_on(
         Ok(Some(_)) => return Err(undo(client, vm, SWITCHED_BESIDE).await),
         Err(error) => {
             let why = format!(
-                "whether a snapshot came while change tracking was switched on cannot be read ({error}), so it was switched off again"
+                "whether a snapshot came while change tracking was switched on cannot be read ({error})"
             );
             return Err(undo(client, vm, &why).await);
         }
@@ -70,16 +71,23 @@ fn not_switched_on(error: &VsphereError) -> String {
     )
 }
 
-/// Switches tracking off again, so that no later run believes it.
+/// Switches tracking off again, so that no later run believes it; answers why this one does not, and what it has left.
 async fn undo(client: &Client, vm: &Vm, why: &str) -> String {
     match client.disable_change_tracking(&vm.moref).await {
-        Ok(()) => tracing::warn!(vm.id = listing::id(vm), why, "change tracking stays off"),
-        Err(error) => tracing::error!(
-            vm.id = listing::id(vm), why, error = %error,
-            "change tracking was switched on beside a snapshot and could not be switched off again: do that, and on again when the VM has no snapshot"
-        ),
+        Ok(()) => {
+            tracing::warn!(vm.id = listing::id(vm), why, "change tracking stays off");
+            format!("{why}, so it was switched off again")
+        }
+        Err(error) => {
+            tracing::error!(
+                vm.id = listing::id(vm), why, error = %error,
+                "change tracking was switched on beside a snapshot and could not be switched off again: do that, and on again when the VM has no snapshot"
+            );
+            format!(
+                "{why}, and it could not be switched off again ({error}): switch it off by hand, and on again when the VM has no snapshot, or later runs believe what it leaves out"
+            )
+        }
     }
-    why.to_owned()
 }
 
 /// What the areas of a VM rest on once its snapshot is there; what cannot be read is a doubt and fails no job.

@@ -147,6 +147,25 @@ async fn trap_u3_tracking_that_was_switched_on_beside_a_snapshot_is_switched_off
     lab.nothing_is_left().await.unwrap();
 }
 
+/// It would be believed as soon as that snapshot is gone, so whoever looks at the run has to be told.
+#[tokio::test]
+async fn trap_u3_tracking_that_cannot_be_switched_off_again_is_told_with_the_run() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let lab = Arc::new(lab);
+    let off = Trouble::once("ReconfigVM_Task", "fault", "InvalidState");
+    let off = Trouble { containing: "Enabled>false".to_owned(), ..off };
+    lab.peer.trouble(&off).unwrap();
+    let mut on = Trouble::once("ReconfigVM_Task", "hold", "");
+    on.containing = "Enabled>true".to_owned();
+    let opened = beside_another(&lab, &on).await.unwrap();
+    assert_eq!(lab.reconfigured(), 2);
+    let told = opened.disks()[0].no_mark.clone().unwrap();
+    assert!(told.contains("could not be switched off again"), "{told}");
+    assert!(told.contains("by hand") && !told.contains("so it was"), "{told}");
+    assert_eq!(why(&opened.changed_since(0, "whatever").await), told);
+    opened.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn trap_u3_a_snapshot_beside_ours_leaves_no_mark() {
     let Some(lab) = Lab::start().await.unwrap() else { return };

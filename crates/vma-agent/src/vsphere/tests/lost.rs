@@ -87,22 +87,94 @@ async fn p3_a_snapshot_that_comes_after_its_task_was_forgotten_goes_too() {
     let (opened, ()) = tokio::join!(lab.source.open(&request), restarted);
     assert!(opened.is_err());
     assert_eq!(lab.owed().unwrap(), 1, "it may come yet");
-    let clean_up = CleanupRequest {
-        job_id: "job".to_owned(),
-        vm_id: lab.id.clone(),
-        credentials: Some(lab.credentials()),
-        source: None,
-    };
     for _ in 0..2 {
-        let report = lab.source.clean_up(&clean_up).await.unwrap();
+        let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
         assert_eq!(report.outcome, CleanupOutcome::Failed, "there is none, which is no proof");
         assert!(report.error.unwrap().detail.contains("may be taken yet"));
         lab.restart().unwrap();
     }
     lab.peer.snapshot(&lab.vm, "sendense-hub job job").unwrap();
-    let report = lab.source.clean_up(&clean_up).await.unwrap();
+    let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
     assert_eq!(report.outcome, CleanupOutcome::Removed);
     lab.nothing_is_left().await.unwrap();
+}
+
+/// A VMA is killed while it asks for a snapshot, and the vCenter knows no task of it: the host may be at work all the same.
+#[tokio::test]
+async fn p3_a_snapshot_that_comes_after_its_vma_was_killed_is_looked_for_on_and_on() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.shape(&VmShape { tracking: Some(true), ..named(&lab.vm) }).unwrap();
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "hold", "")).unwrap();
+    killed_while_it_asks(&lab).await.unwrap();
+    for _ in 0..2 {
+        lab.restart().unwrap();
+        let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
+        let why = report.error.expect("one look is no proof").detail;
+        assert!(why.contains("may be taken yet"), "{why}");
+    }
+    lab.peer.go_on().unwrap();
+    until("it is there", || lab.peer.snapshots().is_ok_and(|it| !it.is_empty())).await.unwrap();
+    let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
+    assert_eq!(report.outcome, CleanupOutcome::Removed);
+    lab.nothing_is_left().await.unwrap();
+}
+
+/// What the server said is known after a restart, too: nobody looks for four hours for what was refused or has been taken.
+#[tokio::test]
+async fn what_became_of_a_request_for_a_snapshot_is_no_doubt_once_it_is_heard() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    std::mem::forget(lab.open("job").await.unwrap());
+    lab.peer.remove_snapshots(&lab.vm).unwrap();
+    lab.restart().unwrap();
+    let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
+    assert_eq!(report.outcome, CleanupOutcome::None);
+    // It is refused, and the look that would settle it fails.
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "fault", "InvalidState")).unwrap();
+    let away = Trouble::once("RetrievePropertiesEx", "fault", "HostCommunication");
+    let away = Trouble { containing: "recentTask".to_owned(), ..away };
+    lab.peer.trouble(&Trouble { times: 0, ..away }).unwrap();
+    assert!(lab.open("job").await.is_err());
+    assert_eq!(lab.owed().unwrap(), 1);
+    lab.peer.calm().unwrap();
+    lab.restart().unwrap();
+    let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
+    assert_eq!(report.outcome, CleanupOutcome::None);
+}
+
+/// Opens a job in a runtime of its own, and ends that while the peer holds the request for its snapshot.
+async fn killed_while_it_asks(lab: &Lab) -> anyhow::Result<()> {
+    let doomed =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let source = {
+        let _in = doomed.enter();
+        VsphereSource::new(options(&lab.peer, &lab.state)?)?
+    };
+    let request = lab.request("job");
+    doomed.spawn(async move { source.open(&request).await.is_ok() });
+    let asked = || lab.peer.calls().is_ok_and(|it| it.contains_key("CreateSnapshot_Task"));
+    let held = until("a snapshot is asked for", asked).await;
+    doomed.shutdown_background();
+    held
+}
+
+fn debt(lab: &Lab, source: &str, job_id: &str) -> anyhow::Result<Owed> {
+    Ok(Owed {
+        job_id: job_id.to_owned(),
+        source: source.to_owned(),
+        vm_id: lab.id.clone(),
+        vm: lab.peer.vms()?[&lab.vm].clone(),
+        name: snapshot_name(job_id),
+        snapshot: None,
+    })
+}
+
+fn clean_up(lab: &Lab) -> CleanupRequest {
+    CleanupRequest {
+        job_id: "job".to_owned(),
+        vm_id: lab.id.clone(),
+        credentials: Some(lab.credentials()),
+        source: None,
+    }
 }
 
 #[tokio::test]
@@ -139,14 +211,7 @@ async fn a_job_that_is_cancelled_while_its_debt_is_written_holds_nothing() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
     let shared = &lab.source.shared;
     let client = shared.log_in(Some(&lab.credentials())).await.unwrap();
-    let owed = Owed {
-        job_id: "job".to_owned(),
-        source: shared.source(&client),
-        vm_id: lab.id.clone(),
-        vm: lab.peer.vms().unwrap()[&lab.vm].clone(),
-        name: snapshot_name("job"),
-        snapshot: None,
-    };
+    let owed = debt(&lab, &shared.source(&client), "job").unwrap();
     let turn = shared.turns.turn(&lab.id, "job", &shared.waits).await.unwrap();
     tokio::select! {
         biased;
@@ -180,6 +245,29 @@ async fn a_removal_that_hangs_keeps_no_job_from_another_vm() {
     opened.close().await.unwrap();
     lab.peer.calm().unwrap();
     lab.nothing_is_left().await.unwrap();
+}
+
+#[tokio::test]
+async fn leftovers_wait_once_for_a_server_that_does_not_answer() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    let shared = &lab.source.shared;
+    let client = shared.log_in(Some(&lab.credentials())).await.unwrap();
+    for job_id in ["one", "two", "three"] {
+        shared.ledger.owe(&debt(&lab, &shared.source(&client), job_id).unwrap()).unwrap();
+        shared.ledger.let_go(job_id);
+    }
+    let looked_up = || lab.peer.calls().unwrap().get("FindAllByUuid").copied().unwrap_or_default();
+    let away = |method: &str| Trouble { times: 0, ..Trouble::once(method, "status", "503") };
+    let silent = Trouble { containing: "currentSession".into(), ..away("RetrievePropertiesEx") };
+    lab.peer.trouble(&away("FindAllByUuid")).unwrap();
+    lab.peer.trouble(&silent).unwrap();
+    shared.sweep(&client, |_| true).await;
+    assert_eq!((looked_up(), lab.owed().unwrap()), (4, 3), "the attempts of one");
+    // A server that answers for all but one VM keeps nobody from the others.
+    lab.peer.calm().unwrap();
+    lab.peer.trouble(&Trouble { times: 4, ..away("FindAllByUuid") }).unwrap();
+    shared.sweep(&client, |_| true).await;
+    assert_eq!(lab.owed().unwrap(), 1);
 }
 
 #[tokio::test]
