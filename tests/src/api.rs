@@ -11,7 +11,7 @@ use serde_json::Value;
 pub use fields::{Fields, encoded};
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A client with a token.
 #[derive(Clone, Debug)]

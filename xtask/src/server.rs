@@ -26,6 +26,10 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a server may take to stop before it is killed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
+/// Ports for servers, below those that Linux gives to whoever asks for any.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 10_000;
+
 /// Reads process ids until its input ends, waits until those processes are gone, removes the directory.
 ///
 /// It tries more than once, because an installer that was interrupted may still write there.
@@ -158,8 +162,13 @@ struct Invocation {
 }
 
 /// A port that was free a moment ago; a server that cannot be told to choose gets one of these.
+///
+/// It is none of those that the system gives to whoever asks for any, so that nobody gets it by chance before the server.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let start = u16::from_str_radix(&password()?[..4], 16)? % PORTS;
+    let mut ports = (0..PORTS).map(|it| FIRST_PORT + (start + it) % PORTS);
+    let free = ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    free.context("no port is free")
 }
 
 /// A password that no other account on the machine can guess.

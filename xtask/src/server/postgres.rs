@@ -21,7 +21,7 @@ impl Postgres {
     /// Lays a cluster and starts a server on it.
     pub(crate) fn start(site: &mut Site) -> anyhow::Result<Self> {
         let place = site.place("postgres")?;
-        let (port, password) = (free_port()?, password()?);
+        let password = password()?;
         let secret = place.join("password");
         fs::write(&secret, &password)?;
         let account = Account::choose()?;
@@ -41,6 +41,7 @@ impl Postgres {
         install.arg(format!("--pwfile={}", secret.display())).arg(&data).current_dir(&place);
         output(&mut install)?;
 
+        let port = free_port()?;
         let mut arguments = vec![String::from("-D"), data.display().to_string()];
         for setting in SETTINGS.iter().map(|it| String::from(*it)).chain([format!("port={port}")]) {
             arguments.extend([String::from("-c"), setting]);

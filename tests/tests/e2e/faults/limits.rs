@@ -44,8 +44,9 @@ async fn p9_copies_of_a_limited_vma_take_turns_and_waiting_is_seen() {
         let limits = json!({"max_concurrent_copies": 1, "max_bytes_per_second": MIB});
         limit_vma(lab, limits).await?;
         let (mut vms, mut runs) = (Vec::new(), Vec::new());
-        for seed in 1..=3 {
-            let spec = VmSpec::new(&format!("turn-{seed}"), vec![noisy(seed, 3 * MIB)]);
+        // The first is at work until everything has been asked, however long a busy machine takes for that.
+        for (seed, bytes) in [(1, 20 * MIB), (2, 3 * MIB), (3, 3 * MIB)] {
+            let spec = VmSpec::new(&format!("turn-{seed}"), vec![noisy(seed, bytes)]);
             vms.push(Protected::new(lab, &spec).await?);
         }
         for vm in &vms {
@@ -101,7 +102,8 @@ async fn a_limit_that_is_taken_away_lets_waiters_in() {
             .await?;
         let mut runs = Vec::new();
         for seed in 1..=2 {
-            let spec = VmSpec::new(&format!("raised-{seed}"), vec![noisy(seed, 2 * MIB)]);
+            // At work until both are seen to be, however long a busy machine takes for that.
+            let spec = VmSpec::new(&format!("raised-{seed}"), vec![noisy(seed, 10 * MIB)]);
             runs.push(Protected::new(lab, &spec).await?.start(lab, "full").await?);
         }
         let [first, second] = runs.as_slice() else { anyhow::bail!("two runs") };

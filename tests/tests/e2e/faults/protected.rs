@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How long a condition may take to come true; generous, because test machines are busy.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What has to be written of an image before its copy counts as under way.
 const UNDER_WAY: u64 = 8 << 20;

@@ -1,7 +1,7 @@
 //! Disks read through the real plugin of nbdkit, above a library that stands in for VMware's.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -140,8 +140,12 @@ async fn nbdkit_is_started_as_the_guides_say_and_finds_the_password_in_memory() 
         "#!/bin/sh\nprintf '%s\\n' \"$@\" > {seen}\nhome=$(dirname \"$5\")\n(stat -c %a \"$home\"; ls -A \"$home\"; readlink /proc/self/fd/0) >> {seen}\nexec nbdkit \"$@\"\n",
         seen = seen.display()
     );
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    // Written by another process: what a test beside this one starts meanwhile would have the file open for a moment,
+    // and the system starts no program that somebody can write to.
+    let draft = folder.path().join("draft");
+    std::fs::write(&draft, script).unwrap();
+    let mut install = Command::new("install");
+    assert!(install.arg("-m700").args([&draft, &program]).status().unwrap().success());
     lab.read_through(VddkOptions { nbdkit: program, retries: 4, ..options(&library) }).unwrap();
     let opened = lab.open("job").await.unwrap();
     let device = opened.reader(0).await.unwrap();
