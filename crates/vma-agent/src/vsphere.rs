@@ -7,6 +7,7 @@ mod fault;
 mod held;
 mod host_budget;
 mod identity;
+mod known_defect;
 mod ledger;
 mod listed;
 mod listing;

@@ -99,7 +99,7 @@ func (f *front) do(it command) (interface{}, error) {
 		return vms(), nil
 	case "register":
 		return nil, simulator.PeerRegister(it.VM)
-	case "snapshot", "remove_snapshots", "destroy", "move", "unregister", "host_build":
+	case "snapshot", "remove_snapshots", "destroy", "move", "unregister", "host_build", "host_version":
 		return nil, f.ordered(it)
 	default:
 		return nil, fmt.Errorf("there is no command %q", it.Do)
@@ -147,8 +147,8 @@ func (f *front) ordered(it command) error {
 		task, err = vm.RemoveAllSnapshot(ctx, types.NewBool(true))
 	case "move":
 		return f.move(ctx, found, it.Name)
-	case "host_build":
-		return simulator.PeerHostBuild(found, it.Name)
+	case "host_build", "host_version":
+		return simulator.PeerHostRelease(found, it.Do, it.Name)
 	default:
 		if found.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
 			if task, err = vm.PowerOff(ctx); err == nil {

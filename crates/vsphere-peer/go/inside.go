@@ -480,13 +480,19 @@ func PeerFault(name string) types.BaseMethodFault {
 	}
 }
 
-// PeerHostBuild gives the host of a VM another build, as after a patch; an empty one is none that it tells.
-func PeerHostBuild(vm *VirtualMachine, build string) error {
+// PeerHostRelease gives the host of a VM another version or build, as after a patch; an empty one is none that it tells.
+func PeerHostRelease(vm *VirtualMachine, what, value string) error {
 	host, ok := Map.Get(*vm.Runtime.Host).(*HostSystem)
 	if !ok {
 		return fmt.Errorf("%q runs nowhere", vm.Name)
 	}
-	Map.WithLock(host, func() { host.Config.Product.Build = build })
+	Map.WithLock(host, func() {
+		if what == "host_version" {
+			host.Config.Product.Version = value
+		} else {
+			host.Config.Product.Build = value
+		}
+	})
 	return nil
 }
 

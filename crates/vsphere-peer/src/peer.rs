@@ -218,6 +218,11 @@ impl VspherePeer {
         self.command(&json!({ "do": "host_build", "vm": vm, "name": build })).map(drop)
     }
 
+    /// Gives the host of a VM another version, as the first part of its release; an empty one is none that it tells.
+    pub fn host_version(&self, vm: &str, version: &str) -> Result<()> {
+        self.command(&json!({ "do": "host_version", "vm": vm, "name": version })).map(drop)
+    }
+
     /// Deletes a VM.
     pub fn destroy(&self, vm: &str) -> Result<()> {
         self.command(&json!({ "do": "destroy", "vm": vm })).map(drop)

@@ -17,7 +17,7 @@ pub(crate) use disk::disks_of;
 pub use disk::{Backing, BackingKind, Disk};
 pub use places::Places;
 pub use snapshots::SnapshotNode;
-pub use standing::Standing;
+pub use standing::{HostRelease, Standing};
 pub use vm::{Unreadable, VM_PROPERTIES, Vm};
 
 use crate::client::Client;

@@ -27,8 +27,8 @@ pub use endpoint::{BadEndpoint, Endpoint, Login};
 pub use error::VsphereError;
 pub use fault::MethodFault;
 pub use inventory::{
-    Adapter, Backing, BackingKind, Controller, Disk, Places, SnapshotNode, Standing, Unreadable,
-    VM_PROPERTIES, Vm, VmList, VmPage,
+    Adapter, Backing, BackingKind, Controller, Disk, HostRelease, Places, SnapshotNode, Standing,
+    Unreadable, VM_PROPERTIES, Vm, VmList, VmPage,
 };
 pub use moref::MoRef;
 pub use reading::answers_in;

@@ -1,17 +1,17 @@
 //! Marks for changed blocks: the server's change id, bound to the disk and the capacity that it was taken of.
 
-use hub_vsphere::{Client, Disk, Vm};
+use hub_vsphere::{About, Disk, Vm};
 
 /// Tells these marks from those of other sources and of other formats.
-const PREFIX: &str = "vsphere-v2";
+const PREFIX: &str = "vsphere-v3";
 
-/// Marks of before, which did not name the host's build.
-const WITHOUT_BUILD: &str = "vsphere-v1";
+/// Marks of before: the first did not name the host's build, the second was not bound to the VM's reference.
+const EARLIER: [&str; 2] = ["vsphere-v1", "vsphere-v2"];
 
 /// The mark of a disk of a snapshot, on a host of some build; none where its changes are not tracked.
-pub(super) fn mark(client: &Client, vm: &Vm, disk: &Disk, build: &str) -> Option<String> {
+pub(super) fn mark(about: &About, vm: &Vm, disk: &Disk, build: &str) -> Option<String> {
     let change_id = disk.backing.change_id.as_ref()?;
-    Some(format!("{PREFIX}|{}|{build}|{change_id}", identity(client, vm, disk)))
+    Some(format!("{PREFIX}|{}|{build}|{change_id}", identity(about, vm, disk)))
 }
 
 /// What a mark of an earlier run is worth for a disk as it is now: the change id to ask for, or why there is none.
@@ -21,7 +21,7 @@ pub(super) fn mark(client: &Client, vm: &Vm, disk: &Disk, build: &str) -> Option
 /// Builds of ESXi have lost changes, and say nothing of it after their patch; a move to a host of the same build is none
 /// of that.
 pub(super) fn since<'m>(
-    client: &Client,
+    about: &About,
     vm: &Vm,
     disk: &Disk,
     build: &str,
@@ -31,8 +31,8 @@ pub(super) fn since<'m>(
     let now = disk.backing.change_id.as_deref();
     let now =
         now.ok_or("the snapshot carries no change id: change tracking is off, or not yet active")?;
-    if earlier != identity(client, vm, disk) {
-        return Err("the disk is not what it was at the last copy: its capacity, its backing, its datastore, its VM or the build of the server has changed".to_owned());
+    if earlier != identity(about, vm, disk) {
+        return Err("the disk is not what it was at the last copy: its key, its capacity, its backing or its datastore, its VM or the VM's reference, the server or its build has changed".to_owned());
     }
     if build_then != build {
         return Err(format!(
@@ -48,8 +48,8 @@ fn parts(mark: &str) -> Result<(&str, &str, &str), &'static str> {
     let parts: Vec<_> = mark.splitn(4, '|').collect();
     match parts.as_slice() {
         &[PREFIX, identity, build, change_id] => Ok((identity, build, change_id)),
-        [WITHOUT_BUILD, ..] => Err(
-            "the last copy was made by an earlier version, which did not write down the build of the VM's host",
+        [earlier, ..] if EARLIER.contains(earlier) => Err(
+            "the last copy was made by an earlier version, which wrote down less of what its mark rests on",
         ),
         _ => Err("the change id is not one of a vSphere source"),
     }
@@ -77,12 +77,18 @@ fn check_order(earlier: &str, now: &str) -> Result<(), &'static str> {
 }
 
 /// One digest over everything that has to be as it was; each part with its length before it.
-fn identity(client: &Client, vm: &Vm, disk: &Disk) -> String {
-    let about = client.about();
+///
+/// The VM's reference is in it beside its id: who has taken a VM out of the inventory and registered it again may have
+/// changed its files in between.
+/// The snapshot that a change id was taken of is not: it is removed with its job, so that nothing of it is there to
+/// compare with, and the next one is always another. What it would tell, that a VM was reverted or its tracking
+/// started anew, the change ids tell by themselves ([`check_order`]).
+fn identity(about: &About, vm: &Vm, disk: &Disk) -> String {
     let parts = [
         about.instance_uuid.as_deref().unwrap_or_default(),
         &about.build,
-        vm.instance_uuid.as_deref().unwrap_or(&vm.moref.value),
+        vm.instance_uuid.as_deref().unwrap_or_default(),
+        &vm.moref.value,
         &disk.key.to_string(),
         disk.backing.uuid.as_deref().unwrap_or_default(),
         disk.backing.datastore_name().unwrap_or_default(),
@@ -98,34 +104,4 @@ fn identity(client: &Client, vm: &Vm, disk: &Disk) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_has_its_parts_in_order_whatever_its_change_id_holds() {
-        assert_eq!(parts("vsphere-v2|id|123|52 00/3"), Ok(("id", "123", "52 00/3")));
-        assert_eq!(parts("vsphere-v2|id|123|5|2|/3"), Ok(("id", "123", "5|2|/3")));
-        assert!(parts("vsphere-v1|id|52 00/3").unwrap_err().contains("earlier version"));
-        for other in ["", "vsphere-v2", "vsphere-v2|id|52 00/3", "folder|id|123|52 00/3"] {
-            assert!(parts(other).unwrap_err().contains("not one of a vSphere source"), "{other}");
-        }
-    }
-
-    #[test]
-    fn trap_u17_only_a_later_change_id_of_the_same_tracking_is_asked_about() {
-        for (earlier, now) in [("52 00/3", "52 00/4"), ("52 00/9", "52 00/10"), ("a/3", "a/3")] {
-            assert_eq!(check_order(earlier, now), Ok(()), "{earlier} {now}");
-        }
-        assert_eq!(check_order("52 00/a", "52 00/b"), Ok(()), "what counts otherwise is opaque");
-        for (earlier, now) in [
-            ("52 00/4", "52 00/3"),
-            ("52 00/3", "52 01/4"),
-            ("52", "52"),
-            ("", "/1"),
-            ("a/b", "a/3"),
-            ("a/3", "a/99999999999999999999"),
-        ] {
-            assert!(check_order(earlier, now).is_err(), "{earlier} {now}");
-        }
-    }
-}
+mod tests;

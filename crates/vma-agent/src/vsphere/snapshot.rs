@@ -165,11 +165,13 @@ async fn describe(
         let disk = asked_disk(&planned.vm, &found, asked)?;
         shared.check_disk(disk, &planned.places)?;
         // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
-        let build = ground.as_ref().ok().filter(|_| disk.backing.parent.is_none());
-        let change_id = build.and_then(|it| change_mark::mark(client, &planned.vm, disk, it));
+        let parent = disk.backing.parent.as_ref().map(|_| tracking::ON_A_PARENT.to_owned());
+        let build = ground.as_ref().ok().filter(|_| parent.is_none());
+        let change_id =
+            build.and_then(|it| change_mark::mark(client.about(), &planned.vm, disk, it));
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            no_mark: no_mark.clone().filter(|_| change_id.is_none()),
+            no_mark: no_mark.clone().or(parent).filter(|_| change_id.is_none()),
             change_id,
             read_by: Some(shared.reader.read_by()),
         });
@@ -213,14 +215,14 @@ impl Snapshot for VsphereSnapshot {
         };
         let build = match &self.ground {
             Ok(_) if disk.backing.parent.is_some() => {
-                return Changed::Unknown(tracking::BESIDE_OTHERS.to_owned());
+                return Changed::Unknown(tracking::ON_A_PARENT.to_owned());
             }
             Ok(build) => build,
             Err(why) => return Changed::Unknown(why.clone()),
         };
         let _waiting = self.shared.waits.say(&self.job_id, ASKING);
         let vm = &self.planned.vm;
-        let since = match change_mark::since(&self.client, vm, disk, build, change_id) {
+        let since = match change_mark::since(self.client.about(), vm, disk, build, change_id) {
             Ok(since) => since,
             Err(why) => return Changed::Unknown(why),
         };

@@ -3,10 +3,13 @@
 use hub_vsphere::{Client, MoRef, SnapshotNode, Vm, VsphereError};
 
 use super::plan::Planned;
-use super::{Shared, listing};
+use super::{Shared, known_defect, listing};
 
 /// Why nothing is believed of a VM that somebody else has taken a snapshot of.
 pub(super) const BESIDE_OTHERS: &str = "the VM has a snapshot of somebody else, beside which change tracking may have been switched on";
+
+/// Why nothing is believed of a disk that stands on another one, though the VM has no snapshot.
+pub(super) const ON_A_PARENT: &str = "the disk stands on a parent although the VM has no other snapshot, as a linked clone does, or a delta that waits to be consolidated; what such a disk says of changes is not believed";
 
 /// Why nothing is believed after a snapshot came while tracking was switched on.
 const SWITCHED_BESIDE: &str =
@@ -117,11 +120,13 @@ pub(super) async fn ground(
         return Err(BESIDE_OTHERS.to_owned());
     }
     let host = standing.host.ok_or("the server does not say which host the VM runs on")?;
-    let build = client.host_build(&host).await.map_err(unread)?;
+    let release = client.host_release(&host).await.map_err(unread)?;
+    let release = release.ok_or_else(|| format!("the host {} is gone", host.value))?;
+    let build = release.build.clone();
     let build = build.ok_or_else(|| format!("the host {} does not tell its build", host.value))?;
     let plain = build.bytes().all(|it| it.is_ascii_alphanumeric() || b".-_ ".contains(&it));
-    if plain && build.len() <= MAX_BUILD {
-        return Ok(build);
+    if !plain || build.len() > MAX_BUILD {
+        return Err(format!("the host {} tells a build that is none", host.value));
     }
-    Err(format!("the host {} tells a build that is none", host.value))
+    known_defect::of(&release).map_or(Ok(build), Err)
 }

@@ -20,7 +20,17 @@ pub struct Standing {
 
 const PATHS: [&str; 3] = ["snapshot", "config.changeTrackingEnabled", "runtime.host"];
 
+const VERSION: &str = "config.product.version";
 const BUILD: &str = "config.product.build";
+
+/// The release that an ESXi host runs; a part is missing where the host does not tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRelease {
+    /// `8.0.2`, for example.
+    pub version: Option<String>,
+    /// `22380479`, for example.
+    pub build: Option<String>,
+}
 
 impl Client {
     /// Where a VM stands now; none where it does not exist, an error where any of it cannot be read.
@@ -28,13 +38,13 @@ impl Client {
         self.properties_of(vm, &PATHS, decode).await
     }
 
-    /// The build of an ESXi host; none where the host does not tell it.
-    pub async fn host_build(&self, host: &MoRef) -> Result<Option<String>, VsphereError> {
-        let told = self.properties_of(host, &[BUILD], |it| {
+    /// The release of an ESXi host; none where there is no such host.
+    pub async fn host_release(&self, host: &MoRef) -> Result<Option<HostRelease>, VsphereError> {
+        self.properties_of(host, &[VERSION, BUILD], |it| {
             it.readable()?;
-            Ok(it.text(BUILD))
-        });
-        Ok(told.await?.flatten())
+            Ok(HostRelease { version: it.text(VERSION), build: it.text(BUILD) })
+        })
+        .await
     }
 }
 

@@ -68,12 +68,12 @@ async fn a_move_to_another_host_of_the_same_build_is_no_doubt() {
 }
 
 #[tokio::test]
-async fn a_mark_of_before_without_a_build_is_a_doubt_for_once() {
+async fn a_mark_of_an_earlier_version_is_a_doubt_for_once() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
     let (mark, _) = lab.run("one", None).await.unwrap();
     let mark = mark.unwrap();
     let parts: Vec<_> = mark.split('|').collect();
-    let before = format!("vsphere-v1|{}|{}", parts[1], parts[3]);
+    let before = format!("vsphere-v2|{}|{}|{}", parts[1], parts[2], parts[3]);
     let (next, changed) = lab.run("two", Some(&before)).await.unwrap();
     assert!(why(&changed).contains("earlier version"), "{changed:?}");
     let (_, changed) = lab.run("three", next.as_deref()).await.unwrap();
@@ -96,6 +96,30 @@ async fn a_host_that_does_not_tell_its_build_is_a_doubt_and_fails_no_job() {
     let (none, changed) = lab.run("three", mark.as_deref()).await.unwrap();
     assert_eq!(none, None);
     assert!(why(&changed).contains("privilege"), "{changed:?}");
+    lab.nothing_is_left().await.unwrap();
+}
+
+/// Trap U1: before there was a patch, no two builds differ, and the changes are lost all the same.
+#[tokio::test]
+async fn trap_u1_a_host_that_is_known_to_lose_changes_is_not_believed_until_it_is_patched() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.host_version(&lab.vm, "6.0.0").unwrap();
+    lab.peer.host_build(&lab.vm, "2494585").unwrap();
+    let opened = lab.open("one").await.unwrap();
+    let first = opened.disks()[0].clone();
+    opened.close().await.unwrap();
+    assert_eq!(first.change_id, None);
+    let told = first.no_mark.unwrap();
+    assert!(told.contains("2136854") && told.contains("ESXi600-201511001"), "{told}");
+    lab.peer.host_build(&lab.vm, "3247720").unwrap();
+    let (mark, _) = lab.run("two", None).await.unwrap();
+    let (_, changed) = lab.run("three", mark.as_deref()).await.unwrap();
+    assert_eq!(changed, Changed::Areas(Vec::new()));
+    // A host that was believed, and is replaced by one that is not.
+    lab.peer.host_version(&lab.vm, "5.5.0").unwrap();
+    let (none, changed) = lab.run("four", mark.as_deref()).await.unwrap();
+    assert_eq!(none, None);
+    assert!(why(&changed).contains("2090639"), "{changed:?}");
     lab.nothing_is_left().await.unwrap();
 }
 

@@ -51,7 +51,7 @@ async fn changed_areas_are_told_from_one_run_to_the_next() {
     let block = 3 * GRAIN..4 * GRAIN;
     assert_eq!(second.changed_since(0, &marks[0]).await, Changed::Areas(vec![block]));
     assert_eq!(second.changed_since(1, &marks[1]).await, Changed::Areas(vec![]));
-    for doubtful in [marks[1].as_str(), "", "folder-v1:00", "vsphere-v1|x", "vsphere-v1|x|52 00/1"]
+    for doubtful in [marks[1].as_str(), "", "folder-v1:00", "vsphere-v3|x", "vsphere-v2|x|52 00/1"]
     {
         let answer = second.changed_since(0, doubtful).await;
         assert!(matches!(answer, Changed::Unknown(_)), "{doubtful}: {answer:?}");
