@@ -1,6 +1,7 @@
 //! A simulated vCenter with real processes: the main story, and what goes wrong in the middle of a job.
 
 mod audit;
+mod elsewhere;
 mod held;
 mod killed;
 mod quiescing;
