@@ -39,6 +39,21 @@ impl Fixture {
         self.root().join(inside)
     }
 
+    /// Waits until the time that files are given has gone on: many systems count it in steps of milliseconds, and what
+    /// is written twice within one of them looks as if it had been written once.
+    pub(crate) fn time_goes_on(&self) -> Result<()> {
+        let probe = self.folder.path().join("probe");
+        let written = || -> Result<_> {
+            std::fs::write(&probe, "x")?;
+            Ok(std::fs::metadata(&probe)?.modified()?)
+        };
+        let before = written()?;
+        while written()? == before {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// A VM directory with a .vmx of these lines.
     pub(crate) fn vm(&self, directory: &str, lines: &str) -> Result<PathBuf> {
         let home = self.path(directory);

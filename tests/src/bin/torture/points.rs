@@ -20,7 +20,7 @@ pub(crate) const DISKS: &[u64] = &[2 << 20, (1 << 20) + 48 * 1024];
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// How long a process may take to be gone after the request that it died of has failed.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a process is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(3);

@@ -153,6 +153,7 @@ async fn a_layer_that_was_written_to_is_no_longer_the_marked_one() {
     std::fs::write(home.join("d-flat.vmdk"), content(9)).unwrap();
     let first = open(&fixture).await.unwrap();
     let mark = first.disks()[0].change_id.clone().unwrap();
+    fixture.time_goes_on().unwrap();
     std::fs::write(home.join("d-flat.vmdk"), content(11)).unwrap();
     let spoiled = first.check_unchanged(0).await.unwrap_err();
     assert_eq!(spoiled.code(), "source/changed-while-reading");
@@ -172,6 +173,7 @@ async fn p7_a_layer_rewritten_under_its_old_time_is_no_longer_the_marked_one() {
     let first = open(&fixture).await.unwrap();
     let mark = first.disks()[0].change_id.clone().unwrap();
     first.close().await.unwrap();
+    fixture.time_goes_on().unwrap();
     // What a copying tool does that preserves times.
     let written = std::fs::metadata(&flat).unwrap().modified().unwrap();
     std::fs::write(&flat, content(11)).unwrap();
