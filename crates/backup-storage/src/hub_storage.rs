@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hub_domain::repository::Repository;
 use hub_domain::restore::PointVerdict;
-use hub_domain::source::{NbdAddress, NbdTls, PreparedTarget};
+use hub_domain::source::{NbdAddress, NbdTls, ParentTable, PreparedTarget};
 use hub_nbd::{Export, ExportHandle, Exports};
 use hub_ports::{
     BackupStorage, ExportedPoint, PointLocation, PrepareImage, PrepareReplica, ProgressSink,
@@ -138,6 +138,10 @@ impl BackupStorage for HubStorage {
 
     async fn export_point(&self, location: &PointLocation) -> Result<ExportedPoint, StorageError> {
         point::export(self, location).await
+    }
+
+    async fn export_digests(&self, location: &PointLocation) -> Result<ParentTable, StorageError> {
+        point::export_digests(self, location).await
     }
 
     async fn close_export(&self, export: &str) -> Result<(), StorageError> {

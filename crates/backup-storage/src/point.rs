@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use hub_block::BlockDevice;
 use hub_data_mover::{
-    CheckedReader, CopyError, CopyOptions, Digest, DigestTable, Found, ImageSeal, Progress,
-    VerifyOutcome,
+    CheckedReader, CopyError, CopyOptions, Digest, DigestTable, Found, ImageSeal, Manifest,
+    Progress, VerifyOutcome,
 };
+use hub_domain::capacity::Capacity;
 use hub_domain::restore::{Mismatch, PointVerdict};
+use hub_domain::source::ParentTable;
 use hub_nbd::Export;
 use hub_ports::{ExportedPoint, PointLocation, ProgressSink, StorageError, told};
 use hub_qcow2::ImageReader;
@@ -20,6 +22,7 @@ use crate::image::{open_chain, open_manifest};
 use crate::layout::ImageFiles;
 use crate::progress::reported;
 use crate::proof;
+use crate::target::{self, Parent};
 
 /// Connections that readers may open to one point: several tools at once.
 const READER_CONNECTIONS: usize = 16;
@@ -41,22 +44,49 @@ pub(crate) async fn open(location: &PointLocation) -> Result<OpenPoint, StorageE
     let root = PathBuf::from(&location.repository.path);
     blocking(&root.clone(), move || {
         let files = ImageFiles::of_point(&root, &location.path)?;
-        let manifest = open_manifest(&files)?;
-        let manifest_damaged = |detail: String| StorageError::Damaged {
-            path: files.manifest.display().to_string(),
-            offset: 0,
-            detail,
-        };
-        if manifest.identity().point_id != location.point.to_string() {
-            return Err(manifest_damaged("it is the manifest of another point".to_owned()));
-        }
-        manifest.check_table().map_err(|error| manifest_damaged(told(&error)))?;
+        let manifest = own_manifest(&files, &location)?;
         let chain = Arc::new(open_chain(&root, &files.image)?);
         let (table, root) = (manifest.table(), manifest.root());
         let seal = manifest.identity().image_seal.clone();
         Ok(OpenPoint { files, chain, table, root, seal })
     })
     .await
+}
+
+/// The manifest of a point, its table checked.
+fn own_manifest(files: &ImageFiles, location: &PointLocation) -> Result<Manifest, StorageError> {
+    let manifest = open_manifest(files)?;
+    let damaged = |detail: String| StorageError::Damaged {
+        path: files.manifest.display().to_string(),
+        offset: 0,
+        detail,
+    };
+    if manifest.identity().point_id != location.point.to_string() {
+        return Err(damaged("it is the manifest of another point".to_owned()));
+    }
+    manifest.check_table().map_err(|error| damaged(told(&error)))?;
+    Ok(manifest)
+}
+
+/// Offers the digests of a point for reading; its image is not looked at.
+pub(crate) async fn export_digests(
+    storage: &HubStorage,
+    location: &PointLocation,
+) -> Result<ParentTable, StorageError> {
+    let (asked, root) = (location.clone(), PathBuf::from(&location.repository.path));
+    let place = root.clone();
+    let digests = blocking(&place, move || {
+        let files = ImageFiles::of_point(&root, &asked.path)?;
+        let manifest = own_manifest(&files, &asked)?;
+        let (table, root) = (manifest.table(), manifest.root());
+        let capacity = Capacity::new(table.capacity())
+            .map_err(|_| unusable(&files.manifest, "it is of a disk without a size"))?;
+        Ok(Parent { table, root, capacity })
+    })
+    .await?;
+    let (table, handle) = target::offer_table(storage, &digests)?;
+    storage.keep_reader(handle);
+    Ok(table)
 }
 
 /// Offers a point for reading; every block is compared with the manifest before it is served.

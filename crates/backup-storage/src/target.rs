@@ -291,13 +291,14 @@ pub(crate) fn open(
     })
 }
 
-fn offer_table(
+/// Offers digests to the one VMA that will learn their name.
+pub(crate) fn offer_table(
     storage: &HubStorage,
     parent: &Parent,
 ) -> Result<(ParentTable, ExportHandle), StorageError> {
     let (address, handle): (NbdAddress, _) = storage.offer(Export {
         device: parent.table.as_device(),
-        description: "the digest table of the parent".to_owned(),
+        description: "the digest table of a point".to_owned(),
         max_connections: TARGET_CONNECTIONS,
     })?;
     let table = ParentTable { address, capacity: parent.capacity, root: parent.root.to_string() };

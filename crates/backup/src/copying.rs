@@ -124,7 +124,7 @@ impl Backup {
             self.hear_of_audit(disk, report).await?;
             match report.phase {
                 CopyPhase::Queued | CopyPhase::Running => self.tell_progress(disk, report).await,
-                CopyPhase::Succeeded => disk.copied = Some(report.clone()),
+                CopyPhase::Succeeded => disk.copied = Some(disk.believed(report)),
                 CopyPhase::Failed | CopyPhase::Cancelled => {
                     let fault = report.fault.clone().unwrap_or_else(|| ended_by_vma(report.phase));
                     if self.worth_another(disk, &fault).is_some() {
@@ -234,6 +234,7 @@ fn ordered(disk: &DiskWork) -> Option<OrderedDisk> {
         method: if disk.kept { CopyMethod::ByDigest } else { disk.method.clone() },
         target,
         audit: disk.audit.filter(|_| !disk.kept),
+        chain_audit: disk.chain.as_ref().and_then(|it| it.order(disk.job.audited.next)),
     })
 }
 

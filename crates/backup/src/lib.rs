@@ -5,6 +5,7 @@ mod audits;
 #[cfg(test)]
 mod bench;
 mod cancel;
+mod chain_audits;
 mod completion;
 mod copying;
 mod delete;

@@ -15,6 +15,7 @@ use hub_ports::{ParentImage, PrepareImage, RetryConflicts, StorageError, StoreEr
 use tokio::time::Instant;
 
 use crate::Backup;
+use crate::chain_audits::AuditedChain;
 use crate::ending::Ending;
 use crate::run::Scene;
 use crate::start::preflight;
@@ -29,6 +30,8 @@ pub(crate) struct DiskWork {
     pub(crate) method: CopyMethod,
     /// How the source's word about changes is audited, where the method relies on it.
     pub(crate) audit: Option<AuditOrder>,
+    /// Which chain is audited instead, where the whole disk is read.
+    pub(crate) chain: Option<AuditedChain>,
     /// Whether the audit of this job was heard of, in whatever attempt.
     pub(crate) audit_heard: bool,
     /// Whether the image keeps what an earlier attempt brought.
@@ -160,6 +163,7 @@ impl Backup {
         let method = plan.method;
         let runs = audit_runs_in_chain(scene.run.audit_runs.unwrap_or(self.options.audit_runs));
         let audit = AuditOrder { runs, from: job.audited.next };
+        let chain = AuditedChain::of(disk, &points, &preflight, &scene.repository);
         let relies = matches!(method, CopyMethod::ChangedSince { .. });
         Ok(Some(DiskWork {
             earlier: job.bytes,
@@ -167,6 +171,7 @@ impl Backup {
             order,
             method,
             audit: relies.then_some(audit),
+            chain,
             audit_heard: false,
             kept: false,
             copied: None,
@@ -214,6 +219,7 @@ impl Backup {
                     disk.keeps(bytes);
                 }
                 disk.target = Some(target);
+                self.offer_chain(disk).await;
             }
             Err(error) => {
                 self.abandon(scene, &disk.job).await;

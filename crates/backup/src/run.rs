@@ -140,6 +140,17 @@ impl Backup {
         disks: &mut [DiskWork],
         cancel: &CancellationToken,
     ) -> Result<Ending, StoreError> {
+        let ending = self.attempt(scene, disks, cancel).await;
+        self.withdraw_chains(disks).await;
+        ending
+    }
+
+    async fn attempt(
+        &self,
+        scene: &Scene,
+        disks: &mut [DiskWork],
+        cancel: &CancellationToken,
+    ) -> Result<Ending, StoreError> {
         for disk in disks.iter_mut().filter(|disk| !disk.settled) {
             match cancel.run_until_cancelled(self.prepare(scene, disk)).await {
                 None => return Ok(Ending::Stopped),

@@ -1,5 +1,6 @@
 //! Whether a source tells the truth about changes: some of what it calls unchanged is read all the same, in turn.
 
+use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use hub_block::BlockDevice;
 use tokio_util::sync::CancellationToken;
 
+use crate::digest_table::{GROUP, usize_of};
 use crate::runs::WithoutExtents;
-use crate::verify::Check;
+use crate::verify::{Check, Found, MAX_MISMATCHES_KEPT, Mismatch};
 use crate::{BlockSize, CopyError, CopyOptions, DigestTable, Progress, VerifyOutcome};
 
 /// What one run reads of the blocks that were reported unchanged, and where the next run goes on.
@@ -115,6 +117,40 @@ pub async fn audit(
     let check = Check::new(source, table, options, progress, cancel)?;
     let mut outcome = check.run(sample.ranges.clone(), WithoutExtents::Fail).await?;
     outcome.blocks_checked = sample.blocks;
+    Ok(outcome)
+}
+
+/// The same, of digests that are known already because a copy has read the whole source: `read` is its table.
+///
+/// Blocks on file I/O; refuses tables of disks of different size, or with other blocks, as invalid input.
+pub fn audit_read(
+    read: &DigestTable,
+    table: &DigestTable,
+    sample: &AuditSample,
+) -> io::Result<VerifyOutcome> {
+    if read.capacity() != table.capacity() || read.block_size() != table.block_size() {
+        let what = "the two digest tables are of different disks";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let size = table.block_size().bytes();
+    let mut outcome = VerifyOutcome { blocks_checked: sample.blocks, ..VerifyOutcome::default() };
+    for range in &sample.ranges {
+        let (mut first, end) = (range.start / size, range.end.div_ceil(size));
+        while first < end {
+            let count = usize_of((end - first).min(GROUP));
+            let (found, expected) = (read.get_many(first, count)?, table.get_many(first, count)?);
+            for ((block, expected), found) in (first..).zip(expected).zip(found) {
+                if found != expected {
+                    outcome.mismatch_count += 1;
+                    let (offset, found) = (block * size, Found::Digest(found));
+                    if outcome.mismatches.len() < MAX_MISMATCHES_KEPT {
+                        outcome.mismatches.push(Mismatch { block, offset, expected, found });
+                    }
+                }
+            }
+            first += count as u64;
+        }
+    }
     Ok(outcome)
 }
 

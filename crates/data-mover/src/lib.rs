@@ -22,7 +22,7 @@ mod table_device;
 mod token_bucket;
 mod verify;
 
-pub use audit::{AuditSample, audit};
+pub use audit::{AuditSample, audit, audit_read};
 pub use block_size::{BlockSize, InvalidBlockSize};
 pub use checked_reader::CheckedReader;
 pub use copy::{CopyOptions, CopyOutcome, RangeObserver, copy};

@@ -79,28 +79,56 @@ pub fn plan_disk_backup(asked: BackupType, disk: &VmDisk, points: &[BackupJob]) 
     if asked == BackupType::Full {
         return full(None);
     }
+    match extended(disk, points) {
+        (length, _) if length >= MAX_CHAIN_LENGTH => {
+            because("the chain has reached its greatest length")
+        }
+        (_, plan) => plan,
+    }
+}
+
+/// What a copy of a disk that reads the whole of it can audit its source against: the latest point and its mark, where
+/// that mark would be believed. It is nothing where that chain is suspect already.
+pub fn chain_to_audit<'a>(
+    disk: &VmDisk,
+    points: &'a [BackupJob],
+    preflight: &Preflight,
+) -> Option<(&'a BackupJob, String)> {
+    let (_, plan) = extended(disk, points);
+    let plan = plan.weighed(preflight, &disk.facts.key);
+    let latest = points.iter().find(|it| Some(it.id) == plan.parent)?;
+    match plan.method {
+        CopyMethod::ChangedSince { change_id } => Some((latest, change_id)),
+        CopyMethod::Full | CopyMethod::ByDigest => None,
+    }
+}
+
+/// The plan that goes on with the latest chain, however long that is, and its length if it can be gone on with.
+fn extended(disk: &VmDisk, points: &[BackupJob]) -> (usize, DiskPlan) {
+    let anew = |reason| (0, because(reason));
     let Some(parent) = latest_point(points) else {
-        return because("no completed backup of this disk in this repository");
+        return anew("no completed backup of this disk in this repository");
     };
     if parent.disk != Some(disk.id) {
-        return because("the latest backup under this ordinal is of another disk");
+        return anew("the latest backup under this ordinal is of another disk");
     }
     if parent.capacity > disk.facts.capacity {
-        return because("the disk is smaller than at its latest backup");
+        return anew("the disk is smaller than at its latest backup");
     }
     let Some(chain) = chain_to(points, parent.id) else {
-        return because("the chain of the latest backup is incomplete");
+        return anew("the chain of the latest backup is incomplete");
     };
     if let Some(suspicion) = suspicion_of(&chain) {
-        return full(Some(format!(
+        let reason = format!(
             "the source left out changes in the chain of the latest backup, as the audit in backup {} found",
             suspicion.found_by
-        )));
+        );
+        return (0, full(Some(reason)));
     }
-    if chain.len() >= MAX_CHAIN_LENGTH {
-        return because("the chain has reached its greatest length");
-    }
-    incremental(parent, disk)
+    let caught = |it: &BackupJob| {
+        it.suspicion.as_ref().is_some_and(|suspicion| suspicion.found_by == parent.id)
+    };
+    (chain.len(), incremental(parent, disk, points.iter().any(caught)))
 }
 
 /// Where the audit of a disk goes on, in bytes: where the latest point left it, whatever is planned.
@@ -140,9 +168,16 @@ fn full(reason: Option<String>) -> DiskPlan {
     DiskPlan { backup_type: BackupType::Full, parent: None, method: CopyMethod::Full, reason }
 }
 
-fn incremental(parent: &BackupJob, disk: &VmDisk) -> DiskPlan {
+/// `caught` says whether the parent's own audit found that the source had left out changes before it.
+fn incremental(parent: &BackupJob, disk: &VmDisk, caught: bool) -> DiskPlan {
     let grown = parent.capacity < disk.facts.capacity;
     let (method, reason) = match &parent.change_id {
+        _ if caught => (
+            CopyMethod::ByDigest,
+            Some(
+                "the source left out changes before the latest backup, as the audit of that backup found",
+            ),
+        ),
         Some(_) if grown => {
             (CopyMethod::ByDigest, Some("the disk has grown since its latest backup"))
         }

@@ -111,6 +111,19 @@ pub struct OrderedDisk {
     pub target: PreparedTarget,
     /// How the source's word about changes is audited, where the method relies on it.
     pub audit: Option<AuditOrder>,
+    /// Which chain is audited, where the whole disk is read.
+    pub chain_audit: Option<ChainAuditOrder>,
+}
+
+/// Asks a copy that reads the whole disk to audit the source against the latest point of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainAuditOrder {
+    /// The mark of that point.
+    pub change_id: String,
+    /// Its digests.
+    pub table: ParentTable,
+    /// Where the audit by parts stands, in bytes; it is passed on.
+    pub from: u64,
 }
 
 /// Where a copy, or one disk of it, stands.

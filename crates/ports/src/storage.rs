@@ -9,7 +9,7 @@ use hub_domain::ids::{BackupJobId, VmContextId, VmDiskId};
 use hub_domain::replication::ReplicaFormat;
 use hub_domain::repository::Repository;
 use hub_domain::restore::{PointVerdict, RestoreFormat};
-use hub_domain::source::{NbdAddress, PreparedTarget};
+use hub_domain::source::{NbdAddress, ParentTable, PreparedTarget};
 use hub_domain::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,11 @@ pub trait BackupStorage: Send + Sync {
     /// Opens a read-only NBD export of a point, through its chain.
     async fn export_point(&self, point: &PointLocation) -> Result<ExportedPoint, StorageError>;
 
-    /// Ends an export made by [`export_point`](Self::export_point); an unknown name is no error.
+    /// Opens a read-only NBD export of the digests that the manifest of a point keeps of it.
+    async fn export_digests(&self, point: &PointLocation) -> Result<ParentTable, StorageError>;
+
+    /// Ends an export made by [`export_point`](Self::export_point) or [`export_digests`](Self::export_digests); an
+    /// unknown name is no error.
     async fn close_export(&self, export: &str) -> Result<(), StorageError>;
 
     /// Reads a point through its chain and compares every block with its manifest. Whether the point is suspect is not

@@ -211,6 +211,7 @@ fn order(work: &Work, rates: CopyRates) -> CopyOrder {
             method,
             target: target.clone(),
             audit: None,
+            chain_audit: None,
         })
     };
     CopyOrder {

@@ -292,6 +292,7 @@ pub(crate) fn full_disk(key: &str, capacity: usize, target: NbdTarget) -> CopyDi
         block_size: BLOCK,
         parent: None,
         audit: None,
+        chain_audit: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AuditOrder, AuditReport, Credentials};
+use crate::{AuditOrder, AuditReport, ChainAudit, Credentials};
 
 /// Starts a copy of the disks of one VM at one instant.
 ///
@@ -84,6 +84,9 @@ pub struct CopyDisk {
     /// Whether the source's word about changes is audited, in a copy by [`CopyMethod::ChangedSince`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditOrder>,
+    /// Which chain is audited by a copy that reads the whole disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_audit: Option<ChainAudit>,
 }
 
 /// An NBD export of the hub.

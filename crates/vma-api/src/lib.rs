@@ -8,7 +8,7 @@ mod problem;
 mod source;
 mod vm;
 
-pub use audit::{AuditOrder, AuditReport, Lie};
+pub use audit::{AuditOrder, AuditReport, ChainAudit, Lie};
 pub use copy::{
     CopyDisk, CopyMethod, CopyRates, CopyReport, CopyRequest, CopyState, DiskReport, Fault,
     NbdTarget, NbdTls, ParentManifest, RateReading, SnapshotReport,

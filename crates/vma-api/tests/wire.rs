@@ -1,7 +1,8 @@
 //! The wire contract, held still: what the mission prints must parse, and secrets must not print.
 
 use hub_vma_api::{
-    CopyMethod, CopyRequest, Credentials, DiscoverRequest, Identity, Inventory, NbdTarget, NbdTls,
+    CopyDisk, CopyMethod, CopyRequest, Credentials, DiscoverRequest, Identity, Inventory,
+    NbdTarget, NbdTls,
 };
 
 const ANSWER: &str = r#"{"vcenter":{"host":"vc.example.local","datacenter":"DC1"},
@@ -114,4 +115,21 @@ fn an_order_of_an_older_hub_names_no_vcenter_and_looks_as_it_did() {
     let named = CopyRequest { vcenter_uuid: Some("vc-1".to_owned()), ..request };
     let told = serde_json::to_value(&named).unwrap();
     assert_eq!(told["vcenter_uuid"], "vc-1");
+}
+
+#[test]
+fn an_order_of_an_older_hub_audits_no_chain_and_looks_as_it_did() {
+    let old = r#"{"key":"disk-2000","capacity_bytes":512,"target":{"host":"h","port":1,"export":"e"},"method":{"kind":"full"},"block_size":65536}"#;
+    let disk: CopyDisk = serde_json::from_str(old).unwrap();
+    assert_eq!(disk.chain_audit, None);
+    // A VMA that was sent this order by an older hub takes it for the same one.
+    assert_eq!(serde_json::to_string(&disk).unwrap(), old);
+    let digests = r#"{"target":{"host":"h","port":1,"export":"d"},"block_size":65536,"capacity_bytes":512,"root":"ab"}"#;
+    let asked = format!(
+        r#"{},"chain_audit":{{"change_id":"m","point":{digests},"from":7}}}}"#,
+        &old[..old.len() - 1]
+    );
+    let disk: CopyDisk = serde_json::from_str(&asked).unwrap();
+    assert_eq!(serde_json::to_string(&disk).unwrap(), asked);
+    assert_eq!(disk.chain_audit.map(|it| (it.change_id, it.from)), Some(("m".to_owned(), 7)));
 }

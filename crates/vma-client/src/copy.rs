@@ -8,7 +8,8 @@ use hub_domain::disk::DiskKey;
 use hub_domain::fault::Fault;
 use hub_domain::limits::ByteRate;
 use hub_domain::source::{
-    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress, Quiescence, ReadBy,
+    CopyBytes, CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, NbdAddress, ParentTable,
+    Quiescence, ReadBy,
 };
 use hub_ports::CopyOrder;
 use hub_vma_api as wire;
@@ -39,15 +40,15 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
             CopyMethod::ByDigest => wire::CopyMethod::ByDigest,
         },
         block_size: disk.target.block_size,
-        parent: disk.target.parent.as_ref().map(|parent| wire::ParentManifest {
-            target: target(&parent.address),
-            block_size: disk.target.block_size,
-            capacity_bytes: parent.capacity.bytes(),
-            root: parent.root.clone(),
-        }),
+        parent: disk.target.parent.as_ref().map(|it| manifest(it, disk.target.block_size)),
         audit: disk
             .audit
             .map(|audit| wire::AuditOrder { runs: audit.runs.get(), from: audit.from }),
+        chain_audit: disk.chain_audit.as_ref().map(|audit| wire::ChainAudit {
+            change_id: audit.change_id.clone(),
+            point: manifest(&audit.table, disk.target.block_size),
+            from: audit.from,
+        }),
     });
     wire::CopyRequest {
         job_id: order.job.clone(),
@@ -200,6 +201,15 @@ fn word(text: &str) -> String {
 
 fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn manifest(table: &ParentTable, block_size: u32) -> wire::ParentManifest {
+    wire::ParentManifest {
+        target: target(&table.address),
+        block_size,
+        capacity_bytes: table.capacity.bytes(),
+        root: table.root.clone(),
+    }
 }
 
 fn target(address: &NbdAddress) -> wire::NbdTarget {

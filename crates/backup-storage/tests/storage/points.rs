@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use hub_block::{BlockDevice, BlockError};
+use hub_data_mover::{BlockSize, Digest, DigestTable};
 use hub_ports::{BackupStorage, NoProgress, StorageError};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,26 @@ async fn every_point_is_exported_with_its_own_bytes() -> Result<()> {
         hub.storage.close_export(&export.address.export).await?;
         assert!(dial(&export.address).await.is_err());
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digests_of_a_point_are_exported_without_its_image() -> Result<()> {
+    let hub = Hub::start().await?;
+    let (_, changed) = two_points(&hub).await?;
+    std::fs::remove_file(hub.file(&image_path(2)))?;
+    let offered = hub.storage.export_digests(&hub.location(2)).await?;
+    assert_eq!(offered.capacity.bytes(), SIZE as u64);
+    let table = DigestTable::temporary(SIZE as u64, BlockSize::for_capacity(SIZE as u64))?;
+    let client = dial(&offered.address).await?;
+    table.load(&client).await?;
+    assert_eq!(table.root()?.to_string(), offered.root);
+    assert_eq!(table.get(1)?, Digest::of(&changed[65_536..2 * 65_536]));
+    hub.storage.close_export(&offered.address.export).await?;
+    assert!(dial(&offered.address).await.is_err());
+    let mut other = hub.location(2);
+    other.point = point_id(1);
+    assert!(hub.storage.export_digests(&other).await.is_err(), "the manifest of another point");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use hub_domain::fault::Fault;
 use hub_domain::job::JobStatus;
 use hub_domain::source::CopyMethod;
 use hub_ports::Store;
-use hub_testkit::{Break, CopyScript};
+use hub_testkit::{Break, CopyScript, Fault as StorageFault};
 use tokio::time::{Duration, timeout};
 
 use crate::StartBackup;
@@ -86,6 +86,140 @@ async fn a_lie_in_the_last_stretch_is_found_before_the_chain_ends_by_its_length(
     let finder = jobs.last().unwrap();
     assert_eq!(found, Some((&lie, finder.id)), "not found in {} incrementals", jobs.len() - 1);
     assert_eq!(finder.backup_type, INCREMENTAL, "before the chain ends");
+}
+
+/// A chain that was ended by a full is audited as a whole by that full, at the rate that nobody has chosen: what was
+/// left out is found, wherever the audit by parts had come to.
+#[tokio::test(start_paused = true)]
+async fn a_full_in_between_finds_what_its_chain_before_was_denied() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    let disk = bench.disks().await.unwrap()[0].facts.clone();
+    let lie = Lie { offset: disk.capacity.bytes() - 1, ..lie() };
+    let hidden = [(disk.key, lie.clone())].into_iter().collect();
+    bench.vma.script(CopyScript { hidden, ..CopyScript::default() });
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let marked = of_first_disk(&bench).await.unwrap();
+    assert!(marked.iter().all(|it| it.suspicion.is_none()), "the audit by parts is not there yet");
+    assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    let jobs = of_first_disk(&bench).await.unwrap();
+    let full = &jobs[3];
+    for job in &jobs[..3] {
+        let suspicion = job.suspicion.as_ref().unwrap();
+        assert_eq!((suspicion.found_by, &suspicion.lie), (full.id, &lie));
+    }
+    let suspect: Vec<_> = jobs.iter().map(BackupJob::is_suspect).collect();
+    assert_eq!(suspect, [false, true, true, false], "the full stands on its own");
+    assert_eq!((&full.suspicion, full.method.as_str()), (&None, "full"));
+    assert_eq!(full.audited.next, jobs[2].audited.next, "the place is passed on");
+    let order = bench.vma.orders()[3].disks[0].clone();
+    assert!(order.audit.is_none() && order.chain_audit.is_some());
+    let others = bench.jobs().await.unwrap().into_iter().filter(|job| job.ordinal == 1);
+    assert!(others.into_iter().all(|job| job.suspicion.is_none()), "the other disk told the truth");
+    let stats = bench.store.view().await.unwrap().backup_stats().await.unwrap();
+    assert_eq!((stats.suspect, stats.suspect_chains), (2, 0));
+
+    // Its mark is the word of the same source: the next run reads everything, the one after that by parts again.
+    assert_eq!(
+        (&full.change_id, bench.storage.identity(full.id).unwrap().change_id),
+        (&None, None)
+    );
+    bench.vma.script(CopyScript::default());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let jobs = of_first_disk(&bench).await.unwrap();
+    assert_eq!((jobs[4].parent, jobs[4].method.as_str()), (Some(full.id), "by_digest"));
+    assert!(jobs[4].method_reason.as_ref().unwrap().contains("left out changes"));
+    assert_eq!(jobs[5].method, "changed_since");
+    assert!(bench.storage.open_exports().is_empty(), "the digests are not on offer any more");
+    bench.assert_nothing_left().await.unwrap();
+}
+
+/// The full that the length of a chain asks for audits it as well; one that ends a suspect chain has nothing to find.
+#[tokio::test(start_paused = true)]
+async fn a_full_by_length_audits_its_chain_and_one_after_a_lie_does_not() {
+    let bench = Bench::new().await.unwrap();
+    for _ in 0..MAX_CHAIN_LENGTH {
+        bench.back_up(INCREMENTAL).await.unwrap();
+    }
+    bench.vma.script(lying(&bench).await.unwrap());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let jobs = of_first_disk(&bench).await.unwrap();
+    let full = jobs.last().unwrap();
+    assert_eq!((full.backup_type, full.parent), (BackupType::Full, None));
+    assert!(jobs.iter().rev().skip(1).all(|it| it.suspicion.is_some()));
+
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    bench.vma.script(lying(&bench).await.unwrap());
+    bench.back_up(INCREMENTAL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let full = &bench.vma.orders()[2].disks[0];
+    assert_eq!((&full.method, &full.chain_audit), (&CopyMethod::Full, &None));
+}
+
+/// What a full cannot audit is said on it: an old VMA, and a chain whose digests cannot be read.
+#[tokio::test(start_paused = true)]
+async fn a_full_that_audits_nothing_says_so_and_succeeds() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    bench.vma.script(CopyScript { audits_at: 100, ..CopyScript::default() });
+    assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    bench.storage.set_fault(Some(StorageFault::NoParent));
+    assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    let jobs = of_first_disk(&bench).await.unwrap();
+    let told: Vec<_> = jobs.iter().map(|it| it.method_reason.clone().unwrap_or_default()).collect();
+    assert_eq!(told[0], "", "there was no chain before");
+    assert!(told[1].contains("not audited") && told[1].contains("update it"), "{}", told[1]);
+    assert!(told[2].contains("not audited") && told[2].contains("missing"), "{}", told[2]);
+    assert!(jobs[1].change_id.is_some() && jobs[2].change_id.is_some());
+}
+
+/// A copy that goes on with what is kept reads everything, and audits its chain on the way.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_goes_on_by_digest_audits_the_chain() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    let disk = bench.disks().await.unwrap()[0].facts.clone();
+    let lie = Lie { offset: disk.capacity.bytes() - 1, ..lie() };
+    let hidden: std::collections::BTreeMap<_, _> = [(disk.key, lie)].into_iter().collect();
+    let forgets_at = Some(5);
+    bench.vma.script(CopyScript { steps: 10, forgets_at, hidden, ..CopyScript::default() });
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let orders = bench.vma.orders();
+    assert!(orders[1].disks[0].chain_audit.is_none(), "it is audited by parts");
+    assert!(orders[2].disks[0].chain_audit.is_some(), "{:?}", orders[2].disks[0]);
+    assert!(bench.storage.open_exports().is_empty());
+}
+
+/// Whenever the hub dies, the full that a run becomes has marked the chain before it.
+#[tokio::test(start_paused = true)]
+async fn a_lie_that_a_full_finds_survives_a_hub_that_dies_at_any_step() {
+    let prepared = async || -> anyhow::Result<_> {
+        let bench = Bench::new().await?;
+        bench.back_up(FULL).await?;
+        bench.back_up(INCREMENTAL).await?;
+        bench.vma.script(lying(&bench).await?);
+        let run = bench.start(FULL).await?;
+        bench.steps.heal();
+        Ok((bench, run))
+    };
+    let (whole, run) = prepared().await.unwrap();
+    whole.run(run).await.unwrap();
+    for step in 1..=whole.steps.log().len() {
+        let (bench, run) = prepared().await.unwrap();
+        bench.steps.break_at(step, Break::Hang);
+        let _ = timeout(Duration::from_secs(900), bench.run(run)).await;
+        assert!(bench.steps.reached(), "step {step}");
+        bench.steps.heal();
+        bench.next_hub().await.unwrap();
+        let jobs = of_first_disk(&bench).await.unwrap();
+        if jobs[2].is_restore_point() {
+            assert!(jobs[1].is_suspect(), "step {step}: the lie was passed over");
+        }
+        bench.assert_nothing_left().await.unwrap();
+    }
 }
 
 /// Trap U36: a VMA from before the audit ignores its order, and nobody would look for what it does not find.

@@ -175,12 +175,15 @@ proptest! {
         let block = place / 4_096;
         let is_lie = after != before;
         let found = Digest::of(&after[block * 4_096..after.len().min((block + 1) * 4_096)]);
+        let read = table_of(&after, BlockSize::MIN).unwrap();
         let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new_read_only(after));
         let mut from = start.index(before.len()) as u64;
         let mut lies = 0;
         for _ in 0..promised {
             let sample = plan(before.len() as u64, &[], promised, from);
             let outcome = block_on(look(device.clone(), &table, &sample)).unwrap();
+            let read = audit_read(&read, &table, &sample).unwrap();
+            prop_assert_eq!((read.blocks_checked, &read.mismatches), (outcome.blocks_checked, &outcome.mismatches));
             prop_assert_eq!(outcome.blocks_checked, sample.blocks());
             for lie in &outcome.mismatches {
                 prop_assert_eq!((lie.block, lie.offset), (block as u64, block as u64 * BLOCK));
@@ -191,6 +194,29 @@ proptest! {
         }
         prop_assert_eq!(lies > 0, is_lie);
     }
+}
+
+/// More than one group of digests, and more mismatches than are kept.
+#[test]
+fn what_a_copy_has_read_is_compared_block_by_block_but_for_what_was_named() {
+    const BLOCKS: u64 = 3_000;
+    let table = DigestTable::temporary(BLOCKS * BLOCK, BlockSize::MIN).unwrap();
+    let read = DigestTable::temporary(BLOCKS * BLOCK, BlockSize::MIN).unwrap();
+    let other = Digest::of(b"changed");
+    for block in [0, 1_023, 1_024, 2_999] {
+        read.set(block, other).unwrap();
+    }
+    let area = 1_023 * BLOCK + 1..1_023 * BLOCK + 2;
+    let sample = plan(BLOCKS * BLOCK, one(&area), 1, 7 * BLOCK);
+    let found = audit_read(&read, &table, &sample).unwrap();
+    let blocks: Vec<_> = found.mismatches.iter().map(|it| it.block).collect();
+    assert_eq!((found.mismatch_count, found.blocks_checked), (3, BLOCKS - 1));
+    assert_eq!((blocks, sample.next()), (vec![0, 1_024, 2_999], 7 * BLOCK));
+    read.fill(0..BLOCKS, other).unwrap();
+    let found = audit_read(&read, &table, &sample).unwrap();
+    assert_eq!((found.mismatch_count, found.mismatches.len()), (BLOCKS - 1, MAX_MISMATCHES_KEPT));
+    let larger = DigestTable::temporary(BLOCKS * BLOCK + 1, BlockSize::MIN).unwrap();
+    assert!(audit_read(&larger, &table, &sample).is_err());
 }
 
 #[tokio::test]

@@ -111,6 +111,48 @@ fn no_chain_ends_by_its_length_before_the_audit_has_gone_around() {
     assert_eq!(effective(AuditRuns::MAX), runs, "as many as a chain really takes");
 }
 
+/// The audit of a chain asks what an incremental would rely on, and nothing else; its length does not matter to it.
+#[test]
+fn a_chain_is_audited_where_the_mark_of_its_latest_point_would_be_believed() {
+    let calm = Preflight::default();
+    let asked = |disk: &VmDisk, points: &[BackupJob]| {
+        chain_to_audit(disk, points, &calm).map(|(point, mark)| (point.id, mark))
+    };
+    let mut long = vec![point(1, None)];
+    long.extend((2..=64).map(|number| point(number, Some(number - 1))));
+    assert_eq!(asked(&disk(1024), &long), Some((id(64), "mark-64".to_owned())));
+    assert_eq!(asked(&disk(1024), &[]), None);
+    assert_eq!(asked(&disk(2048), &long), None, "a disk that has grown");
+    let change = |change: fn(&mut BackupJob)| {
+        let mut points = vec![point(1, None), point(2, Some(1))];
+        change(&mut points[1]);
+        asked(&disk(1024), &points)
+    };
+    assert_eq!(change(|_| ()), Some((id(2), "mark-2".to_owned())));
+    assert_eq!(change(|it| it.change_id = None), None);
+    assert_eq!(change(|it| it.disk = Some(VmDiskId::from_raw(8))), None);
+    assert_eq!(change(|it| it.suspicion = Some(suspicion(3))), None, "it is in doubt already");
+}
+
+/// What a full has found of the chain before it holds for its own mark: it is the word of the same source.
+#[test]
+fn the_mark_of_a_full_that_found_a_lie_is_not_believed() {
+    let mut points = vec![point(1, None), point(2, None)];
+    points[0].suspicion = Some(suspicion(2));
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &points);
+    assert_eq!((plan.parent, plan.method), (Some(id(2)), CopyMethod::ByDigest));
+    assert!(plan.reason.unwrap().contains("left out changes"));
+    points.push(point(3, Some(2)));
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &points);
+    assert_eq!(plan.method, CopyMethod::ChangedSince { change_id: "mark-3".to_owned() });
+}
+
+fn suspicion(found_by: u128) -> Suspicion {
+    let (expected, found) = ("00".repeat(32), "ab".repeat(32));
+    let lie = crate::audit::Lie { offset: 0, blocks: 1, expected, found };
+    Suspicion { found_by: id(found_by), found_at: Timestamp::UNIX_EPOCH, lie }
+}
+
 #[test]
 fn trap_d45_a_failed_full_is_no_parent() {
     let mut failed = point(1, None);

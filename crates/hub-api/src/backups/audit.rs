@@ -12,7 +12,8 @@ use crate::answer::bytes;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Audit)]
 pub(super) struct AuditView {
-    /// Blocks compared; 0 where everything was read anyway.
+    /// Blocks compared. Where everything was read, all that the source did not name as changed since the backup before,
+    /// which audits the whole chain of that one; 0 where there was nothing to audit, or the source could not be asked.
     blocks: i64,
     /// Bytes of the disk that they are.
     bytes: i64,
@@ -24,7 +25,7 @@ pub(super) struct AuditView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Suspicion)]
 pub(super) struct SuspicionView {
-    /// The backup whose audit found it; it was then read as a whole, and is right.
+    /// The backup whose audit found it; it was read as a whole, and is right.
     found_by_backup_id: Uuid,
     found_at: DateTime<Utc>,
     /// First byte of the first block that was called unchanged and is not.

@@ -80,8 +80,15 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// What an ordered audit has found, from the step on at which it is told.
+    /// What an ordered audit has found, from the step on at which it is told; that of a chain is told at the end.
     fn audit(&self, disk: &OrderedDisk) -> Option<(Audited, Option<Lie>)> {
+        let lies = [&self.script.lies, &self.script.hidden];
+        if let Some(order) = &disk.chain_audit {
+            let is_told = self.step >= self.script.steps.max(self.script.audits_at);
+            let lie = lies.iter().find_map(|it| it.get(&disk.key)).cloned();
+            let audited = Audited { blocks: 1, bytes: disk.capacity.bytes(), next: order.from };
+            return is_told.then_some((audited, lie));
+        }
         let order = disk.audit.filter(|_| self.step >= self.script.audits_at)?;
         let total = disk.capacity.bytes();
         let bytes = total.div_ceil(u64::from(order.runs.get().get()));
@@ -132,6 +139,9 @@ impl Copy {
         let lied = || Some("a change was left out".to_owned());
         let (method, method_reason) = match (&self.script.falls_back, &audit) {
             (Some((method, reason)), _) => (method.word(), Some(reason.clone())),
+            (None, Some((_, Some(_)))) if disk.chain_audit.is_some() => {
+                (disk.method.word(), lied())
+            }
             (None, Some((_, Some(_)))) => (CopyMethod::ByDigest.word(), lied()),
             (None, _) => (disk.method.word(), None),
         };

@@ -266,6 +266,18 @@ impl BackupStorage for MemBackupStorage {
         Ok(ExportedPoint { address, capacity })
     }
 
+    async fn export_digests(&self, point: &PointLocation) -> Result<ParentTable, StorageError> {
+        self.pass("storage.export_digests").await?;
+        let mut state = self.state.lock();
+        if state.fault == Some(Fault::NoParent) {
+            return Err(StorageError::Missing { path: point.path.clone() });
+        }
+        let Image { capacity, root, .. } = state.image(point)?.clone();
+        let address = state.next_export();
+        state.exports.insert(address.export.clone());
+        Ok(ParentTable { address, capacity, root: root.unwrap_or_default() })
+    }
+
     async fn close_export(&self, export: &str) -> Result<(), StorageError> {
         self.pass("storage.close").await?;
         self.state.lock().exports.remove(export);

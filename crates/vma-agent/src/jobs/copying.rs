@@ -1,6 +1,7 @@
 //! The work of a job: open the source once, copy its disks, prove what was read.
 
 mod audit;
+mod chain_audit;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use self::chain_audit::ChainCheck;
+pub(super) use self::chain_audit::both;
 use super::fault;
 use super::job::{DiskEnd, Job};
 use super::request::ValidRequest;
@@ -119,8 +122,9 @@ impl DiskCopy {
             let opened = self.snapshot.reader(self.index).await;
             let device = opened.map_err(|error| fault::of_source(&error))?;
             let changed = self.changed().await;
+            let chain = self.chain_to_audit().await.transpose();
             self.job.disk_started(self.index);
-            self.copy(device, changed).await
+            self.copy(device, changed, chain).await
         };
         let end = tokio::select! {
             biased;
@@ -148,13 +152,18 @@ impl DiskCopy {
         &self,
         device: Arc<dyn BlockDevice>,
         changed: Option<Changed>,
+        chain: Result<Option<ChainCheck>, String>,
     ) -> Result<DiskEnd, Fault> {
         let source = self.snapshot.disks().get(self.index).ok_or_else(fault::internal)?;
         let target = self.connect(&self.disk.target, self.options.connections).await?;
         failpoint::reach(Point::AgentConnected).map_err(|error| fault::of_table(&error))?;
         self.check_target(&target)?;
         let table = self.table().await?;
-        let plan = self.plan(&device, &table, changed).await?;
+        let (chain, not_audited) = match chain {
+            Ok(chain) => (chain, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let plan = self.plan(&device, &table, changed, not_audited).await?;
         let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
         let limited = RateLimited::new(
             target.clone(),
@@ -166,7 +175,7 @@ impl DiskCopy {
             device,
             Arc::new(limited),
             plan,
-            table,
+            table.clone(),
             CopyOptions::default(),
             self.job.progress(self.index),
             self.job.cancelled().clone(),
@@ -179,7 +188,11 @@ impl DiskCopy {
         if let Some(target) = Arc::into_inner(target) {
             target.close().await;
         }
-        self.prove(source, outcome.root).await
+        let end = self.prove(source, outcome.root).await?;
+        if let Some(chain) = chain {
+            self.audit_chain(chain, table).await;
+        }
+        Ok(end)
     }
 
     /// What was read counts only if it did not change meanwhile.
@@ -231,6 +244,7 @@ impl DiskCopy {
         source: &Arc<dyn BlockDevice>,
         table: &DigestTable,
         changed: Option<Changed>,
+        not_audited: Option<String>,
     ) -> Result<CopyPlan, Fault> {
         let (plan, reason) = match &self.disk.method {
             CopyMethod::Full => (CopyPlan::Full, None),
@@ -250,6 +264,7 @@ impl DiskCopy {
         // A source that knows why the next run will read everything says so now, also in a full.
         let opened = self.snapshot.disks().get(self.index);
         let reason = reason.or_else(|| opened.and_then(|it| it.no_mark.clone()));
+        let reason = both(reason, not_audited);
         let used = match &plan {
             CopyPlan::Full => CopyMethod::Full.name(),
             CopyPlan::ByDigest => CopyMethod::ByDigest.name(),

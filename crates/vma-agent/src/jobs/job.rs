@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::copying::both;
 use super::fault;
 use super::request::ValidRequest;
 use crate::source::ReadBy;
@@ -146,6 +147,11 @@ impl Job {
             run.method = method;
             run.method_reason = reason;
         });
+    }
+
+    /// Something more that is to be known of how the disk was copied.
+    pub(super) fn disk_remarked(&self, disk: usize, more: String) {
+        self.change(disk, |run| run.method_reason = both(run.method_reason.take(), Some(more)));
     }
 
     /// The way to the disk's bytes.

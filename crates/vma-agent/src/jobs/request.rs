@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hub_data_mover::{BlockSize, Digest};
-use hub_vma_api::{CopyDisk, CopyMethod, CopyRates, CopyRequest, NbdTarget};
+use hub_vma_api::{CopyDisk, CopyMethod, CopyRates, CopyRequest, NbdTarget, ParentManifest};
 
 use crate::source::{AskedDisk, OpenRequest};
 
@@ -61,7 +61,7 @@ impl ValidRequest {
     /// Everything on the hub that the job would connect to.
     pub(super) fn targets(&self) -> impl Iterator<Item = &NbdTarget> {
         let disks = self.request.disks.iter();
-        disks.flat_map(|it| [Some(&it.target), it.parent.as_ref().map(|it| &it.target)]).flatten()
+        disks.flat_map(|it| std::iter::once(&it.target).chain(digests(it).map(|it| &it.target)))
     }
 
     pub(super) fn rates(&self) -> CopyRates {
@@ -140,13 +140,20 @@ fn check_disk(disk: &CopyDisk) -> Result<(), InvalidRequest> {
         let detail = format!("the target of disk `{key}` needs a host, a port and an export name");
         return Err(invalid("copy/invalid-target", detail));
     }
-    let Some(parent) = &disk.parent else {
-        if disk.method == CopyMethod::Full {
-            return Ok(());
-        }
+    if disk.parent.is_none() && disk.method != CopyMethod::Full {
         let detail = format!("disk `{key}`: only a full copy can do without the parent's digests");
         return Err(invalid("copy/parent-required", detail));
-    };
+    }
+    digests(disk).try_for_each(|it| check_digests(disk, it))
+}
+
+/// The tables that a disk is compared with.
+fn digests(disk: &CopyDisk) -> impl Iterator<Item = &ParentManifest> {
+    disk.parent.iter().chain(disk.chain_audit.iter().map(|it| &it.point))
+}
+
+fn check_digests(disk: &CopyDisk, parent: &ParentManifest) -> Result<(), InvalidRequest> {
+    let key = shown(&disk.key);
     if parent.block_size != disk.block_size {
         let detail = format!("disk `{key}`: the parent has another block size; start a full copy");
         return Err(invalid("copy/parent-block-size", detail));

@@ -60,3 +60,43 @@ async fn trap_u36_a_change_that_the_vcenter_leaves_out_is_found_and_the_next_run
     };
     play(Account::OfHub, &["audit", "left out"], part).await.unwrap();
 }
+
+/// A full reads everything anyway, so it finds what the incrementals before it were denied, wherever their audit had come
+/// to, at the rate that nobody has chosen.
+#[tokio::test]
+async fn trap_u36_a_full_finds_what_the_chain_that_it_ends_was_denied() {
+    let part = async |lab: &mut VsphereLab| {
+        let (guest, context) = lab.manage("denied", &[16 * MIB]).await?;
+        guest.write(0, 0, &noise(1, 16 << 20))?;
+        lab.back_up(&guest, &context, "full").await?;
+        guest.write(0, HIDDEN / 2, &noise(2, 65_536))?;
+        let honest = lab.back_up(&guest, &context, "full").await?;
+        for point in &honest {
+            ensure!(point.number("/audit/bytes")? >= 15 * MIB, "all but the change: {point:#}");
+            ensure!(point.is_null_at("/method_reason"), "nothing was found: {point:#}");
+        }
+        guest.write(0, HIDDEN, &noise(3, 65_536))?;
+        lab.deny_changes(&guest, 0)?;
+        let believed = lab.audit(&context, 0, 100).await?;
+        ensure!(believed.text("/method")? == "changed_since", "{believed:#}");
+        ensure!(believed.is_null_at("/suspicion"), "the audit is not there yet: {believed:#}");
+
+        let full = lab.back_up(&guest, &context, "full").await?.remove(0);
+        let full_id = full.text("/backup_id")?;
+        ensure!(full.is_null_at("/suspicion") && full.is_null_at("/change_id"), "{full:#}");
+        ensure!(full.text("/method_reason")?.contains("called a block unchanged"), "{full:#}");
+        let id = believed.text("/backup_id")?;
+        let point = lab.api.get(&format!("/backups/{id}")).await?.ok()?;
+        ensure!(point.flag("/suspect")?, "it lacks the change: {point:#}");
+        ensure!(point.text("/suspicion/found_by_backup_id")? == full_id, "{point:#}");
+        ensure!(point.number("/suspicion/offset")? == HIDDEN, "{point:#}");
+        let health = lab.api.get("/debug/health").await?.ok()?;
+        ensure!(health.number("/alarms/suspect_points")? == 1, "{health:#}");
+
+        let next = lab.back_up(&guest, &context, "incremental").await?.remove(0);
+        ensure!(next.text("/method")? == "by_digest", "{next:#}");
+        ensure!(next.text("/method_reason")?.contains("left out changes"), "{next:#}");
+        Ok(())
+    };
+    play(Account::OfHub, &["audit", "left out"], part).await.unwrap();
+}

@@ -38,11 +38,8 @@ impl DiskCopy {
         let looked = looked.await.map_err(|error| fault::of_copy(&error))?;
         let lie = lie(&looked);
         let reason = lie.as_ref().map(|lie| {
-            format!(
-                "the source called {} unchanged that differ from the parent, the first at byte {}; what it says about changes is not relied upon",
-                if lie.blocks == 1 { "a block".to_owned() } else { format!("{} blocks", lie.blocks) },
-                lie.offset
-            )
+            let called = called_unchanged(lie, "the parent");
+            format!("{called}; what it says about changes is not relied upon")
         });
         if let Some(lie) = &lie {
             tracing::warn!(
@@ -67,8 +64,18 @@ impl DiskCopy {
     }
 }
 
+/// What the source did, in words.
+pub(super) fn called_unchanged(lie: &Lie, point: &str) -> String {
+    let blocks =
+        if lie.blocks == 1 { "a block".to_owned() } else { format!("{} blocks", lie.blocks) };
+    let offset = lie.offset;
+    format!(
+        "the source called {blocks} unchanged that differ from {point}, the first at byte {offset}"
+    )
+}
+
 /// The first change that was not told, with how many there were.
-fn lie(looked: &VerifyOutcome) -> Option<Lie> {
+pub(super) fn lie(looked: &VerifyOutcome) -> Option<Lie> {
     let Mismatch { offset, expected, found, .. } = looked.mismatches.first()?;
     let found = match found {
         Found::Digest(digest) => digest.to_string(),

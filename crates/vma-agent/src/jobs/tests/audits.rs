@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use hub_block::BlockDevice;
 use hub_data_mover::{Digest, ProvingDevice};
-use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyState, DiskReport};
+use hub_vma_api::{AuditOrder, ChainAudit, CopyDisk, CopyMethod, CopyState, DiskReport};
 use tokio::sync::Semaphore;
 
 use super::jobs;
@@ -155,6 +155,82 @@ async fn a_lie_is_told_before_anything_is_sent() {
     gate.add_permits(1000);
     assert_eq!(ended(&jobs, "job").await.unwrap().state, CopyState::Succeeded);
     assert!(image.snapshot() == now);
+}
+
+/// A full that is asked to audit a chain whose latest point held `point`, and what the image holds then.
+async fn full_after(
+    source: MemorySource,
+    point: &[u8],
+    change: impl FnOnce(&mut ChainAudit),
+) -> Result<(DiskReport, Vec<u8>)> {
+    let mut hub = Hub::start().await?;
+    let (change_id, point_table) = ("mark".to_owned(), hub.parent(point).await?);
+    let mut chain = ChainAudit { change_id, point: point_table, from: 3 * u64::from(BLOCK) };
+    change(&mut chain);
+    let image = memory(vec![0; point.len()]);
+    let target = hub.offer("disk", image.clone())?;
+    let chain_audit = Some(chain);
+    let disk = CopyDisk { chain_audit, ..full_disk("disk-2000", point.len(), target) };
+    let jobs = jobs(source);
+    jobs.start(copying("job", vec![disk])).await?;
+    Ok((ended(&jobs, "job").await?.disks.remove(0), image.snapshot()))
+}
+
+/// Trap U36: a full reads everything, so it finds whatever was left out of the chain that it ends.
+#[tokio::test]
+async fn trap_u36_a_full_finds_every_change_that_the_chain_before_was_denied() {
+    let point = content(5);
+    let blocks = point.len() / STEP;
+    for left_out in [None, Some(0), Some(40), Some(blocks - 1)] {
+        let mut now = point.clone();
+        now[7 * STEP] ^= 1;
+        if let Some(block) = left_out {
+            now[block * STEP + 77] ^= 0x10;
+        }
+        let told = (7 * STEP) as u64..(7 * STEP) as u64 + 1;
+        let source = disk_of(memory(now.clone()), std::iter::once(told).collect());
+        let (report, image) = full_after(source, &point, |_| ()).await.unwrap();
+        assert_eq!((report.state, report.method.as_str()), (CopyState::Succeeded, "full"));
+        assert!(image == now, "the full is right");
+        let audit = report.audit.unwrap();
+        assert_eq!((audit.blocks, audit.next), (blocks as u64 - 1, 3 * u64::from(BLOCK)));
+        let found = audit.lie.as_ref().map(|it| (it.offset, it.blocks));
+        assert_eq!(found, left_out.map(|block| ((block * STEP) as u64, 1)));
+        let says = report.method_reason.is_some_and(|it| it.contains("unchanged"));
+        assert_eq!(says, left_out.is_some());
+        assert_eq!(report.bytes_total, point.len() as u64, "nothing is read twice");
+    }
+}
+
+/// The audit of a chain is a gift of the full: whatever is wrong with it is said, and the copy is what it was asked for.
+#[tokio::test]
+async fn a_full_that_cannot_audit_its_chain_says_why_and_succeeds() {
+    let point = content(5);
+    let mut now = point.clone();
+    now[0] ^= 1;
+    let honest = || disk_of(memory(now.clone()), Vec::new());
+    let silent = || MemorySource { changed: None, ..honest() };
+    let other = |chain: &mut ChainAudit| {
+        chain.point.root = chain.point.root.replace(['0', '1', '2', '3'], "4");
+    };
+    let gone = |chain: &mut ChainAudit| chain.point.target.export = "gone".to_owned();
+    let smaller = |chain: &mut ChainAudit| chain.point.capacity_bytes -= 512;
+    let cases = [
+        (full_after(silent(), &point, |_| ()).await, "nobody knows"),
+        (full_after(honest(), &point, other).await, "root that was promised"),
+        (full_after(honest(), &point, gone).await, "cannot be opened"),
+        (full_after(honest(), &point, smaller).await, "grown"),
+    ];
+    for (case, why) in cases {
+        let (report, image) = case.unwrap();
+        assert_eq!((report.state, report.audit), (CopyState::Succeeded, None), "{why}");
+        assert!(image == now && report.change_id.is_some());
+        let reason = report.method_reason.unwrap();
+        assert!(reason.contains("not audited") && reason.contains(why), "{reason}");
+    }
+    let spoiled = MemorySource { spoiled: true, ..honest() };
+    let (report, _) = full_after(spoiled, &point, |_| ()).await.unwrap();
+    assert_eq!((report.state, report.audit), (CopyState::Failed, None), "what it read is no proof");
 }
 
 #[tokio::test]
