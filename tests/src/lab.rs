@@ -87,9 +87,7 @@ impl Lab {
     /// Fails when a process logged a warning or an error: where all went well there is none.
     pub fn check_logs(&self) -> Result<()> {
         for program in [&self.hub.program, &self.vma.program] {
-            let log = program.log()?;
-            let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
-            let lines: Vec<_> = log.lines().filter(loud).collect();
+            let lines = program.loud()?;
             ensure!(lines.is_empty(), "logged though all went well:\n{}", lines.join("\n"));
         }
         Ok(())

@@ -265,10 +265,9 @@ fn percent_encoded(text: &str) -> String {
 }
 
 fn loud(program: &Program, expected: &[&str]) -> Result<Vec<String>> {
-    let log = program.log()?;
-    let loud = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
-    let unexpected = loud.filter(|line| !expected.iter().any(|it| line.contains(it)));
-    Ok(unexpected.map(str::to_owned).collect())
+    let mut lines = program.loud()?;
+    lines.retain(|line| !expected.iter().any(|it| line.contains(it)));
+    Ok(lines)
 }
 
 /// Waits for a condition; an error says which one did not come true.

@@ -176,6 +176,15 @@ impl Program {
         Ok(String::from_utf8_lossy(&fs::read(&self.stderr)?).into_owned())
     }
 
+    /// Its warnings and errors, but for one that tells of the machine and not of the program: that a connection to the
+    /// catalogue was waited for, which nothing comes of.
+    pub fn loud(&self) -> Result<Vec<String>> {
+        let log = self.log()?;
+        let is_loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let loud = log.lines().filter(is_loud);
+        Ok(loud.filter(|line| !line.contains("sqlx::pool::acquire")).map(str::to_owned).collect())
+    }
+
     /// The end of what it has said and logged.
     pub fn tail(&self) -> String {
         let shown = [&self.stdout, &self.stderr].map(|path| {

@@ -26,6 +26,10 @@ const UNDER_WAY: u64 = 8 << 20;
 
 pub(super) const MIB: u64 = 1 << 20;
 
+/// Bytes per second of a copy that is to be frozen: a large disk takes five seconds, in which a busy machine comes to
+/// freeze it.
+const WHILE_LOOKED_AT: u64 = 32 * MIB;
+
 /// A VM under management, whose backups go to one repository.
 pub(super) struct Protected {
     pub(super) vm: VirtualMachine,
@@ -129,7 +133,9 @@ impl Protected {
 
     /// Starts a backup and freezes the VMA in the middle of its copy; answers the run's path.
     pub(super) async fn freeze_mid_copy(&self, lab: &Lab, backup_type: &str) -> Result<String> {
-        let run = self.start(lab, backup_type).await?;
+        let mut request = self.request(backup_type);
+        request["max_bytes_per_second"] = json!(WHILE_LOOKED_AT);
+        let run = lab.api.start("/backups", &request).await?;
         self.is_mid_copy().await?;
         lab.vma.program.signal("STOP")?;
         let status = lab.api.get(&run).await?.ok()?.text("/status")?;
