@@ -13,6 +13,9 @@ use super::held::{HeldBackup, failed, play};
 /// The id of the other vCenter.
 const COPY: &str = "0c0b1a52-0000-4000-8000-00000000c0b1";
 
+/// How long the hub may take to settle a record: more than two of its rounds.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 /// What hub and VMA say about it.
 const EXPECTED: &[&str] = &[
     "a backup ended badly",
@@ -75,7 +78,7 @@ async fn its_snapshot_is_left_alone(lab: &VsphereLab) -> Result<()> {
 
 /// Waits until this is what the hub has on record.
 async fn is_owed(lab: &VsphereLab, what: &str, is: impl Fn(&[Value]) -> bool) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let all = lab.api.get("/owed-cleanups").await?.ok()?.list("/items")?;
         if is(&all) {
