@@ -151,6 +151,10 @@ impl Backup {
         job.method = plan.method.word().to_owned();
         job.method_reason = plan.reason;
         (job.quiescence, job.read_by) = (None, None);
+        if plan.backup_type == BackupType::Full {
+            // Whatever an earlier attempt has found, it is of the chain that this one does not stand on.
+            job.suspicion = None;
+        }
         job.audited = Audited { next: audit_from(&points), ..Audited::default() };
         job.capacity = disk.facts.capacity;
         job.compression = scene.repository.settings.compression;

@@ -345,6 +345,8 @@ async fn a_lie_survives_a_hub_that_dies_at_any_step() {
         assert!(is_right || !next.is_restore_point(), "step {step}: {next:?}");
         if next.is_restore_point() {
             assert!(full.suspicion.is_some(), "step {step}: the lie was passed over");
+            let begins_anew = next.backup_type == BackupType::Full;
+            assert_eq!(next.suspicion.is_none(), begins_anew, "step {step}: a chain of its own");
         }
         bench.assert_nothing_left().await.unwrap();
     }
