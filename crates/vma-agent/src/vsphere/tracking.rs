@@ -15,6 +15,9 @@ pub(super) const ON_A_PARENT: &str = "the disk stands on a parent although the V
 const SWITCHED_BESIDE: &str =
     "a snapshot of somebody else came while change tracking was switched on";
 
+/// Why tracking is not switched on beside what removed snapshots have left.
+const BESIDE_DELTAS: &str = "change tracking is not switched on, since disks of the VM stand on other files, as linked clones do, and deltas of removed snapshots that wait to be merged";
+
 /// The longest build that is kept in a mark; a real one has eight digits.
 const MAX_BUILD: usize = 64;
 
@@ -34,6 +37,10 @@ pub(super) async fn switch_on(
     let wanted = shared.options.enable_change_tracking && !vm.tracking_enabled;
     if !wanted || vm.tracking_supported != Some(true) || !vm.snapshots.is_empty() {
         return Ok(None);
+    }
+    // No list has these, and beside them it lies as it does beside a snapshot.
+    if vm.consolidation_needed || vm.disks.iter().any(|it| it.backing.parent.is_some()) {
+        return Ok(Some(BESIDE_DELTAS.to_owned()));
     }
     match client.standing(&vm.moref).await {
         Ok(Some(now)) if !now.tracking_enabled && now.snapshots.is_empty() => {}

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use hub_vsphere_peer::{Trouble, VmShape};
+use hub_vsphere_peer::{DiskShape, Trouble, VmShape};
 use tokio::task::JoinSet;
 
-use super::lab::{GRAIN, Lab, named};
+use super::lab::{GRAIN, Lab, disk, named};
+use super::vddk;
 use crate::doubles::until;
 use crate::source::{Changed, Snapshot, Source as _};
 
@@ -202,4 +203,23 @@ async fn trap_u3_a_snapshot_beside_ours_leaves_no_mark() {
     let changed = opened.changed_since(0, "whatever").await;
     assert!(why(&changed).contains("somebody else"), "{changed:?}");
     opened.close().await.unwrap();
+}
+
+/// A snapshot whose removal came to half leaves deltas and is in no list; tracking beside them lies as beside it.
+#[tokio::test]
+async fn trap_u3_tracking_is_not_switched_on_beside_deltas_that_no_snapshot_is_left_of() {
+    let Some((lab, _library, _)) = vddk::start().await.unwrap() else { return };
+    let delta = DiskShape { parent: "disk-9.vmdk".into(), ..disk(2001, 1) };
+    let disks = Some(vec![disk(2000, 0), delta]);
+    lab.peer.shape(&VmShape { disks, ..named(&lab.vm) }).unwrap();
+    let opened = lab.open("job").await.unwrap();
+    assert_eq!(lab.reconfigured(), 0, "the whole VM is tracked, or none of it");
+    let why = opened.disks()[0].no_mark.clone().unwrap_or_default();
+    assert!(why.contains("merged"), "{why}");
+    opened.close().await.unwrap();
+    let merged = Some(vec![disk(2000, 0), disk(2001, 1)]);
+    lab.peer.shape(&VmShape { disks: merged, ..named(&lab.vm) }).unwrap();
+    lab.open("next").await.unwrap().close().await.unwrap();
+    assert_eq!(lab.reconfigured(), 1);
+    lab.nothing_is_left().await.unwrap();
 }

@@ -218,7 +218,7 @@ async fn vddk_reads_more_kinds_of_disks_and_not_those_that_snapshots_leave_out()
     let Some((lab, library, _)) = start().await.unwrap() else { return };
     let shaped = |shape: DiskShape| {
         let disks = Some(vec![shape, disk(2001, 1)]);
-        lab.peer.shape(&VmShape { disks, ..named(&lab.vm) }).unwrap();
+        lab.peer.shape(&VmShape { disks, tracking: Some(true), ..named(&lab.vm) }).unwrap();
     };
     let base = disk(2000, 0);
     for shape in [
