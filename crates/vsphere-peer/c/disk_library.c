@@ -8,6 +8,7 @@
 //   fail STEP TEXT       STEP is init, connect, open or read, which ends with this message
 //   hang read            reads never end
 //   hang connect         a login does not end before this order is taken back
+//   slow close           a disk takes a second to close
 //   no allocation        holes are not told
 // Every call is appended to the file `calls` there.
 #define _GNU_SOURCE
@@ -171,7 +172,9 @@ Error VixDiskLib_Open(void *connection, const char *path, uint32_t flags, void *
 
 Error VixDiskLib_Close(void *handle) {
     struct disk *disk = handle;
+    char how[8];
     record("close");
+    if (ordered("slow close", how, sizeof how)) usleep(1000000);
     close(disk->file);
     free(disk);
     return OK;

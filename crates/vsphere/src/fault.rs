@@ -62,6 +62,14 @@ impl MethodFault {
             || self.kind == "ToolsUnavailable"
     }
 
+    /// Whether it may be just the way to the host that failed, while the host goes on with what it was told.
+    pub fn is_of_way_to_host(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "HostCommunication" | "HostNotConnected" | "HostNotReachable" | "Timedout"
+        ) || self.kind == "SystemError"
+    }
+
     /// Whether the server does not offer the method at all.
     pub fn is_missing_method(&self) -> bool {
         matches!(self.kind.as_str(), "MethodNotFound" | "NotSupported" | "NotImplemented")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hub_vma_api::SnapshotReport;
 use hub_vsphere::{Client, MoRef, VsphereError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, oneshot};
 
 use super::fault::of_call;
 use super::identity::other_source;
@@ -13,6 +13,14 @@ use super::ledger::{LedgerError, Owed};
 use super::turns::Turn;
 use super::{Shared, listing, session};
 use crate::source::SourceError;
+
+/// The longest that a removal waits for whoever reads the snapshot; a reader that was told to end is killed before.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// Somebody reads a disk of a snapshot, until this is dropped.
+pub(super) struct Reading {
+    _guard: OwnedRwLockReadGuard<()>,
+}
 
 /// A snapshot that exists; dropping this removes it in the background.
 pub(super) struct Held {
@@ -23,6 +31,8 @@ pub(super) struct Held {
     quiesced: bool,
     not_quiesced: Option<String>,
     released: bool,
+    /// Locked by everybody who reads it.
+    readers: Arc<RwLock<()>>,
     /// The VM is the next job's when this snapshot is gone, or left to be removed with what is owed.
     turn: Option<Turn>,
 }
@@ -99,6 +109,7 @@ impl Held {
             quiesced,
             not_quiesced,
             released: false,
+            readers: Arc::default(),
             turn: Some(turn),
         };
         // Its name alone would do; a disk that is full now must not hold on to the snapshot.
@@ -122,8 +133,14 @@ impl Held {
         }
     }
 
-    /// Removes it and waits until it is gone.
+    /// Somebody begins to read a disk of it, and keeps it until that has ended.
+    pub(super) async fn reading(&self) -> Reading {
+        Reading { _guard: self.readers.clone().read_owned().await }
+    }
+
+    /// Removes it when nobody reads it any more, and waits until it is gone.
     pub(super) async fn remove(mut self) -> Result<(), SourceError> {
+        is_unread(&self.readers, &self.owed).await;
         let settled = self.shared.settle(&self.client, &self.owed).await;
         if settled.is_ok() {
             self.released = true;
@@ -138,8 +155,9 @@ impl Drop for Held {
             return;
         }
         let (shared, client, owed) = (self.shared.clone(), self.client.clone(), self.owed.clone());
-        let turn = self.turn.take();
+        let (turn, readers) = (self.turn.take(), self.readers.clone());
         self.shared.tasks.spawn(async move {
+            is_unread(&readers, &owed).await;
             shared.settle_or_chase(&client, &owed).await;
             drop(turn);
             session::leave(client).await;
@@ -147,13 +165,26 @@ impl Drop for Held {
     }
 }
 
+/// Waits until nobody reads a snapshot: a host that has one of its disks open cannot merge that, and may say that it has.
+async fn is_unread(readers: &RwLock<()>, owed: &Owed) {
+    if tokio::time::timeout(FAREWELL, readers.write()).await.is_err() {
+        tracing::warn!(
+            job.id = owed.job_id,
+            snapshot = owed.name,
+            "somebody who reads a snapshot does not end, and it is removed all the same"
+        );
+    }
+}
+
 /// Whether a snapshot may be there, or come yet, though asking for it failed.
 ///
-/// Only a server that refuses, or a task that has failed, is certain. A task that is not known any more, after a restart
-/// of the server, may go on at the host; so may one of which only the answers are lost.
+/// Only a server that refuses, or a task that has failed at its host, is certain. A task that is not known any more,
+/// after a restart of the server, may go on at the host; so may one of which only the answers are lost.
 fn may_be_taken(error: &VsphereError) -> bool {
     match error {
-        VsphereError::Fault { method, .. } => *method != "CreateSnapshot_Task",
+        VsphereError::Fault { method, fault } => {
+            *method != "CreateSnapshot_Task" || fault.is_of_way_to_host()
+        }
         VsphereError::NotPermitted { .. } | VsphereError::Setup(_) => false,
         VsphereError::Unreachable { .. }
         | VsphereError::Untrusted { .. }

@@ -9,6 +9,7 @@ use hub_vsphere::{MoRef, Vm};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::held::Reading;
 use super::waits::Waits;
 use crate::source::SourceError;
 
@@ -28,6 +29,8 @@ pub(super) struct Place {
     pub(super) host: Host,
     /// Whether it was free at once.
     pub(super) at_once: bool,
+    /// Keeps the snapshot that is read from here.
+    pub(super) reading: Option<Reading>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -52,13 +55,13 @@ impl HostBudget {
         };
         let host = host.clone();
         if let Ok(permit) = places.clone().try_acquire_owned() {
-            return Ok(Place { host, at_once: true, _permit: permit });
+            return Ok(Place { host, at_once: true, reading: None, _permit: permit });
         }
         let _waiting = self.waits.say(job_id, self.sentence(&host));
         let permit = places.acquire_owned().await;
         let permit =
             permit.map_err(|_| SourceError::Internal("the source is closed".to_owned()))?;
-        Ok(Place { host, at_once: false, _permit: permit })
+        Ok(Place { host, at_once: false, reading: None, _permit: permit })
     }
 
     fn sentence(&self, host: &Host) -> String {

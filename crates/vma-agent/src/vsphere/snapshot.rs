@@ -191,13 +191,14 @@ impl Snapshot for VsphereSnapshot {
             return Err(SourceError::Internal("there is no such disk".to_owned()));
         };
         let spare = self.place.lock().take();
-        let place = match spare {
+        let mut place = match spare {
             Some(place) => place,
             None => {
                 let host = Host::of(&self.planned.vm);
                 self.shared.budget.place(&host, &self.job_id).await?
             }
         };
+        place.reading = Some(self.held.reading().await);
         let frozen = FrozenDisk {
             client: self.client.clone(),
             datacenter: self.planned.datacenter.clone(),

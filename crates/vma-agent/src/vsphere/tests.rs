@@ -5,6 +5,7 @@ mod costs;
 mod discovery;
 mod doubts;
 mod elsewhere;
+mod farewell;
 mod jobs;
 mod lab;
 mod lies;

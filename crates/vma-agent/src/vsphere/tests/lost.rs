@@ -99,6 +99,26 @@ async fn p3_a_snapshot_that_comes_after_its_task_was_forgotten_goes_too() {
     lab.nothing_is_left().await.unwrap();
 }
 
+/// A vCenter that loses its host in the middle of a task says that it failed, and the host goes on with it.
+#[tokio::test]
+async fn p3_a_snapshot_that_comes_after_its_task_failed_for_a_lost_host_goes_too() {
+    let Some(lab) = Lab::start().await.unwrap() else { return };
+    lab.peer.shape(&VmShape { tracking: Some(true), ..named(&lab.vm) }).unwrap();
+    for lost in ["HostCommunication", "a general error"] {
+        lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "task_fault", lost)).unwrap();
+        lab.source.open(&lab.request("job")).await.err().unwrap();
+        assert_eq!(lab.owed().unwrap(), 1, "{lost}: it may come yet");
+        let report = lab.source.clean_up(&clean_up(&lab)).await.unwrap();
+        assert_eq!(report.outcome, CleanupOutcome::Failed, "{lost}: none there is no proof");
+        lab.peer.snapshot(&lab.vm, "sendense-hub job job").unwrap();
+        lab.nothing_is_left().await.unwrap();
+    }
+    // What a host itself has refused is certain.
+    lab.peer.trouble(&Trouble::once("CreateSnapshot_Task", "task_fault", "NoDiskSpace")).unwrap();
+    lab.source.open(&lab.request("job")).await.err().unwrap();
+    lab.nothing_is_left().await.unwrap();
+}
+
 /// A VMA is killed while it asks for a snapshot, and the vCenter knows no task of it: the host may be at work all the same.
 #[tokio::test]
 async fn p3_a_snapshot_that_comes_after_its_vma_was_killed_is_looked_for_on_and_on() {

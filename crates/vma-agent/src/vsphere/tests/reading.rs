@@ -24,6 +24,7 @@ async fn a_disk_is_read_byte_for_byte_through_lost_sessions_and_bad_moments() {
     assert!(read == bytes, "other bytes were read");
     assert!(device.read_at(CAPACITY - 1, 2).await.is_err());
     opened.check_unchanged(1).await.unwrap();
+    drop(device);
     opened.close().await.unwrap();
     lab.nothing_is_left().await.unwrap();
 }
