@@ -75,10 +75,10 @@ pub(crate) async fn live(state: State) -> web::Json<Health> {
     responses((status = 200, body = DebugHealth)))]
 pub(crate) async fn inspect(state: State) -> web::Json<DebugHealth> {
     let answers = state.ask(|hub| async move { Ok(hub.store.ping().await?) }).await.is_ok();
-    let asked = state.ask(|hub| async move { Ok(hub.store.view().await?.backup_stats().await?) });
-    let alarms = asked.await.ok().map(|stats| Alarms {
-        suspect_chains: bytes(stats.suspect_chains),
-        suspect_points: bytes(stats.suspect),
+    let asked = state.ask(|hub| async move { Ok(hub.store.view().await?.suspicions().await?) });
+    let alarms = asked.await.ok().map(|found| Alarms {
+        suspect_chains: bytes(found.chains),
+        suspect_points: bytes(found.points),
     });
     let facts = &state.hub().facts;
     web::Json(DebugHealth {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use crate::StoreError;
 
 pub use access::{AccessReads, AccessWrites};
-pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites};
+pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites, Suspicions};
 pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
 pub use owed::{OwedReads, OwedWrites};

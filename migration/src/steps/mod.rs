@@ -17,6 +17,7 @@ mod m20251125_120000_add_source_facts;
 mod m20251126_090000_add_change_audits;
 mod m20251127_090000_add_quiescence;
 mod m20251127_110000_add_remarks;
+mod m20251127_111000_index_suspicions;
 mod step;
 
 pub(crate) use step::{Step, TABLES, all};

@@ -13,7 +13,7 @@ use super::{
     m20251125_090000_add_vm_identity, m20251125_100000_add_disk_identity,
     m20251125_110000_create_owed_cleanups, m20251125_120000_add_source_facts,
     m20251126_090000_add_change_audits, m20251127_090000_add_quiescence,
-    m20251127_110000_add_remarks,
+    m20251127_110000_add_remarks, m20251127_111000_index_suspicions,
 };
 use crate::ddl::Ddl;
 use crate::loss::Risk;
@@ -57,6 +57,7 @@ pub(crate) fn all() -> Vec<Recorded> {
         Box::new(m20251126_090000_add_change_audits::AddChangeAudits),
         Box::new(m20251127_090000_add_quiescence::AddQuiescence),
         Box::new(m20251127_110000_add_remarks::AddRemarks),
+        Box::new(m20251127_111000_index_suspicions::IndexSuspicions),
     ];
     steps.into_iter().map(Recorded).collect()
 }

@@ -5,7 +5,7 @@ use hub_testkit::database::{DatabaseKind, TestDatabase};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, Statement};
 
 /// Steps after the first one.
-pub(crate) const AFTER_FIRST: u32 = 16;
+pub(crate) const AFTER_FIRST: u32 = 17;
 
 /// A database at some point of the history.
 pub(crate) struct Catalogue {

@@ -43,6 +43,15 @@ pub struct BackupStats {
     pub suspect_chains: u64,
 }
 
+/// What of [`BackupStats`] somebody should look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspicions {
+    /// Its `suspect`.
+    pub points: u64,
+    /// Its `suspect_chains`.
+    pub chains: u64,
+}
+
 /// Reads backups.
 #[async_trait]
 pub trait BackupReads: Send {
@@ -86,6 +95,9 @@ pub trait BackupReads: Send {
 
     /// Sums over everything.
     async fn backup_stats(&mut self) -> Result<BackupStats, StoreError>;
+
+    /// What of it is suspect; cheap however many backups there are, since the health of a hub is asked often.
+    async fn suspicions(&mut self) -> Result<Suspicions, StoreError>;
 }
 
 /// Writes backups.

@@ -7,10 +7,10 @@ use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
 use hub_domain::source::CopyMethod;
 use hub_ports::StoreError;
-use hub_ports::store::{BackupFilter, BackupReads, BackupStats};
+use hub_ports::store::{BackupFilter, BackupReads, BackupStats, Suspicions};
 use hub_vm_disk_repo::reads::wide_integer;
 use hub_vm_disk_repo::{column, store_error};
-use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
@@ -120,16 +120,32 @@ impl<S: Source> BackupReads for Session<S> {
         let failed = [JobStatus::Failed, JobStatus::Interrupted].map(JobStatus::word);
         let status = backup_job::Column::Status;
         let (points, stored_bytes) = points(db).await?;
+        let suspicions = suspicions(db).await?;
         Ok(BackupStats {
             jobs: count(db, Condition::all()).await?,
             points,
             failed: count(db, Condition::all().add(status.is_in(failed))).await?,
             active: count(db, Condition::all().add(status.is_in(unfinished_words()))).await?,
             stored_bytes,
-            suspect: count(db, suspect_points()).await?,
-            suspect_chains: suspect_chains(db).await?,
+            suspect: suspicions.points,
+            suspect_chains: suspicions.chains,
         })
     }
+
+    async fn suspicions(&mut self) -> Result<Suspicions, StoreError> {
+        suspicions(self.db()).await
+    }
+}
+
+async fn suspicions(db: &impl ConnectionTrait) -> Result<Suspicions, StoreError> {
+    let points = count(db, suspect_points()).await?;
+    Ok(Suspicions { points, chains: count(db, suspect_latest()).await? })
+}
+
+/// A suspicion is never empty. SQLite does not look into an index for what is not null; it does for what is more than
+/// something.
+fn is_suspicious() -> SimpleExpr {
+    backup_job::Column::Suspicion.gt("")
 }
 
 /// The condition of a chain's primary key.
@@ -158,20 +174,17 @@ fn suspect_points() -> Condition {
         .add(backup_job::Column::Status.eq(JobStatus::Succeeded.word()))
         .add(backup_job::Column::DeletingSince.is_null())
         .add(backup_job::Column::RepositoryPath.is_not_null())
-        .add(backup_job::Column::Suspicion.is_not_null())
+        .add(is_suspicious())
         .add(backup_job::Column::Method.eq(CopyMethod::CHANGED_SINCE))
 }
 
 /// Of the chains that are extended next, those whose latest point stands in a suspect one.
-async fn suspect_chains(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+fn suspect_latest() -> Condition {
     let latest = backup_chain::Entity::find()
         .select_only()
         .column(backup_chain::Column::LatestBackupId)
         .into_query();
-    let of_latest = Condition::all()
-        .add(backup_job::Column::Suspicion.is_not_null())
-        .add(backup_job::Column::Id.in_subquery(latest));
-    count(db, of_latest).await
+    Condition::all().add(is_suspicious()).add(backup_job::Column::Id.in_subquery(latest))
 }
 
 async fn count(db: &impl ConnectionTrait, of: Condition) -> Result<u64, StoreError> {
@@ -199,3 +212,6 @@ async fn points(db: &impl ConnectionTrait) -> Result<(u64, u64), StoreError> {
         column::number("SUM(stored_bytes)", stored.unwrap_or(0))?,
     ))
 }
+
+#[cfg(test)]
+mod tests;

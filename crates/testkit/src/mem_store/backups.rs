@@ -9,7 +9,7 @@ use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
 use hub_domain::remarks::Remarks;
 use hub_ports::StoreError;
-use hub_ports::store::{BackupFilter, BackupReads, BackupStats, BackupWrites};
+use hub_ports::store::{BackupFilter, BackupReads, BackupStats, BackupWrites, Suspicions};
 
 use super::vms::count;
 use super::{Session, page};
@@ -111,6 +111,11 @@ impl BackupReads for Session {
                 job.suspicion.is_some() && chains.values().any(|chain| chain.latest == job.id)
             }),
         })
+    }
+
+    async fn suspicions(&mut self) -> Result<Suspicions, StoreError> {
+        let stats = self.backup_stats().await?;
+        Ok(Suspicions { points: stats.suspect, chains: stats.suspect_chains })
     }
 }
 

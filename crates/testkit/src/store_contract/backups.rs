@@ -276,6 +276,8 @@ pub async fn suspicions_are_kept_and_counted(store: &dyn Store) -> Outcome {
     work.commit().await?;
     let counts = counted(store.view().await?.backup_stats().await?);
     ensure!(counts == (1, 1), "{counts:?}");
+    let found = store.view().await?.suspicions().await?;
+    ensure!((found.points, found.chains) == counts, "{found:?}");
     Ok(())
 }
 
