@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hub_api::{Api, Hub, HubFacts};
 use hub_backup::Backup;
 use hub_backup_storage::{HubStorage, HubStorageOptions};
@@ -21,7 +21,7 @@ use hub_ports::{
 };
 use hub_replication::Replication;
 use hub_restore::{ExportRegistry, Restore};
-use hub_store::{SeaStore, StoreOptions};
+use hub_store::{SeaStore, Secrets, StoreOptions};
 use hub_vma_client::{VmaClient, VmaClientOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -265,21 +265,18 @@ async fn open_catalogue(settings: &Settings) -> Result<SeaStore> {
     let key = SecretKey::read_or_make(data_dir)?;
     let options = StoreOptions::new(url, key.bytes).connections(settings.database.connections);
     let store = SeaStore::open(options).await?;
-    can_read_secrets(&store).await.with_context(|| {
+    let Secrets { opened, refused } = store.secrets().await?;
+    // A wrong key opens nothing; a row that was changed by hand must not keep the hub from starting.
+    if opened == 0 && refused > 0 {
         let found = if key.is_new { "is missing" } else { "is another one" };
-        format!(
+        let key = data_dir.join("secret.key");
+        bail!(
             "the catalogue holds secrets that were sealed with a key, and {} {found}; put the right one there",
-            data_dir.join("secret.key").display()
-        )
-    })?;
+            key.display()
+        );
+    }
     if key.is_new {
         key.keep(data_dir)?;
     }
     Ok(store)
-}
-
-async fn can_read_secrets(store: &SeaStore) -> Result<(), StoreError> {
-    let mut view = store.view().await?;
-    view.credentials().await?;
-    view.vma_nodes().await.map(drop)
 }

@@ -8,6 +8,7 @@ use hub_api::NewToken;
 use hub_block::failpoint::{self, Point};
 use hub_domain::ids::RepositoryId;
 use hub_domain::repository::{Repository, RepositoryKind};
+use hub_ports::store::Row;
 use hub_ports::{BackupStorage, Store};
 use secrecy::ExposeSecret;
 
@@ -30,7 +31,9 @@ pub(crate) async fn prepare(
     if view.api_token_count().await? > 0 {
         return Ok(());
     }
-    let has_repository = view.repositories().await?.iter().any(|it| it.name == REPOSITORY);
+    // One that cannot be read may have the name.
+    let is_it = |row: &Row<Repository>| row.as_ref().map_or(true, |it| it.name == REPOSITORY);
+    let has_repository = view.repositories().await?.iter().any(is_it);
     drop(view);
     if !has_repository {
         add_repository(hub, &settings.repository_dir()).await?;

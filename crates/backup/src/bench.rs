@@ -1,5 +1,6 @@
 //! The engine over doubles, with one VM of two disks under management.
 
+use hub_testkit::Whole as _;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -93,7 +94,7 @@ impl Bench {
     /// Changes what the VMA of the VM may send.
     pub(crate) async fn limit_vma(&self, rate: Option<ByteRate>) -> anyhow::Result<()> {
         let mut work = self.store.begin().await?;
-        let mut node = work.vma_nodes().await?.pop().context("a VMA")?;
+        let mut node = work.vma_nodes().await?.whole()?.pop().context("a VMA")?;
         node.limits.rate = rate;
         work.update_vma_node(&node).await?;
         work.commit().await?;
@@ -126,7 +127,7 @@ impl Bench {
     /// All jobs, in the order of their making.
     pub(crate) async fn jobs(&self) -> anyhow::Result<Vec<BackupJob>> {
         let filter = hub_ports::store::BackupFilter::default();
-        Ok(self.store.view().await?.backups_page(&filter, None, 500).await?)
+        Ok(self.store.view().await?.backups_page(&filter, None, 500).await?.whole()?)
     }
 
     pub(crate) async fn disks(&self) -> anyhow::Result<Vec<VmDisk>> {
@@ -137,7 +138,7 @@ impl Bench {
     pub(crate) async fn assert_nothing_left(&self) -> anyhow::Result<()> {
         anyhow::ensure!(self.storage.partial_images().is_empty(), "a partial image stayed");
         anyhow::ensure!(self.vma.copying().is_empty(), "a copy still runs at the VMA");
-        for chain in self.store.view().await?.chains_of_vm(self.vm.id).await? {
+        for chain in self.store.view().await?.chains_of_vm(self.vm.id).await?.whole()? {
             let mut view = self.store.view().await?;
             let points = view.backups_of_chain(chain.key).await?;
             let expected = hub_domain::chain::summarise_chain(chain.key, &points);

@@ -4,6 +4,7 @@ use hub_domain::backup::BackupJob;
 use hub_domain::ids::BackupRunId;
 use hub_domain::job::JobEvent;
 use hub_ports::retry_conflicts;
+use hub_ports::store::readable;
 
 use crate::{Backup, CancelBackupError};
 
@@ -20,7 +21,7 @@ impl Backup {
         if work.backup_run(run).await?.is_none() {
             return Err(CancelBackupError::NotFound(run));
         }
-        let mut jobs = work.backups_of_run(run).await?;
+        let mut jobs = readable(work.backups_of_run(run).await?);
         let now = self.clock.now();
         for job in &mut jobs {
             if let Ok(state) = job.state.clone().apply(JobEvent::CancelRequested, now) {

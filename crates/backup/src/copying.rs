@@ -6,6 +6,7 @@ use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_domain::source::{
     CopyMethod, CopyPhase, CopyStatus, DiskCopyStatus, OrderedDisk, method_reason,
 };
+use hub_ports::store::readable;
 use hub_ports::{
     CopyKind, CopyOrder, CopyWatch, OwedCleanups, OwedOptions, StoreError, owe, stop_copy,
 };
@@ -217,7 +218,7 @@ impl Backup {
     pub(crate) async fn is_asked_to_stop(&self, scene: &Scene) -> bool {
         let asked = async {
             let mut view = self.store.view().await?;
-            let jobs = view.backups_of_run(scene.run.id).await?;
+            let jobs = readable(view.backups_of_run(scene.run.id).await?);
             Ok(jobs.iter().any(|job| job.state.status() == JobStatus::Cancelling))
         };
         let asked: Result<bool, StoreError> = asked.await;

@@ -4,6 +4,7 @@ use hub_domain::backup::BackupJob;
 use hub_domain::chain::children_of;
 use hub_domain::ids::BackupJobId;
 use hub_domain::repository::Repository;
+use hub_ports::store::Unreadable;
 use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
 use crate::completion::{lock_if_there, put_chain};
@@ -72,8 +73,14 @@ impl Backup {
         if !children.is_empty() {
             return Err(DeleteBackupError::HasChildren { children });
         }
-        let restored = work.unfinished_restores().await?.iter().any(|it| it.point == job.id);
-        let verified = work.unfinished_verifications().await?.iter().any(|it| it.point == job.id);
+        // What cannot be read may be at work on this point, unless it says that it is of another.
+        let may_be = |row: &Unreadable| row.may_be_of(&job.id);
+        let restored = work.unfinished_restores().await?;
+        let restored =
+            restored.iter().any(|it| it.as_ref().map_or_else(may_be, |it| it.point == job.id));
+        let verified = work.unfinished_verifications().await?;
+        let verified =
+            verified.iter().any(|it| it.as_ref().map_or_else(may_be, |it| it.point == job.id));
         if restored || verified {
             return Err(DeleteBackupError::InUse(job.id));
         }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hub_domain::access::VmaNode;
 use hub_domain::backup::BackupJob;
 use hub_domain::ids::{BackupRunId, VmContextId};
 use hub_domain::job::{JobEvent, JobStatus};
-use hub_ports::{StoreError, stop_copy, told};
+use hub_ports::store::{Row, readable, unless_unreadable};
+use hub_ports::{Catalogue, StoreError, stop_copy, told};
 use tokio::task::JoinSet;
 
 use crate::Backup;
@@ -32,8 +34,9 @@ impl Backup {
     /// changes nothing (trap D38).
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
         let mut view = self.store.view().await?;
-        let unfinished = view.unfinished_backups(None).await?;
-        let mut deleting = view.deleting_backups().await?;
+        // A row that cannot be read stays as it is: no hub may be kept from starting by it.
+        let unfinished = readable(view.unfinished_backups(None).await?);
+        let mut deleting = readable(view.deleting_backups().await?);
         drop(view);
         self.stop_copies(&unfinished).await?;
         let mut recovered = Recovered::default();
@@ -43,7 +46,8 @@ impl Backup {
         // The newest first: a row goes only when nothing stands on it.
         deleting.sort_by_key(|job| std::cmp::Reverse((job.created_at, job.id)));
         for job in &deleting {
-            let repository = self.store.view().await?.repository(job.repository).await?;
+            let repository = self.store.view().await?.repository(job.repository).await;
+            let repository = unless_unreadable(repository, UNTOLD)?.flatten();
             let Some(repository) = repository else { continue };
             match self.finish_deletion(job, &repository).await {
                 Ok(()) => recovered.deleted += 1,
@@ -62,8 +66,16 @@ impl Backup {
         job: &BackupJob,
         recovered: &mut Recovered,
     ) -> Result<(), StoreError> {
-        let siblings = self.store.view().await?.backups_of_run(job.run).await?;
-        let sealed = siblings.iter().any(|job| job.state.status() == JobStatus::Succeeded);
+        let mut view = self.store.view().await?;
+        let siblings = view.backups_of_run(job.run).await?;
+        let run = view.backup_run(job.run).await;
+        drop(view);
+        // One that cannot be read may be sealed; then the others would be of another instant.
+        let sealed = |row: &Row<BackupJob>| {
+            row.as_ref().map_or(true, |job| job.state.status() == JobStatus::Succeeded)
+        };
+        // Nor can a run go on that does not say what was asked for.
+        let sealed = siblings.iter().any(sealed) || unless_unreadable(run, UNTOLD)?.is_none();
         let status = job.state.status();
         match job.attempt.after_restart(status, sealed, self.options.copy_attempts) {
             Ok(attempt) => {
@@ -94,14 +106,8 @@ impl Backup {
         let mut asked = JoinSet::new();
         for ((run, attempt), vm) in runs {
             let mut view = self.store.view().await?;
-            // The one that was ordered; a run of an earlier release does not say which it was.
-            let ordered = view.backup_run(run).await?.and_then(|run| run.remarks.copied_by);
-            let node = match ordered {
-                Some(by) => Some(by.vma),
-                None => view.vm(vm).await?.and_then(|vm| vm.vma_node),
-            };
+            let node = unless_unreadable(node_of(view.as_mut(), run, vm).await, UNTOLD)?.flatten();
             let Some(node) = node else { continue };
-            let Some(node) = view.vma_node(node).await? else { continue };
             let (source, watch) = (self.source.clone(), self.options.watch);
             let id = copy_name(run, attempt);
             asked.spawn(async move { stop_copy(source.as_ref(), &node, &id, watch).await });
@@ -112,7 +118,8 @@ impl Backup {
 
     /// Removes whatever lies in the repository of a job that is no restore point.
     pub(crate) async fn remove_partial(&self, job: &BackupJob) -> Result<(), StoreError> {
-        let repository = self.store.view().await?.repository(job.repository).await?;
+        let repository = self.store.view().await?.repository(job.repository).await;
+        let repository = unless_unreadable(repository, UNTOLD)?.flatten();
         if let (Some(repository), Some(path)) = (repository, &job.path)
             && let Err(error) = self.storage.abandon_image(&repository, path).await
         {
@@ -143,5 +150,26 @@ impl Backup {
         work.update_backup(&mut job).await?;
         work.commit().await?;
         Ok(true)
+    }
+}
+
+/// What is said where a row that cannot be read stands in the way of one job's recovery.
+const UNTOLD: &str =
+    "what a backup left is not cleared up while a row of the catalogue cannot be read";
+
+/// The VMA that was ordered to copy; a run of an earlier release does not say which it was.
+async fn node_of(
+    catalogue: &mut dyn Catalogue,
+    run: BackupRunId,
+    vm: VmContextId,
+) -> Result<Option<VmaNode>, StoreError> {
+    let ordered = catalogue.backup_run(run).await?.and_then(|run| run.remarks.copied_by);
+    let node = match ordered {
+        Some(by) => Some(by.vma),
+        None => catalogue.vm(vm).await?.and_then(|vm| vm.vma_node),
+    };
+    match node {
+        Some(node) => catalogue.vma_node(node).await,
+        None => Ok(None),
     }
 }

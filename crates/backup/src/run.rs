@@ -11,7 +11,7 @@ use hub_domain::reader_choice::NoReader;
 use hub_domain::remarks::Warning;
 use hub_domain::repository::Repository;
 use hub_domain::vm::VmContext;
-use hub_ports::store::{Reader, answering_reader, login_through};
+use hub_ports::store::{Reader, all_readable, answering_reader, login_through};
 use hub_ports::{StoreError, retry_patiently, told};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -177,7 +177,7 @@ impl Backup {
         let mut view = self.store.view().await?;
         match view.backup_run(id).await? {
             None => Ok(None),
-            Some(run) => Ok(Some((run, view.backups_of_run(id).await?))),
+            Some(run) => Ok(Some((run, all_readable(view.backups_of_run(id).await?)?))),
         }
     }
 

@@ -16,7 +16,7 @@ use hub_domain::remarks::{Remarks, Warning};
 use hub_domain::selector::DiskSelector;
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{VmAddress, VmContext};
-use hub_ports::store::{FindVmError, find_vm, reader};
+use hub_ports::store::{FindVmError, all_readable, find_vm, reader};
 use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
 use crate::{Backup, StartBackupError};
@@ -227,13 +227,13 @@ async fn running(
     vm: VmContextId,
     chosen: &[&VmDisk],
 ) -> Result<Option<StartedRun>, StartBackupError> {
-    let unfinished = work.unfinished_backups(Some(vm)).await?;
+    let unfinished = all_readable(work.unfinished_backups(Some(vm)).await?)?;
     let Some(first) = unfinished.first() else {
         return Ok(None);
     };
     let other = || StartBackupError::AlreadyRunning(first.run);
     let run = work.backup_run(first.run).await?.ok_or_else(other)?;
-    let jobs = work.backups_of_run(run.id).await?;
+    let jobs = all_readable(work.backups_of_run(run.id).await?)?;
     let asked: BTreeSet<u32> = chosen.iter().map(|disk| disk.ordinal).collect();
     let at_work: BTreeSet<u32> = jobs.iter().map(|job| job.ordinal).collect();
     let same = run.repository == request.repository

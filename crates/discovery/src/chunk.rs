@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hub_domain::ids::VmContextId;
 use hub_domain::inventory::SeenVm;
 use hub_domain::vm::VmFacts;
+use hub_ports::store::all_readable;
 use hub_ports::{Catalogue, StoreError, UnitOfWork, retry_conflicts};
 
 use crate::Discovery;
@@ -100,7 +101,7 @@ async fn known<C: Catalogue + ?Sized>(
     vms: &[&SeenVm],
 ) -> Result<Known, StoreError> {
     let facts: Vec<VmFacts> = vms.iter().map(|vm| vm.facts.clone()).collect();
-    let stored = catalogue.vms_resembling(&facts).await?;
+    let stored = all_readable(catalogue.vms_resembling(&facts).await?)?;
     let stored_ids: Vec<VmContextId> = stored.iter().map(|vm| vm.id).collect();
     let disks =
         if stored_ids.is_empty() { Vec::new() } else { catalogue.disks_of(&stored_ids).await? };

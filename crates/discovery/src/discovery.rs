@@ -11,7 +11,9 @@ use hub_domain::inventory::{SeenInventory, SeenVm, is_fresh};
 use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{VmAddress, VmContext, VmFacts};
-use hub_ports::store::{answering_reader, find_vm, login_through, note_source, reader};
+use hub_ports::store::{
+    Unreadable, answering_reader, find_vm, login_through, note_source, readable, reader,
+};
 use hub_ports::{Clock, IdGen, InventoryQuery, SourceNode, Store};
 
 use crate::plan::{Known, Link, Stored};
@@ -80,6 +82,8 @@ pub struct Discovered {
     pub inventory: SeenInventory,
     /// The VMs of it that are under management, by the source's id.
     pub managed: BTreeMap<String, VmContextId>,
+    /// Stored VMs that may be some of it and cannot be read; `managed` names none of them.
+    pub unreadable: Vec<Unreadable>,
 }
 
 impl Discovery {
@@ -94,11 +98,12 @@ impl Discovery {
         } else {
             self.store.view().await?.vms_resembling(&seen).await?
         };
-        let known = Known::new(known, Vec::new());
+        let unreadable = known.iter().filter_map(|row| row.as_ref().err().cloned()).collect();
+        let known = Known::new(readable(known), Vec::new());
         let is_managed =
             |facts: VmFacts| known.get(&facts).map(|(vm, _)| (facts.vmware_vm_id.clone(), vm.id));
         let managed = seen.into_iter().filter_map(is_managed).collect();
-        Ok(Discovered { vma_node: node.id, inventory, managed })
+        Ok(Discovered { vma_node: node.id, inventory, managed, unreadable })
     }
 
     /// Brings one VM and its disks up to date with its source.
@@ -221,7 +226,7 @@ impl Discovery {
         };
         let node = match choice.vma_node {
             Some(id) => view.vma_node(id).await?.ok_or(DiscoveryError::VmaNodeNotFound(id))?,
-            None => chosen(view.vma_nodes().await?, credential.as_ref())?,
+            None => chosen(readable(view.vma_nodes().await?), credential.as_ref())?,
         };
         // Asked before anything is done: a VM stored without its login could never be backed up (traps D3, C7).
         if credential.is_none() && node.takes_snapshots() {

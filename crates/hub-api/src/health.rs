@@ -38,6 +38,9 @@ pub(crate) struct Alarms {
     suspect_chains: i64,
     /// Restore points of such chains that may lack changes, as long as they are kept.
     suspect_points: i64,
+    /// Rows of the catalogue that could not be read when a list came to them, and have not been read since; the lists and
+    /// the log name them. Counted since the start of the hub.
+    unreadable_rows: usize,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -76,7 +79,9 @@ pub(crate) async fn live(state: State) -> web::Json<Health> {
 pub(crate) async fn inspect(state: State) -> web::Json<DebugHealth> {
     let answers = state.ask(|hub| async move { Ok(hub.store.ping().await?) }).await.is_ok();
     let asked = state.ask(|hub| async move { Ok(hub.store.view().await?.suspicions().await?) });
+    let unreadable_rows = state.hub().store.unreadable();
     let alarms = asked.await.ok().map(|found| Alarms {
+        unreadable_rows,
         suspect_chains: bytes(found.chains),
         suspect_points: bytes(found.points),
     });

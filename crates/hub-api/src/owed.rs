@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::answer::{Answer, State};
 use crate::endpoint::Endpoint;
+use crate::page::{UnreadableView, apart};
 use crate::state::Hub;
 
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
@@ -25,6 +26,8 @@ const MOST: u32 = 1_000;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwedList {
     items: Vec<OwedView>,
+    /// Records that cannot be read; nobody asks for their snapshots.
+    unreadable: Vec<UnreadableView>,
 }
 
 /// A snapshot that may still be at its source.
@@ -85,7 +88,9 @@ pub(crate) async fn list(state: State) -> Answer<OwedList> {
     let listed = state.ask(|hub| async move {
         let all = hub.store.view().await?.owed_cleanups(MOST).await?;
         let now = hub.clock.now();
-        Ok(OwedList { items: all.into_iter().map(|owed| OwedView::of(&hub, owed, now)).collect() })
+        let (all, unreadable) = apart(all);
+        let items = all.into_iter().map(|owed| OwedView::of(&hub, owed, now)).collect();
+        Ok(OwedList { items, unreadable })
     });
     listed.await.map(web::Json)
 }
@@ -121,8 +126,8 @@ pub(crate) async fn sums(state: &State) -> Option<OwedSums> {
         let now = hub.clock.now();
         Ok(OwedSums {
             count: all.len(),
-            overdue: all.iter().filter(|owed| is_overdue(&hub, owed, now)).count(),
-            oldest_since: all.first().map(|owed| owed.since),
+            overdue: all.iter().flatten().filter(|owed| is_overdue(&hub, owed, now)).count(),
+            oldest_since: all.iter().flatten().next().map(|owed| owed.since),
         })
     });
     summed.await.ok()

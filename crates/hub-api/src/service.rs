@@ -3,11 +3,13 @@
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, web};
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
+use hub_ports::store::unless_unreadable;
 use hub_ports::{ErrorClass, StoreError};
 
 use crate::endpoint::{BASE, Endpoint, MAX_BODY, by_path, endpoints};
 use crate::problem::Problem;
 use crate::state::{ApiState, Hub};
+use crate::unclaimed::UNTOLD;
 use crate::{auth, backups, fence, jobs, malformed, openapi, unclaimed};
 
 /// The API, ready to be mounted; cloning gives another handle to the same.
@@ -58,10 +60,10 @@ impl Api {
     ) -> Result<(), StoreError> {
         let hub = self.state.hub();
         for id in backups {
-            backups::runs::take_up(hub, id).await?;
+            unless_unreadable(backups::runs::take_up(hub, id).await, UNTOLD)?;
         }
         for id in replications {
-            jobs::replications::take_up(hub, id).await?;
+            unless_unreadable(jobs::replications::take_up(hub, id).await, UNTOLD)?;
         }
         Ok(())
     }

@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use hub_domain::job::JobState;
 use hub_job_runner::JobKey;
 use hub_ports::StoreError;
+use hub_ports::store::{readable, unless_unreadable};
 
 use crate::backups::runs;
 use crate::jobs::{replications, restores, verifications};
 use crate::state::Hub;
+
+/// What is said where a row that cannot be read stands in the way of one job.
+pub(crate) const UNTOLD: &str = "a job is not taken up while a row of the catalogue cannot be read";
 
 /// Hands every such job to the supervisor, as its request would have done; one that somebody has stays as it is.
 pub(crate) async fn claim(hub: &Hub) -> Result<(), StoreError> {
@@ -17,10 +21,10 @@ pub(crate) async fn claim(hub: &Hub) -> Result<(), StoreError> {
     // What ends meanwhile is in the first list, and what is handed over meanwhile in the second.
     let mut known = hub.supervisor.tasks();
     let mut view = hub.store.view().await?;
-    let backups = view.unfinished_backups(None).await?;
-    let replications = view.unfinished_replications(None).await?;
-    let restores = view.unfinished_restores().await?;
-    let verifications = view.unfinished_verifications().await?;
+    let backups = readable(view.unfinished_backups(None).await?);
+    let replications = readable(view.unfinished_replications(None).await?);
+    let restores = readable(view.unfinished_restores().await?);
+    let verifications = readable(view.unfinished_verifications().await?);
     drop(view);
     known.extend(hub.supervisor.tasks());
     let is_unclaimed = |state: &JobState, key: &JobKey| {
@@ -33,12 +37,12 @@ pub(crate) async fn claim(hub: &Hub) -> Result<(), StoreError> {
     let runs: BTreeMap<_, _> = backups.into_iter().map(|job| (job.run, job.state)).collect();
     for (run, state) in runs {
         if is_unclaimed(&state, &JobKey::new(runs::KIND, run)) {
-            runs::take_up(hub, run).await?;
+            unless_unreadable(runs::take_up(hub, run).await, UNTOLD)?;
         }
     }
     for job in replications {
         if is_unclaimed(&job.state, &JobKey::new(replications::KIND, job.id)) {
-            replications::take_up(hub, job.id).await?;
+            unless_unreadable(replications::take_up(hub, job.id).await, UNTOLD)?;
         }
     }
     for job in restores {

@@ -10,6 +10,7 @@ use hub_domain::ids::{CredentialId, RepositoryId, VmContextId, VmaNodeId};
 use hub_domain::limits::CopyCount;
 use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
+use hub_ports::store::readable;
 use hub_ports::{Catalogue, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, oneshot};
@@ -184,7 +185,7 @@ impl CopySlots {
         if let Some(vm) = catalogue.vm(vm).await?
             && let Some(login) = vm.credential
         {
-            source = self.set_source(&catalogue.credentials().await?, login);
+            source = self.set_source(&readable(catalogue.credentials().await?), login);
         }
         let vma = match vma {
             Some(id) => catalogue.vma_node(id).await?,

@@ -21,6 +21,7 @@ use rounds::Rounds;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::store::readable;
 use crate::{Clock, SourceError, SourceNode, Store, StoreError, retry_conflicts, told};
 
 /// How clean-ups are asked for.
@@ -127,7 +128,8 @@ impl OwedCleanups {
     }
 
     async fn overdue(&self) -> Result<Vec<OwedCleanup>, StoreError> {
-        let mut all = self.store.view().await?.owed_cleanups(self.options.most).await?;
+        let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
+        let mut all = readable(all);
         all.retain(|it| it.age(self.clock.now()) >= self.options.alarm_after);
         Ok(all)
     }
@@ -231,6 +233,10 @@ impl OwedCleanups {
         }
     }
 }
+
+/// What is said where a row that cannot be read stands in the way of one owed clean-up.
+const UNTOLD: &str =
+    "an owed snapshot is not asked for while a row of the catalogue cannot be read";
 
 /// What of the overdue has to be warned of now: what is new, and what was warned of long ago.
 fn due<'a>(

@@ -6,6 +6,7 @@ mod find_vm;
 mod jobs;
 mod owed;
 mod reach;
+mod unreadable;
 mod vms;
 
 use async_trait::async_trait;
@@ -17,7 +18,9 @@ pub use backups::{BackupFilter, BackupReads, BackupStats, BackupWrites, Suspicio
 pub use find_vm::{FindVmError, VmCandidate, find_vm};
 pub use jobs::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
 pub use owed::{OwedReads, OwedWrites};
+pub(crate) use reach::known;
 pub use reach::{Reader, answering_reader, login_through, note_source, reader};
+pub use unreadable::{PROBLEM, Row, Unreadable, all_readable, readable, unless_unreadable};
 pub use vms::{InventoryTotals, VmReads, VmWrites};
 
 /// The catalogue.
@@ -34,11 +37,15 @@ pub trait Store: Send + Sync {
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// How many rows lists have met since the start that cannot be read, and have not been read since.
+    fn unreadable(&self) -> usize;
 }
 
 /// Everything that can be read, in a view or inside a unit of work.
 ///
-/// Lists are bounded by the caller: keyset paging by id, `limit` rows after `after`.
+/// Lists are bounded by the caller: keyset paging by id as text, `limit` rows after `after`. A list of [`Row`]s has one for
+/// each, also for what cannot be read; every other read fails with [`StoreError::Corrupt`] then.
 pub trait Catalogue:
     VmReads + ReplicationReads + BackupReads + RestoreReads + AccessReads + OwedReads + Send
 {

@@ -4,6 +4,7 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::ReplicationJob;
 use hub_domain::vm::{ContextStatus, VmContext};
+use hub_ports::store::all_readable;
 use hub_ports::{StoreError, UnitOfWork, retry_conflicts};
 
 use crate::{ChangeReplicationError, Replication};
@@ -63,14 +64,14 @@ impl Replication {
 async fn any_succeeded(work: &mut dyn UnitOfWork, vm: VmContextId) -> Result<bool, StoreError> {
     /// Jobs that are read at a time.
     const PAGE: u32 = 500;
-    let mut after = None;
+    let mut after: Option<String> = None;
     loop {
-        let page = work.replications_page(Some(vm), after, PAGE).await?;
+        let page = all_readable(work.replications_page(Some(vm), after.as_deref(), PAGE).await?)?;
         if page.iter().any(|job| job.state.status() == JobStatus::Succeeded) {
             return Ok(true);
         }
         match page.last() {
-            Some(last) => after = Some(last.id),
+            Some(last) => after = Some(last.id.to_string()),
             None => return Ok(false),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use hub_domain::access::VmaNode;
 use hub_domain::ids::ReplicationJobId;
 use hub_domain::job::{JobEvent, JobStatus};
 use hub_domain::replication::ReplicationJob;
-use hub_ports::store::reader;
-use hub_ports::{StoreError, stop_copy};
+use hub_ports::store::{readable, reader, unless_unreadable};
+use hub_ports::{Catalogue, StoreError, stop_copy};
 use tokio::task::JoinSet;
 
 use crate::Replication;
@@ -29,11 +30,15 @@ impl Replication {
     ///
     /// The targets died with the hub that had opened them; the replicas stay and count as incomplete.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        let unfinished = self.store.view().await?.unfinished_replications(None).await?;
+        // A row that cannot be read stays as it is: no hub may be kept from starting by it.
+        let unfinished = readable(self.store.view().await?.unfinished_replications(None).await?);
         self.stop_copies(&unfinished).await?;
         let mut recovered = Recovered::default();
         for job in unfinished {
-            self.patiently(|| self.take_over(job.id)).await?.count(job.id, &mut recovered);
+            let fate = self.patiently(|| self.take_over(job.id)).await;
+            if let Some(fate) = unless_unreadable(fate, UNTOLD)? {
+                fate.count(job.id, &mut recovered);
+            }
         }
         Ok(recovered)
     }
@@ -69,12 +74,7 @@ impl Replication {
         let mut asked = JoinSet::new();
         for job in jobs.iter().filter(|job| job.state.started_at().is_some()) {
             let mut view = self.store.view().await?;
-            let Some(vm) = view.vm(job.vm).await? else { continue };
-            // The one that was ordered; a job of an earlier release does not say which it was.
-            let node = match &job.remarks.copied_by {
-                Some(by) => view.vma_node(by.vma).await?,
-                None => reader(view.as_mut(), &vm).await?.ok(),
-            };
+            let node = unless_unreadable(node_of(view.as_mut(), job).await, UNTOLD)?.flatten();
             let Some(node) = node else { continue };
             let (source, id) = (self.source.clone(), copy_name(job));
             let watch = self.options.watch;
@@ -82,6 +82,21 @@ impl Replication {
         }
         while asked.join_next().await.is_some() {}
         Ok(())
+    }
+}
+
+/// What is said where a row that cannot be read stands in the way of one job's recovery.
+const UNTOLD: &str = "a replication is left as it was while a row of the catalogue cannot be read";
+
+/// The VMA that was ordered to copy; a job of an earlier release does not say which it was.
+async fn node_of(
+    catalogue: &mut dyn Catalogue,
+    job: &ReplicationJob,
+) -> Result<Option<VmaNode>, StoreError> {
+    let Some(vm) = catalogue.vm(job.vm).await? else { return Ok(None) };
+    match &job.remarks.copied_by {
+        Some(by) => catalogue.vma_node(by.vma).await,
+        None => Ok(reader(catalogue, &vm).await?.ok()),
     }
 }
 

@@ -10,7 +10,7 @@ use hub_domain::remarks::Remarks;
 use hub_domain::replication::{ReplicaDisk, ReplicaFormat, ReplicationJob, ReplicationKind};
 use hub_domain::source::CopyBytes;
 use hub_domain::vm::{ContextStatus, VmAddress, VmContext};
-use hub_ports::store::{FindVmError, find_vm};
+use hub_ports::store::{FindVmError, all_readable, find_vm};
 use hub_ports::{StoreError, retry_conflicts};
 
 use crate::legacy::Missing;
@@ -69,7 +69,8 @@ impl Replication {
             done => done?,
         }
         let vm = work.vm(vm.id).await?.ok_or_else(gone)?;
-        if let Some(running) = work.unfinished_replications(Some(vm.id)).await?.into_iter().next() {
+        let unfinished = all_readable(work.unfinished_replications(Some(vm.id)).await?)?;
+        if let Some(running) = unfinished.into_iter().next() {
             let same = running.kind == request.kind
                 && running.format == request.format
                 && running.rate == request.rate

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobEvent;
 use hub_domain::restore::{RestoreJob, Verification};
+use hub_ports::store::readable;
 use hub_ports::{
     BackupStorage, Clock, IdGen, RestoreOutput, Store, StoreError, retry_patiently, told,
 };
@@ -59,8 +60,9 @@ impl Restore {
     /// Call it before anything new starts; calling it again changes nothing.
     pub async fn recover(&self) -> Result<(), StoreError> {
         let mut view = self.store.view().await?;
-        let restores = view.unfinished_restores().await?;
-        let verifications = view.unfinished_verifications().await?;
+        // A row that cannot be read stays as it is: no hub may be kept from starting by it.
+        let restores = readable(view.unfinished_restores().await?);
+        let verifications = readable(view.unfinished_verifications().await?);
         drop(view);
         let event = JobEvent::Interrupted(Fault::hub_restarted());
         for job in restores {

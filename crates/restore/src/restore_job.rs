@@ -3,6 +3,7 @@
 use hub_domain::ids::{BackupJobId, RestoreJobId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{RestoreFormat, RestoreJob};
+use hub_ports::store::readable;
 use hub_ports::{PointLocation, RestoreOutput, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ impl Restore {
         retry_conflicts(|| async {
             let mut work = self.store.begin().await?;
             let point = point::hold(work.as_mut(), request.point).await?;
-            for running in work.unfinished_restores().await? {
+            for running in readable(work.unfinished_restores().await?) {
                 if running.file_name == file_name {
                     let same = running.point == request.point && running.format == request.format;
                     return if same {

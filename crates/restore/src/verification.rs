@@ -4,6 +4,7 @@ use hub_domain::backup::BackupJob;
 use hub_domain::ids::{BackupJobId, VerificationId};
 use hub_domain::job::{JobEvent, JobState, JobStatus};
 use hub_domain::restore::{PointVerdict, Verification, VerificationScope};
+use hub_ports::store::readable;
 use hub_ports::{PointLocation, StorageError, StoreError, retry_conflicts, told};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,8 @@ impl Restore {
             let mut work = self.store.begin().await?;
             let tip = point::hold(work.as_mut(), id).await?;
             let same = |job: &Verification| job.point == id && job.scope == scope;
-            if let Some(running) = work.unfinished_verifications().await?.into_iter().find(same) {
+            let unfinished = readable(work.unfinished_verifications().await?);
+            if let Some(running) = unfinished.into_iter().find(same) {
                 return Ok((running, false));
             }
             let points = match scope {

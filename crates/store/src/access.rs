@@ -1,6 +1,7 @@
 //! Repositories, credentials, VMAs and API tokens.
 
 mod rows;
+mod secrets;
 
 use async_trait::async_trait;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
@@ -8,7 +9,8 @@ use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
 use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 use hub_ports::StoreError;
-use hub_ports::store::{AccessReads, AccessWrites};
+use hub_ports::store::{AccessReads, AccessWrites, Row};
+use hub_vm_disk_repo::rows::single;
 use hub_vm_disk_repo::{is_reference, is_unique, store_error};
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
@@ -18,39 +20,41 @@ use sea_orm::{
 use crate::entity::{api_token, credential, repository, vma_node};
 use crate::session::{Session, Source, Unit};
 
+pub use secrets::Secrets;
+pub(crate) use secrets::secrets;
+
 #[async_trait]
 impl<S: Source> AccessReads for Session<S> {
     async fn repository(&mut self, id: RepositoryId) -> Result<Option<Repository>, StoreError> {
-        let row = repository::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(Repository::try_from).transpose()
+        let with_id = repository::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, Repository::try_from).await
     }
 
-    async fn repositories(&mut self) -> Result<Vec<Repository>, StoreError> {
+    async fn repositories(&mut self) -> Result<Vec<Row<Repository>>, StoreError> {
         let by_name = repository::Entity::find().order_by_asc(repository::Column::Name);
-        let rows = by_name.all(self.db()).await.map_err(store_error)?;
-        rows.into_iter().map(Repository::try_from).collect()
+        self.list(by_name, None, Repository::try_from, |it| it.id.to_string()).await
     }
 
     async fn credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
-        let row = credential::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(|row| row.open(&self.sealer)).transpose()
+        let with_id = credential::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, |row| row.open(&self.sealer)).await
     }
 
-    async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError> {
+    async fn credentials(&mut self) -> Result<Vec<Row<Credential>>, StoreError> {
         let by_name = credential::Entity::find().order_by_asc(credential::Column::Name);
-        let rows = by_name.all(self.db()).await.map_err(store_error)?;
-        rows.into_iter().map(|row| row.open(&self.sealer)).collect()
+        let open = |row: credential::Model| row.open(&self.sealer);
+        self.list(by_name, None, open, |it| it.id.to_string()).await
     }
 
     async fn vma_node(&mut self, id: VmaNodeId) -> Result<Option<VmaNode>, StoreError> {
-        let row = vma_node::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(|row| row.open(&self.sealer)).transpose()
+        let with_id = vma_node::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, |row| row.open(&self.sealer)).await
     }
 
-    async fn vma_nodes(&mut self) -> Result<Vec<VmaNode>, StoreError> {
+    async fn vma_nodes(&mut self) -> Result<Vec<Row<VmaNode>>, StoreError> {
         let by_name = vma_node::Entity::find().order_by_asc(vma_node::Column::Name);
-        let rows = by_name.all(self.db()).await.map_err(store_error)?;
-        rows.into_iter().map(|row| row.open(&self.sealer)).collect()
+        let open = |row: vma_node::Model| row.open(&self.sealer);
+        self.list(by_name, None, open, |it| it.id.to_string()).await
     }
 
     async fn api_token(&mut self, digest: &[u8; 32]) -> Result<Option<ApiToken>, StoreError> {

@@ -6,6 +6,7 @@ mod connection;
 mod entity;
 mod job_state;
 mod limit;
+mod met;
 mod owed;
 mod reading;
 mod remarks;
@@ -18,5 +19,6 @@ mod verdict;
 mod vms;
 mod watched;
 
+pub use access::Secrets;
 pub use connection::{OpenError, StoreOptions};
 pub use sea_store::SeaStore;

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use hub_domain::fault::Fault;
 use hub_domain::owed::{OwedBy, OwedCleanup};
 use hub_ports::StoreError;
-use hub_ports::store::{OwedReads, OwedWrites};
+use hub_ports::store::{OwedReads, OwedWrites, Row};
+use hub_vm_disk_repo::rows::single;
 use hub_vm_disk_repo::{column, store_error};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
@@ -16,20 +17,16 @@ use crate::session::{Session, Source, Unit};
 
 #[async_trait]
 impl<S: Source> OwedReads for Session<S> {
-    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<OwedCleanup>, StoreError> {
-        let rows = Entity::find()
+    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<Row<OwedCleanup>>, StoreError> {
+        let longest_first = Entity::find()
             .order_by_asc(Column::OwedSince)
             .order_by_asc(Column::CopyName)
-            .limit(u64::from(limit))
-            .all(self.db())
-            .await
-            .map_err(store_error)?;
-        rows.into_iter().map(value).collect()
+            .limit(u64::from(limit));
+        self.list(longest_first, Some(Column::VmContextId), value, |it| it.copy.clone()).await
     }
 
     async fn owed_cleanup(&mut self, copy: &str) -> Result<Option<OwedCleanup>, StoreError> {
-        let row = Entity::find_by_id(copy.to_owned()).one(self.db()).await.map_err(store_error)?;
-        row.map(value).transpose()
+        single(self.db(), Entity::find_by_id(copy.to_owned()), value).await
     }
 }
 

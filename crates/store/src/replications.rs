@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::replication::{ReplicaDisk, ReplicationJob};
 use hub_ports::StoreError;
-use hub_ports::store::{ReplicationReads, ReplicationWrites};
+use hub_ports::store::{ReplicationReads, ReplicationWrites, Row, Unreadable, all_readable};
 use hub_vm_disk_repo::column::CHUNK;
+use hub_vm_disk_repo::rows::listed;
 use hub_vm_disk_repo::{is_reference, store_error};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityName as _, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
 };
 
 use crate::entity::{replication_job, replication_job_disk};
@@ -27,28 +28,28 @@ impl<S: Source> ReplicationReads for Session<S> {
         id: ReplicationJobId,
     ) -> Result<Option<ReplicationJob>, StoreError> {
         let query = replication_job::Entity::find_by_id(id.to_string());
-        Ok(with_disks(self.db(), query).await?.pop())
+        Ok(all_readable(self.with_disks(query).await?)?.pop())
     }
 
     async fn replications_page(
         &mut self,
         vm: Option<VmContextId>,
-        after: Option<ReplicationJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<ReplicationJob>, StoreError> {
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
         let mut query = of_vm(vm).limit(u64::from(limit));
         if let Some(after) = after {
-            query = query.filter(replication_job::Column::Id.gt(after.to_string()));
+            query = query.filter(replication_job::Column::Id.gt(after));
         }
-        with_disks(self.db(), query).await
+        self.with_disks(query).await
     }
 
     async fn unfinished_replications(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<ReplicationJob>, StoreError> {
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
         let query = of_vm(vm).filter(replication_job::Column::Status.is_in(unfinished_words()));
-        with_disks(self.db(), query).await
+        self.with_disks(query).await
     }
 }
 
@@ -105,30 +106,57 @@ fn of_vm(vm: Option<VmContextId>) -> Select<replication_job::Entity> {
     }
 }
 
-/// Reads jobs, then the disks of all of them at once.
-async fn with_disks(
-    db: &impl ConnectionTrait,
-    query: Select<replication_job::Entity>,
-) -> Result<Vec<ReplicationJob>, StoreError> {
-    let jobs = query.all(db).await.map_err(store_error)?;
-    let mut disks: BTreeMap<String, Vec<ReplicaDisk>> = BTreeMap::new();
-    for jobs in jobs.chunks(CHUNK) {
-        let rows = replication_job_disk::Entity::find()
-            .filter(replication_job_disk::Column::JobId.is_in(jobs.iter().map(|job| &*job.id)))
-            .order_by_asc(replication_job_disk::Column::Ordinal)
-            .all(db)
-            .await
-            .map_err(store_error)?;
-        for row in rows {
-            disks.entry(row.job_id.clone()).or_default().push(row.try_into()?);
+impl<S: Source> Session<S> {
+    /// Reads jobs, then the disks of all of them at once. A job of which one disk cannot be read cannot be read itself.
+    async fn with_disks(
+        &self,
+        query: Select<replication_job::Entity>,
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
+        let of = Some(replication_job::Column::VmContextId);
+        let bare = |job: replication_job::Model| job.with_disks(Vec::new());
+        let mut jobs = listed(self.db(), query, of, bare).await?;
+        let mut disks: BTreeMap<String, Vec<Row<ReplicaDisk>>> = BTreeMap::new();
+        let ids: Vec<String> = jobs.iter().flatten().map(|job| job.id.to_string()).collect();
+        for ids in ids.chunks(CHUNK) {
+            for (job, disk) in disks_of(self.db(), ids).await? {
+                disks.entry(job).or_default().push(disk);
+            }
         }
+        for row in &mut jobs {
+            let Ok(job) = row else { continue };
+            let theirs = disks.remove(&job.id.to_string()).unwrap_or_default();
+            match theirs.into_iter().collect() {
+                Ok(disks) => job.disks = disks,
+                Err(disk) => *row = Err(of_disk(job, &disk)),
+            }
+        }
+        Ok(self.noted(replication_job::Entity.table_name(), jobs, |job| job.id.to_string()))
     }
-    jobs.into_iter()
-        .map(|job| {
-            let disks = disks.remove(&job.id).unwrap_or_default();
-            job.with_disks(disks)
-        })
-        .collect()
+}
+
+/// The disks of some jobs, each with the job that it belongs to, by ordinal.
+async fn disks_of(
+    db: &impl ConnectionTrait,
+    jobs: &[String],
+) -> Result<Vec<(String, Row<ReplicaDisk>)>, StoreError> {
+    use replication_job_disk::{Column, Entity, Model};
+    let of_jobs = Entity::find()
+        .filter(Column::JobId.is_in(jobs.iter().map(String::as_str)))
+        .order_by_asc(Column::Ordinal);
+    let value = |row: Model| Ok((row.job_id.clone(), ReplicaDisk::try_from(row)?));
+    let rows = listed(db, of_jobs, Some(Column::JobId), value).await?;
+    let by_job = |row: Row<(String, ReplicaDisk)>| match row {
+        Ok((job, disk)) => (job, Ok(disk)),
+        Err(row) => (row.of.clone().unwrap_or_default(), Err(row)),
+    };
+    Ok(rows.into_iter().map(by_job).collect())
+}
+
+/// A job with a disk that cannot be read.
+fn of_disk(job: &ReplicationJob, disk: &Unreadable) -> Unreadable {
+    let problem = format!("{} {}: {}", disk.table, disk.id, disk.problem);
+    let of = Some(job.vm.to_string());
+    Unreadable::new(replication_job::Entity.table_name(), job.id.to_string(), of, &problem)
 }
 
 async fn insert_disks(db: &impl ConnectionTrait, job: &ReplicationJob) -> Result<(), StoreError> {

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use hub_domain::ids::{RestoreJobId, VerificationId};
 use hub_domain::restore::{RestoreJob, Verification};
 use hub_ports::StoreError;
-use hub_ports::store::{RestoreReads, RestoreWrites};
+use hub_ports::store::{RestoreReads, RestoreWrites, Row};
+use hub_vm_disk_repo::rows::single;
 use hub_vm_disk_repo::store_error;
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
@@ -19,66 +20,66 @@ use crate::session::{Session, Source, Unit};
 #[async_trait]
 impl<S: Source> RestoreReads for Session<S> {
     async fn restore(&mut self, id: RestoreJobId) -> Result<Option<RestoreJob>, StoreError> {
-        let row = restore_job::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(RestoreJob::try_from).transpose()
+        let with_id = restore_job::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, RestoreJob::try_from).await
     }
 
     async fn restores_page(
         &mut self,
-        after: Option<RestoreJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<RestoreJob>, StoreError> {
+    ) -> Result<Vec<Row<RestoreJob>>, StoreError> {
         let mut page = restore_job::Entity::find()
             .order_by_asc(restore_job::Column::Id)
             .limit(u64::from(limit));
         if let Some(after) = after {
-            page = page.filter(restore_job::Column::Id.gt(after.to_string()));
+            page = page.filter(restore_job::Column::Id.gt(after));
         }
-        let rows = page.all(self.db()).await.map_err(store_error)?;
-        rows.into_iter().map(RestoreJob::try_from).collect()
+        self.list(page, Some(restore_job::Column::BackupId), RestoreJob::try_from, |it| {
+            it.id.to_string()
+        })
+        .await
     }
 
-    async fn unfinished_restores(&mut self) -> Result<Vec<RestoreJob>, StoreError> {
-        let rows = restore_job::Entity::find()
+    async fn unfinished_restores(&mut self) -> Result<Vec<Row<RestoreJob>>, StoreError> {
+        let unfinished = restore_job::Entity::find()
             .filter(restore_job::Column::Status.is_in(unfinished_words()))
-            .order_by_asc(restore_job::Column::Id)
-            .all(self.db())
-            .await
-            .map_err(store_error)?;
-        rows.into_iter().map(RestoreJob::try_from).collect()
+            .order_by_asc(restore_job::Column::Id);
+        let of = Some(restore_job::Column::BackupId);
+        self.list(unfinished, of, RestoreJob::try_from, |it| it.id.to_string()).await
     }
 
     async fn verification(
         &mut self,
         id: VerificationId,
     ) -> Result<Option<Verification>, StoreError> {
-        let row = verification::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(Verification::try_from).transpose()
+        let with_id = verification::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, Verification::try_from).await
     }
 
     async fn verifications_page(
         &mut self,
-        after: Option<VerificationId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Verification>, StoreError> {
+    ) -> Result<Vec<Row<Verification>>, StoreError> {
         let mut page = verification::Entity::find()
             .order_by_asc(verification::Column::Id)
             .limit(u64::from(limit));
         if let Some(after) = after {
-            page = page.filter(verification::Column::Id.gt(after.to_string()));
+            page = page.filter(verification::Column::Id.gt(after));
         }
-        let rows = page.all(self.db()).await.map_err(store_error)?;
-        rows.into_iter().map(Verification::try_from).collect()
+        self.list(page, Some(verification::Column::BackupId), Verification::try_from, |it| {
+            it.id.to_string()
+        })
+        .await
     }
 
-    async fn unfinished_verifications(&mut self) -> Result<Vec<Verification>, StoreError> {
-        let rows = verification::Entity::find()
+    async fn unfinished_verifications(&mut self) -> Result<Vec<Row<Verification>>, StoreError> {
+        let unfinished = verification::Entity::find()
             .filter(verification::Column::Status.is_in(unfinished_words()))
-            .order_by_asc(verification::Column::Id)
-            .all(self.db())
-            .await
-            .map_err(store_error)?;
-        rows.into_iter().map(Verification::try_from).collect()
+            .order_by_asc(verification::Column::Id);
+        let of = Some(verification::Column::BackupId);
+        self.list(unfinished, of, Verification::try_from, |it| it.id.to_string()).await
     }
 }
 

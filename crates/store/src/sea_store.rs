@@ -9,7 +9,9 @@ use sea_orm::{
     DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use crate::access::{Secrets, secrets};
 use crate::connection::{OpenError, Pools, StoreOptions, open};
+use crate::met::Met;
 use crate::secret::Sealer;
 use crate::session::{Session, Unit};
 
@@ -19,13 +21,15 @@ pub struct SeaStore {
     write: DatabaseConnection,
     read: DatabaseConnection,
     sealer: Arc<Sealer>,
+    met: Arc<Met>,
 }
 
 impl SeaStore {
     /// Opens a database that was migrated before.
     pub async fn open(options: StoreOptions) -> Result<Self, OpenError> {
         let Pools { write, read } = open(&options).await?;
-        Ok(Self { write, read, sealer: Arc::new(Sealer::new(&options.secret_key)) })
+        let sealer = Arc::new(Sealer::new(&options.secret_key));
+        Ok(Self { write, read, sealer, met: Arc::default() })
     }
 
     /// Which database it is, for health reports: `sqlite`, `mariadb` or `postgres`.
@@ -38,6 +42,16 @@ impl SeaStore {
         } else {
             "sqlite"
         }
+    }
+
+    /// How many of the stored secrets this store's key opens. One that was garbled is not what a wrong key looks like: it
+    /// counts nowhere, and makes its row unreadable.
+    pub async fn secrets(&self) -> Result<Secrets, StoreError> {
+        secrets(&self.read, &self.sealer).await
+    }
+
+    fn session(&self) -> Session<DatabaseConnection> {
+        Session::new(self.read.clone(), Arc::clone(&self.sealer), Arc::clone(&self.met))
     }
 
     /// Closes all connections once what runs on them has ended; on SQLite this folds the write-ahead log in.
@@ -57,14 +71,18 @@ impl Store for SeaStore {
         };
         let transaction = self.write.begin_with_options(options).await.map_err(store_error)?;
         let unit = Unit::new(transaction, self.write.clone());
-        Ok(Box::new(Session::new(unit, Arc::clone(&self.sealer))))
+        Ok(Box::new(Session::new(unit, Arc::clone(&self.sealer), Arc::clone(&self.met))))
     }
 
     async fn view(&self) -> Result<Box<dyn Catalogue>, StoreError> {
-        Ok(Box::new(Session::new(self.read.clone(), Arc::clone(&self.sealer))))
+        Ok(Box::new(self.session()))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.read.ping().await.map_err(store_error)
+    }
+
+    fn unreadable(&self) -> usize {
+        self.met.count()
     }
 }

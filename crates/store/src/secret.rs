@@ -8,6 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// Bytes of a nonce; a random one per secret is safe for far more secrets than a catalogue ever holds.
 const NONCE: usize = 12;
 
+/// Bytes that prove a secret to be whole.
+const TAG: usize = 16;
+
 /// Marks the format, so that another one can follow.
 const PREFIX: &str = "v1:";
 
@@ -51,10 +54,7 @@ impl Sealer {
                  or the row was changed by hand"
             ))
         };
-        let bytes = sealed
-            .strip_prefix(PREFIX)
-            .and_then(|text| hex::decode(text).ok())
-            .ok_or_else(unreadable)?;
+        let bytes = unwrapped(sealed).ok_or_else(unreadable)?;
         let (nonce, body) = bytes.split_at_checked(NONCE).ok_or_else(unreadable)?;
         let aad = binding(column, row);
         let payload = Payload { msg: body, aad: aad.as_bytes() };
@@ -62,6 +62,15 @@ impl Sealer {
             self.cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| unreadable())?;
         String::from_utf8(opened).map(SecretString::from).map_err(|_| unreadable())
     }
+}
+
+/// Whether it looks like what [`seal`](Sealer::seal) makes, with whatever key.
+pub(crate) fn is_sealed(sealed: &str) -> bool {
+    unwrapped(sealed).is_some_and(|bytes| bytes.len() >= NONCE + TAG)
+}
+
+fn unwrapped(sealed: &str) -> Option<Vec<u8>> {
+    sealed.strip_prefix(PREFIX).and_then(|text| hex::decode(text).ok())
 }
 
 fn binding(column: &str, row: &str) -> String {

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hub_block::failpoint::{self, Point};
+use hub_ports::store::Row;
 use hub_ports::{StoreError, UnitOfWork};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend};
+use hub_vm_disk_repo::rows::listed;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, EntityTrait, Select,
+};
 
+use crate::met::Met;
 use crate::secret::Sealer;
 use crate::watched::Watched;
 
@@ -14,11 +19,23 @@ use crate::watched::Watched;
 pub(crate) struct Session<S> {
     pub(crate) source: S,
     pub(crate) sealer: Arc<Sealer>,
+    met: Arc<Met>,
 }
 
 impl<S> Session<S> {
-    pub(crate) fn new(source: S, sealer: Arc<Sealer>) -> Self {
-        Self { source, sealer }
+    pub(crate) fn new(source: S, sealer: Arc<Sealer>, met: Arc<Met>) -> Self {
+        Self { source, sealer, met }
+    }
+
+    /// Hands a list of a table on, once what of it cannot be read is noted.
+    pub(crate) fn noted<T>(
+        &self,
+        table: &'static str,
+        rows: Vec<Row<T>>,
+        key: impl Fn(&T) -> String,
+    ) -> Vec<Row<T>> {
+        self.met.note(table, &rows, key);
+        rows
     }
 }
 
@@ -32,6 +49,18 @@ pub(crate) trait Source: Send + Sync {
 impl<S: Source> Session<S> {
     pub(crate) fn db(&self) -> &S::Connection {
         self.source.connection()
+    }
+
+    /// A list of whole rows: see [`listed`].
+    pub(crate) async fn list<E: EntityTrait, T>(
+        &self,
+        query: Select<E>,
+        of: Option<E::Column>,
+        value: impl Fn(E::Model) -> Result<T, StoreError>,
+        key: impl Fn(&T) -> String,
+    ) -> Result<Vec<Row<T>>, StoreError> {
+        let rows = listed(self.db(), query, of, value).await?;
+        Ok(self.noted(E::default().table_name(), rows, key))
     }
 }
 

@@ -6,10 +6,14 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
-use hub_ports::store::{InventoryTotals, VmReads, VmWrites};
+use hub_ports::store::{InventoryTotals, Row, VmReads, VmWrites};
 use hub_vm_disk_repo::{reads, writes};
 
 use crate::session::{Session, Source, Unit};
+
+/// The tables that the other crate reads.
+const VMS: &str = "vm_replication_contexts";
+const DISKS: &str = "vm_disks";
 
 #[async_trait]
 impl<S: Source> VmReads for Session<S> {
@@ -21,16 +25,21 @@ impl<S: Source> VmReads for Session<S> {
         reads::vms_named(self.db(), name).await
     }
 
-    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError> {
-        reads::vms_resembling(self.db(), seen).await
+    async fn vms_resembling(
+        &mut self,
+        seen: &[VmFacts],
+    ) -> Result<Vec<Row<VmContext>>, StoreError> {
+        let found = reads::vms_resembling(self.db(), seen).await?;
+        Ok(self.noted(VMS, found, |vm| vm.id.to_string()))
     }
 
     async fn vms_page(
         &mut self,
-        after: Option<VmContextId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<VmContext>, StoreError> {
-        reads::vms_page(self.db(), after, limit).await
+    ) -> Result<Vec<Row<VmContext>>, StoreError> {
+        let found = reads::vms_page(self.db(), after, limit).await?;
+        Ok(self.noted(VMS, found, |vm| vm.id.to_string()))
     }
 
     async fn disks_of(&mut self, vms: &[VmContextId]) -> Result<Vec<VmDisk>, StoreError> {
@@ -41,8 +50,9 @@ impl<S: Source> VmReads for Session<S> {
         &mut self,
         first: VmContextId,
         last: VmContextId,
-    ) -> Result<Vec<VmDisk>, StoreError> {
-        reads::disks_of_page(self.db(), first, last).await
+    ) -> Result<Vec<Row<VmDisk>>, StoreError> {
+        let found = reads::disks_of_page(self.db(), first, last).await?;
+        Ok(self.noted(DISKS, found, |disk| disk.id.to_string()))
     }
 
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError> {

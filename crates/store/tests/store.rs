@@ -6,6 +6,8 @@ mod databases;
 mod rediscovery;
 #[path = "store/rows.rs"]
 mod rows;
+#[path = "store/unreadable.rs"]
+mod unreadable;
 #[path = "store/words.rs"]
 mod words;
 

@@ -8,13 +8,13 @@ mod access;
 mod backups;
 #[cfg(test)]
 mod contract;
+mod garbled;
 mod jobs;
 mod owed;
 mod rows;
 mod vms;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -37,6 +37,8 @@ pub struct MemStore {
 struct Shared {
     rows: Mutex<Arc<Rows>>,
     last_disk_id: AtomicI64,
+    /// Tables and keys of rows that cannot be read.
+    garbled: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl MemStore {
@@ -79,6 +81,10 @@ impl Store for MemStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.pass("store.ping").await
+    }
+
+    fn unreadable(&self) -> usize {
+        self.shared.garbled.lock().len()
     }
 }
 
@@ -162,15 +168,16 @@ impl Session {
 }
 
 /// Up to `limit` values with a key after `after` that fit, in the order of their keys.
-fn page<K: Ord + Copy, V: Clone>(
+fn page<K: Ord + Copy + ToString, V: Clone>(
     rows: &BTreeMap<K, V>,
-    after: Option<K>,
+    after: Option<&str>,
     limit: u32,
     fits: impl Fn(&V) -> bool,
 ) -> Vec<V> {
-    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    rows.range((from, Bound::Unbounded))
+    let is_after = |id: &K| after.is_none_or(|after| id.to_string().as_str() > after);
+    rows.iter()
+        .filter(|(id, _)| is_after(id))
         .map(|(_, value)| value)
         .filter(|value| fits(value))
         .take(limit)

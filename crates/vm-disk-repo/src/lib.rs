@@ -6,7 +6,7 @@ pub mod context;
 pub mod disk;
 mod failure;
 pub mod reads;
-mod rows;
+pub mod rows;
 pub mod writes;
 
 pub use failure::{is_reference, is_unique, store_error};

@@ -6,7 +6,7 @@ use hub_domain::disk::{Presence, VmDisk};
 use hub_domain::ids::VmContextId;
 use hub_domain::vm::{VmContext, VmFacts};
 use hub_ports::StoreError;
-use hub_ports::store::InventoryTotals;
+use hub_ports::store::{InventoryTotals, Row, all_readable};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoCondition};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, PaginatorTrait as _,
@@ -22,8 +22,7 @@ pub async fn vm(
     db: &impl ConnectionTrait,
     id: VmContextId,
 ) -> Result<Option<VmContext>, StoreError> {
-    let row = context::Entity::find_by_id(id.to_string()).one(db).await.map_err(store_error)?;
-    row.map(VmContext::try_from).transpose()
+    rows::single(db, context::Entity::find_by_id(id.to_string()), VmContext::try_from).await
 }
 
 /// All VMs with this display name, by id.
@@ -34,14 +33,14 @@ pub async fn vms_named(
     let named = context::Entity::find()
         .filter(context::Column::VmName.eq(name))
         .order_by_asc(context::Column::ContextId);
-    contexts(db, named).await
+    all_readable(contexts(db, named).await?)
 }
 
 /// The VMs that have the key of one of these, or its host and its id there; any number, in no order.
 pub async fn vms_resembling(
     db: &impl ConnectionTrait,
     seen: &[VmFacts],
-) -> Result<Vec<VmContext>, StoreError> {
+) -> Result<Vec<Row<VmContext>>, StoreError> {
     let mut by_key: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut by_place: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for facts in seen {
@@ -51,6 +50,10 @@ pub async fn vms_resembling(
         }
         by_place.entry(&facts.vcenter_host).or_default().insert(&facts.vmware_vm_id);
     }
+    let by_id = |row: Row<VmContext>| match row {
+        Ok(vm) => (vm.id.to_string(), Ok(vm)),
+        Err(row) => (row.id.clone(), Err(row)),
+    };
     let mut found = BTreeMap::new();
     for (source, vms) in by_key {
         let vms: Vec<String> = vms.into_iter().collect();
@@ -58,7 +61,7 @@ pub async fn vms_resembling(
             let some = context::Entity::find()
                 .filter(context::Column::SourceKey.eq(&source))
                 .filter(context::Column::VmKey.is_in(vms));
-            found.extend(contexts(db, some).await?.into_iter().map(|vm| (vm.id, vm)));
+            found.extend(contexts(db, some).await?.into_iter().map(by_id));
         }
     }
     for (host, ids) in by_place {
@@ -67,7 +70,7 @@ pub async fn vms_resembling(
             let some = context::Entity::find()
                 .filter(context::Column::VcenterHost.eq(host))
                 .filter(context::Column::VmwareVmId.is_in(ids.iter().copied()));
-            found.extend(contexts(db, some).await?.into_iter().map(|vm| (vm.id, vm)));
+            found.extend(contexts(db, some).await?.into_iter().map(by_id));
         }
     }
     Ok(found.into_values().collect())
@@ -76,13 +79,13 @@ pub async fn vms_resembling(
 /// Up to `limit` VMs with an id after `after`, by id.
 pub async fn vms_page(
     db: &impl ConnectionTrait,
-    after: Option<VmContextId>,
+    after: Option<&str>,
     limit: u32,
-) -> Result<Vec<VmContext>, StoreError> {
+) -> Result<Vec<Row<VmContext>>, StoreError> {
     let mut page =
         context::Entity::find().order_by_asc(context::Column::ContextId).limit(u64::from(limit));
     if let Some(after) = after {
-        page = page.filter(context::Column::ContextId.gt(after.to_string()));
+        page = page.filter(context::Column::ContextId.gt(after));
     }
     contexts(db, page).await
 }
@@ -95,7 +98,7 @@ pub async fn disks_of(
     let mut found = Vec::new();
     for vms in vms.chunks(CHUNK) {
         let theirs = disk::Column::VmContextId.is_in(vms.iter().map(ToString::to_string));
-        found.extend(disks_where(db, theirs).await?);
+        found.extend(all_readable(disks_where(db, theirs).await?)?);
     }
     found.sort_unstable_by_key(place);
     Ok(found)
@@ -106,10 +109,10 @@ pub async fn disks_of_page(
     db: &impl ConnectionTrait,
     first: VmContextId,
     last: VmContextId,
-) -> Result<Vec<VmDisk>, StoreError> {
+) -> Result<Vec<Row<VmDisk>>, StoreError> {
     let theirs = disk::Column::VmContextId.between(first.to_string(), last.to_string());
     let mut found = disks_where(db, theirs).await?;
-    found.sort_unstable_by_key(place);
+    found.sort_unstable_by_key(|row| row.as_ref().map(place).ok());
     Ok(found)
 }
 
@@ -121,9 +124,9 @@ fn place(disk: &VmDisk) -> (VmContextId, u32) {
 async fn disks_where(
     db: &impl ConnectionTrait,
     condition: impl IntoCondition,
-) -> Result<Vec<VmDisk>, StoreError> {
-    let found = rows::all(db, disk::Entity::find().filter(condition)).await?;
-    found.into_iter().map(VmDisk::try_from).collect()
+) -> Result<Vec<Row<VmDisk>>, StoreError> {
+    let theirs = disk::Entity::find().filter(condition);
+    rows::quick(db, theirs, Some(disk::Column::VmContextId), VmDisk::try_from).await
 }
 
 /// Sums over all VMs and their present disks.
@@ -157,7 +160,6 @@ pub fn wide_integer(backend: DbBackend) -> &'static str {
 async fn contexts(
     db: &impl ConnectionTrait,
     query: Select<context::Entity>,
-) -> Result<Vec<VmContext>, StoreError> {
-    let found = rows::all(db, query).await?;
-    found.into_iter().map(VmContext::try_from).collect()
+) -> Result<Vec<Row<VmContext>>, StoreError> {
+    rows::quick(db, query, None, VmContext::try_from).await
 }

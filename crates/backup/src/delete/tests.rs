@@ -2,6 +2,7 @@
 
 use hub_domain::job::JobStatus;
 use hub_ports::{Classify, Store};
+use hub_testkit::store_contract::samples;
 use hub_testkit::{Break, Fault as StorageFault};
 
 use crate::bench::{Bench, FULL, INCREMENTAL};
@@ -91,4 +92,23 @@ async fn killed_at_any_step_a_deletion_is_whole_or_finished_by_recovery() {
             break;
         }
     }
+}
+
+/// Promise P10: whether a child or a restore stands in the way has to be known; of another point it need not be.
+#[tokio::test(start_paused = true)]
+async fn p10_what_cannot_be_read_is_not_taken_for_absent() {
+    let bench = Bench::new().await.unwrap();
+    bench.back_up(FULL).await.unwrap();
+    bench.back_up(INCREMENTAL).await.unwrap();
+    let jobs = bench.jobs().await.unwrap();
+    bench.store.garble("backup_jobs", jobs[2].id);
+    assert_eq!(bench.backup.delete(jobs[0].id).await.unwrap_err().code(), "store/corrupt");
+    bench.store.mend();
+    let restore = samples::restore(77, jobs[2].id);
+    let mut work = bench.store.begin().await.unwrap();
+    work.insert_restore(&restore).await.unwrap();
+    work.commit().await.unwrap();
+    bench.store.garble("restore_jobs", restore.id);
+    assert_eq!(bench.backup.delete(jobs[2].id).await.unwrap_err().code(), "backup/in-use");
+    bench.backup.delete(jobs[3].id).await.unwrap();
 }

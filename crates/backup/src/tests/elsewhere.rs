@@ -6,6 +6,7 @@ use hub_domain::reader_choice::SourceName;
 use hub_domain::source::SourceAbout;
 use hub_domain::vm::VmContext;
 use hub_ports::{OwedCleanups, OwedOptions, Store};
+use hub_testkit::Whole as _;
 use hub_testkit::{FixedClock, fixtures};
 
 use crate::bench::{Bench, FULL};
@@ -44,7 +45,7 @@ fn rounds(bench: &Bench) -> OwedCleanups {
 
 /// The codes of what is owed.
 async fn owed(bench: &Bench) -> anyhow::Result<Vec<String>> {
-    let all = bench.store.view().await?.owed_cleanups(9).await?;
+    let all = bench.store.view().await?.owed_cleanups(9).await?.whole()?;
     Ok(all.into_iter().map(|it| it.fault.map(|it| it.code).unwrap_or_default()).collect())
 }
 

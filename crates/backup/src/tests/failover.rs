@@ -1,5 +1,6 @@
 //! Another VMA copies where a VM's own one does not answer, and never beside it.
 
+use hub_testkit::Whole as _;
 use std::time::Duration;
 
 use hub_domain::access::VmaNode;
@@ -133,7 +134,7 @@ async fn p3_an_attempt_after_a_restart_goes_to_the_vma_that_was_ordered() {
 
     assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
     assert_eq!(bench.vma.ordered(), [own, other]);
-    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap();
+    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().whole().unwrap();
     assert!(!owed.is_empty() && owed.iter().all(|it| it.vma_node == own), "{owed:?}");
     // It comes back with the snapshot of its first attempt, and is asked for it.
     bench.vma.unsilence(own);
@@ -211,7 +212,8 @@ async fn p3_a_stand_in_removes_the_snapshot_of_a_dead_vma_before_it_takes_its_ow
 async fn p3_that_a_stand_in_finds_nothing_settles_nothing() {
     let (bench, own, _) = dead().await.unwrap();
     bench.vma.forget_copies();
-    let copies = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().len();
+    let copies =
+        bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().whole().unwrap().len();
     let first = rounds(&bench).round().await.unwrap();
     let again = rounds(&bench).round().await.unwrap();
     assert_eq!((first.settled + again.owed, again.settled), (copies, 0));

@@ -1,5 +1,6 @@
 //! Promise P3: whatever ends a run, its snapshot is removed, or is recorded as owed since before it was taken.
 
+use hub_testkit::Whole as _;
 use std::time::Duration;
 
 use hub_domain::job::JobStatus;
@@ -39,13 +40,13 @@ async fn look(rounds: &OwedCleanups) -> anyhow::Result<((usize, usize), Vec<u32>
 }
 
 async fn owed(bench: &Bench) -> anyhow::Result<Vec<(u32, Option<String>)>> {
-    let all = bench.store.view().await?.owed_cleanups(9).await?;
+    let all = bench.store.view().await?.owed_cleanups(9).await?.whole()?;
     Ok(all.into_iter().map(|it| (it.tries, it.fault.map(|fault| fault.code))).collect())
 }
 
 /// Nothing is at the source that is not on record.
 async fn nothing_is_unknown(bench: &Bench) -> anyhow::Result<()> {
-    let all = bench.store.view().await?.owed_cleanups(9).await?;
+    let all = bench.store.view().await?.owed_cleanups(9).await?.whole()?;
     let known: Vec<String> = all.into_iter().map(|it| it.copy).collect();
     let there = bench.vma.snapshots();
     anyhow::ensure!(there.iter().all(|it| known.contains(it)), "{there:?} of {known:?}");
@@ -149,7 +150,17 @@ async fn trap_u12_an_answer_from_before_an_order_settles_nothing() {
     let run = bench.start(FULL).await.unwrap();
     assert_eq!(bench.run(run).await.unwrap(), JobStatus::Queued);
     bench.steps.heal();
-    let record = bench.store.view().await.unwrap().owed_cleanups(1).await.unwrap().remove(0);
+    let record = bench
+        .store
+        .view()
+        .await
+        .unwrap()
+        .owed_cleanups(1)
+        .await
+        .unwrap()
+        .whole()
+        .unwrap()
+        .remove(0);
     let door = bench.vma.hold_back().await;
     let mut round = Box::pin(rounds.round());
     let early = tokio::time::timeout(Duration::from_millis(10), &mut round).await;
@@ -168,4 +179,26 @@ async fn a_folder_owes_nothing() {
     bench.back_up(FULL).await.unwrap();
     assert_eq!(bench.vma.calls("vma.clean_up"), 0);
     assert!(owed(&bench).await.unwrap().is_empty());
+}
+
+/// One record that cannot be read, or refers to what cannot, keeps nobody from asking for the other snapshots.
+#[tokio::test(start_paused = true)]
+async fn promise_p3_a_record_that_cannot_be_read_hides_no_other() {
+    let (bench, rounds) = vsphere().await.unwrap();
+    bench.vma.script(CopyScript { forgets_at: Some(1), ..CopyScript::default() });
+    bench.vma.keep_snapshots(true);
+    for _ in 0..2 {
+        bench.back_up(FULL).await.unwrap();
+    }
+    let all = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().whole().unwrap();
+    assert!(all.len() > 1);
+    bench.vma.keep_snapshots(false);
+    bench.store.garble("owed_cleanups", &all[0].copy);
+    assert_eq!(rounds.round().await.unwrap().settled, all.len() - 1);
+    bench.store.mend();
+    bench.store.garble("vma_nodes", all[0].vma_node);
+    let round = rounds.round().await.unwrap();
+    assert_eq!((round.settled, round.owed), (0, 1), "a VMA that cannot be read is not gone");
+    bench.store.mend();
+    assert_eq!(rounds.round().await.unwrap().settled, 1);
 }

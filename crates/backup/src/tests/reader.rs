@@ -6,6 +6,7 @@ use hub_domain::reader_choice::SourceName;
 use hub_domain::source::SourceAbout;
 use hub_domain::vm::VmContext;
 use hub_ports::{Classify as _, OwedCleanups, OwedOptions, Store};
+use hub_testkit::Whole as _;
 use hub_testkit::{FixedClock, fixtures};
 
 use crate::bench::{Bench, FULL};
@@ -51,7 +52,7 @@ async fn another_vma_that_reads_the_vcenter_takes_its_place_and_cleans_up_after_
     bench.vma.keep_snapshots(true);
     assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
     assert_eq!(bench.vma.orders()[0].credential.as_ref().unwrap().name, "login", "trap D3");
-    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap();
+    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().whole().unwrap();
     assert_eq!(owed[0].vma_node, stand_in.id);
     // The one that copied is taken out, and its snapshot is removed through the next.
     let mut work = bench.store.begin().await.unwrap();
@@ -65,7 +66,7 @@ async fn another_vma_that_reads_the_vcenter_takes_its_place_and_cleans_up_after_
         options: OwedOptions::default(),
     };
     assert_eq!(rounds.round().await.unwrap().owed, 1, "vma1 reads something else");
-    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap();
+    let owed = bench.store.view().await.unwrap().owed_cleanups(9).await.unwrap().whole().unwrap();
     assert_eq!(owed[0].fault.as_ref().unwrap().code, "vm/no-vma");
     let mut work = bench.store.begin().await.unwrap();
     work.insert_vma_node(&reading(3, "vma3", fixtures::VCENTER)).await.unwrap();

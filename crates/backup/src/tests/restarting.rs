@@ -93,3 +93,44 @@ async fn a_vma_that_is_away_does_not_keep_a_hub_from_starting() {
     assert_eq!(bench.backup.recover().await.unwrap().requeued, 2);
     assert!(began.elapsed() < Duration::from_secs(6));
 }
+
+/// What a predecessor left is cleared up as far as it can be read, and the hub starts.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_be_read_stops_no_recovery() {
+    let bench = Bench::new().await.unwrap();
+    bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+    let run = bench.start(FULL).await.unwrap();
+    assert!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+    let jobs = bench.jobs().await.unwrap();
+    bench.store.garble("backup_jobs", jobs[0].id);
+    let recovered = bench.backup.recover().await.unwrap();
+    assert_eq!(
+        (recovered.requeued, recovered.interrupted),
+        (0, 1),
+        "alone it cannot be of one instant"
+    );
+    assert!(bench.vma.copying().is_empty());
+    bench.store.mend();
+    let found = bench.jobs().await.unwrap();
+    assert_eq!(found[1].state.status(), JobStatus::Interrupted);
+    assert_eq!(found[0].state, jobs[0].state, "what could not be read is as it was");
+}
+
+/// Rows that a job refers to are needed to go on with it, and not to start a hub.
+#[tokio::test(start_paused = true)]
+async fn a_run_a_vma_or_a_repository_that_cannot_be_read_stops_no_recovery() {
+    for which in 0..3 {
+        let bench = Bench::new().await.unwrap();
+        bench.vma.script(CopyScript { steps: 1000, ..CopyScript::default() });
+        let run = bench.start(FULL).await.unwrap();
+        assert!(timeout(Duration::from_secs(30), bench.run(run)).await.is_err());
+        match which {
+            0 => bench.store.garble("backup_runs", run),
+            1 => bench.store.garble("vma_nodes", bench.vm.vma_node.unwrap()),
+            _ => bench.store.garble("backup_repositories", bench.repository),
+        }
+        let recovered = bench.backup.recover().await.unwrap();
+        let left = (recovered.requeued, recovered.interrupted);
+        assert_eq!(left, if which == 0 { (0, 2) } else { (2, 0) }, "{which}");
+    }
+}

@@ -11,6 +11,7 @@ use hub_domain::reader_choice::SourceName;
 use hub_domain::time::Timestamp;
 use hub_domain::vm::VmContext;
 use hub_ports::{OwedCleanups, OwedOptions, Store, owe};
+use hub_testkit::Whole as _;
 use hub_testkit::{FixedClock, fixtures};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +77,7 @@ impl Lab {
     }
 
     async fn owed(&self) -> anyhow::Result<Vec<String>> {
-        let all = self.bench.store.view().await?.owed_cleanups(99).await?;
+        let all = self.bench.store.view().await?.owed_cleanups(99).await?.whole()?;
         Ok(all.into_iter().map(|it| it.copy).collect())
     }
 

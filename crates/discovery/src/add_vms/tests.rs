@@ -1,5 +1,6 @@
 //! Adding: with disks, again, in part, under races, and broken at every step.
 
+use hub_testkit::Whole as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,7 +48,7 @@ impl Bench {
     pub(crate) async fn stored(&self) -> anyhow::Result<Vec<(VmContext, Vec<VmDisk>)>> {
         let mut view = self.store.view().await?;
         let mut all = Vec::new();
-        for vm in view.vms_page(None, 500).await? {
+        for vm in view.vms_page(None, 500).await?.whole()? {
             let disks = view.disks_of(&[vm.id]).await?;
             all.push((vm, disks));
         }
@@ -188,6 +189,10 @@ impl Store for Overtaken {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.store.ping().await
+    }
+
+    fn unreadable(&self) -> usize {
+        self.store.unreadable()
     }
 }
 

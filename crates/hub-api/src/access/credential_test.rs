@@ -5,7 +5,7 @@ use hub_domain::access::{Credential, VmaNode};
 use hub_domain::ids::VmaNodeId;
 use hub_domain::reader_choice::{SourceName, reader_of};
 use hub_domain::source::SourceAbout;
-use hub_ports::store::note_source;
+use hub_ports::store::{note_source, readable};
 use hub_ports::{Catalogue, ErrorClass};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -74,7 +74,7 @@ async fn node(
         let found = catalogue.vma_node(VmaNodeId::from_uuid(id)).await?;
         return found.ok_or_else(|| vma_nodes::not_found(&id.to_string()));
     }
-    let all = catalogue.vma_nodes().await?;
+    let all = readable(catalogue.vma_nodes().await?);
     let only = if let [only] = all.as_slice() { Some(only) } else { None };
     let chosen = reader_of(&SourceName::of_login(credential), &all).or(only);
     chosen.cloned().ok_or_else(|| {

@@ -73,7 +73,7 @@ pub(crate) async fn list(
     query: web::Query<PageQuery>,
 ) -> Answer<Page<CredentialView>> {
     let all = state.ask(|hub| async move { Ok(hub.store.view().await?.credentials().await?) });
-    let page = Page::of_all(all.await?, *query, |it| it.id.as_uuid(), |it| view(&it));
+    let page = Page::of_all(all.await?, &query, |it| it.id.as_uuid(), |it| view(&it));
     Ok(web::Json(page))
 }
 

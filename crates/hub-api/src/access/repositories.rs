@@ -9,6 +9,7 @@ use hub_domain::ids::RepositoryId;
 use hub_domain::limits::CopyCount;
 use hub_domain::repository::{Repository, RepositorySettings};
 use hub_domain::text::{self, MAX_PATH};
+use hub_ports::store::all_readable;
 use hub_ports::{Catalogue, ErrorClass, RepositoryProbe};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -82,7 +83,7 @@ pub(crate) async fn list(
     query: web::Query<PageQuery>,
 ) -> Answer<Page<RepositoryView>> {
     let all = state.ask(|hub| async move { Ok(hub.store.view().await?.repositories().await?) });
-    let page = Page::of_all(all.await?, *query, |it| it.id.as_uuid(), |it| view(&it, None));
+    let page = Page::of_all(all.await?, &query, |it| it.id.as_uuid(), |it| view(&it, None));
     Ok(web::Json(page))
 }
 
@@ -105,7 +106,8 @@ pub(crate) async fn add(state: State, new: web::Json<NewRepository>) -> Response
         };
         let probe = hub.storage.probe(&repository).await?;
         let mut work = hub.store.begin().await?;
-        let others = work.repositories().await?;
+        // One that cannot be read may lie where this one would.
+        let others = all_readable(work.repositories().await?)?;
         if let Some(other) = others.iter().find(|it| overlaps(&it.path, &repository.path)) {
             let detail = format!("{} overlaps repository {}", repository.path, other.name);
             return Err(Problem::new(ErrorClass::Conflict, "repository/path-taken", detail));

@@ -1,6 +1,7 @@
 //! How many copies at a time a vCenter or host bears, changed while copies run.
 
 use actix_web::web;
+use hub_ports::store::readable;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -37,7 +38,7 @@ pub(crate) async fn adjust(
         }
         credential.updated_at = hub.clock.now();
         work.update_credential(&credential).await?;
-        let all = work.credentials().await?;
+        let all = readable(work.credentials().await?);
         work.commit().await?;
         hub.supervisor.copies().set_source(&all, credential.id);
         Ok(view(&credential))

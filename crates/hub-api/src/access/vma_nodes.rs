@@ -89,7 +89,7 @@ pub(crate) struct VmaNodeWorks {
     responses((status = 200, body = Page<VmaNodeView>)))]
 pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<Page<VmaNodeView>> {
     let all = state.ask(|hub| async move { Ok(hub.store.view().await?.vma_nodes().await?) });
-    let page = Page::of_all(all.await?, *query, |it| it.id.as_uuid(), |it| view(&it, None));
+    let page = Page::of_all(all.await?, &query, |it| it.id.as_uuid(), |it| view(&it, None));
     Ok(web::Json(page))
 }
 

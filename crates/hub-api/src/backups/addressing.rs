@@ -95,7 +95,7 @@ pub(crate) async fn ordinal_of(
     }
     let filter = BackupFilter { vm: Some(vm), ..BackupFilter::default() };
     let backups = catalogue.backups_page(&filter, None, LOOKED_THROUGH).await?;
-    let had_it = backups.iter().filter(|it| it.disk_key == *key);
+    let had_it = backups.iter().flatten().filter(|it| it.disk_key == *key);
     had_it.map(|it| it.ordinal).max().ok_or_else(|| unknown_disk(key))
 }
 

@@ -4,6 +4,7 @@ use actix_web::web;
 use hub_domain::chain::{ChainKey, chain_to, suspicion_of};
 use hub_domain::ids::RepositoryId;
 use hub_ports::ErrorClass;
+use hub_ports::store::BackupFilter;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use super::query::ChainQuery;
 use super::view::BackupView;
 use crate::answer::{Answer, State, bytes};
 use crate::inventory::vm_view::address;
+use crate::page::{UnreadableView, apart};
 use crate::problem::Problem;
 
 /// The chains of a disk.
@@ -25,6 +27,8 @@ pub(crate) struct DiskChains {
     disk_id: u32,
     /// One per repository.
     chains: Vec<ChainView>,
+    /// What of the chains cannot be read; a chain that would not be whole without it is not among them.
+    unreadable: Vec<UnreadableView>,
 }
 
 /// The chain of a disk in one repository.
@@ -65,12 +69,15 @@ pub(crate) async fn of_disk(state: State, query: web::Query<ChainQuery>) -> Answ
         let vm = backed_up_vm(view.as_mut(), &asked).await?;
         let ordinal = ordinal_of(view.as_mut(), vm, &disk).await?;
         let mut chains = Vec::new();
-        for chain in view.chains_of_vm(vm).await? {
+        let (found, mut unreadable) = apart(view.chains_of_vm(vm).await?);
+        for chain in found {
             let of_disk = chain.key.ordinal == ordinal;
             if !of_disk || repository.is_some_and(|only| only != chain.key.repository) {
                 continue;
             }
-            let jobs = view.backups_of_chain(chain.key).await?;
+            let (jobs, garbled) =
+                apart(view.backups_page(&of_chain(chain.key), None, u32::MAX).await?);
+            unreadable.extend(garbled);
             // The row and the points are read one after the other; what is deleted in between is left out.
             let Some(points) = chain_to(&jobs, chain.latest) else { continue };
             chains.push(ChainView {
@@ -83,9 +90,19 @@ pub(crate) async fn of_disk(state: State, query: web::Query<ChainQuery>) -> Answ
                 points: points.into_iter().map(BackupView::of_point).collect(),
             });
         }
-        Ok(DiskChains { vm_context_id: vm.as_uuid(), disk_id: ordinal, chains })
+        Ok(DiskChains { vm_context_id: vm.as_uuid(), disk_id: ordinal, chains, unreadable })
     });
     found.await.map(web::Json)
+}
+
+/// The backups of a chain, whatever their status.
+fn of_chain(key: ChainKey) -> BackupFilter {
+    BackupFilter {
+        vm: Some(key.vm),
+        ordinal: Some(key.ordinal),
+        repository: Some(key.repository),
+        ..BackupFilter::default()
+    }
 }
 
 /// The points that a backup stands on, from the full to itself.

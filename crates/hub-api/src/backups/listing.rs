@@ -2,7 +2,7 @@
 
 use actix_web::web;
 use hub_domain::backup::BackupJob;
-use hub_domain::ids::{BackupJobId, RepositoryId};
+use hub_domain::ids::RepositoryId;
 use hub_domain::selector::DiskSelector;
 use hub_domain::vm::VmAddress;
 use hub_ports::Catalogue;
@@ -14,7 +14,7 @@ use super::addressing::{backed_up_vm, ordinal_of, selector};
 use super::query::BackupQuery;
 use super::view::BackupView;
 use crate::answer::{Answer, State, bytes};
-use crate::page::Page;
+use crate::page::{After, Page};
 use crate::problem::Problem;
 use crate::waiting::Line;
 
@@ -46,7 +46,7 @@ pub(crate) async fn list(state: State, query: web::Query<BackupQuery>) -> Answer
     let listed = state.ask(|hub| async move {
         let mut view = hub.store.view().await?;
         let filter = filter(view.as_mut(), &query).await?;
-        let after = query.after.map(BackupJobId::from_uuid);
+        let after = query.after.as_ref().map(After::id);
         let jobs = view.backups_page(&filter, after, query.limit.with_one_more()).await?;
         let line = Line::of(&hub);
         let item = |job: BackupJob| BackupView::of(&job, &line);

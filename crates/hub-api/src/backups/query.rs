@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::page::{Limit, limit};
+use crate::page::{After, Limit, limit};
 use crate::words::JobStatus;
 
 /// Which backups.
@@ -28,7 +28,8 @@ pub(crate) struct BackupQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 100)]
     pub(crate) limit: Limit,
     /// Only items after the one with this id: the `next` of the page before.
-    pub(crate) after: Option<Uuid>,
+    #[param(value_type = Option<String>)]
+    pub(crate) after: Option<After>,
 }
 
 /// Which disk's chains.

@@ -7,6 +7,7 @@ use hub_domain::selector::DiskSelector;
 use hub_domain::text;
 use hub_job_runner::JobKey;
 use hub_ports::StoreError;
+use hub_ports::store::all_readable;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -132,7 +133,7 @@ async fn find(hub: &Hub, text: &str) -> Result<RunView, Problem> {
     let mut view = hub.store.view().await?;
     let found = view.backup_run(run).await?;
     let found = found.ok_or_else(|| Problem::not_found(NOT_FOUND, "backup run", text))?;
-    let jobs = view.backups_of_run(run).await?;
+    let jobs = all_readable(view.backups_of_run(run).await?)?;
     Ok(RunView::of(found, &jobs, &Line::of(hub)))
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::conditions_view::{DiskConditionsView, NetworkView, VmConditionsView};
 use super::preflight::ConcernView;
 use crate::answer::{Answer, State, bytes};
+use crate::page::UnreadableView;
 use crate::problem::Problem;
 use crate::words::{AddOutcome, Fault};
 
@@ -54,6 +55,8 @@ pub(crate) struct DiscoveredInventory {
     vms: Vec<DiscoveredVm>,
     /// What cannot be managed, and why.
     rejected: Vec<Rejected>,
+    /// VM contexts that may be some of these and cannot be read; `managed` is false of those.
+    unreadable: Vec<UnreadableView>,
 }
 
 /// Names a source.
@@ -178,6 +181,7 @@ pub(crate) async fn discover(
                 datacenter: found.inventory.datacenter,
             },
             rejected: found.inventory.rejected.into_iter().map(Rejected::of).collect(),
+            unreadable: found.unreadable.into_iter().map(UnreadableView::from).collect(),
         })
     });
     found.await.map(web::Json)

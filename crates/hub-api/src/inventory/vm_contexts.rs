@@ -1,7 +1,6 @@
 //! VMs under management, with their disks.
 
 use actix_web::web;
-use hub_domain::ids::VmContextId;
 use hub_domain::vm::VmAddress;
 use hub_ports::ErrorClass;
 use hub_ports::store::{InventoryTotals, find_vm};
@@ -11,7 +10,7 @@ use utoipa::ToSchema;
 use super::vm_query::VmQuery;
 use super::vm_view::{Detail, DiskView, VmView, with_disks};
 use crate::answer::{Answer, Response, State, bytes, gone};
-use crate::page::Page;
+use crate::page::{After, Page, UnreadableView, apart};
 use crate::problem::Problem;
 use crate::words::AddOutcome;
 
@@ -19,6 +18,8 @@ use crate::words::AddOutcome;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VmPage {
     items: Vec<VmView>,
+    /// VMs that stand among them in the catalogue and cannot be read.
+    unreadable: Vec<UnreadableView>,
     /// What to give as `after` for the page that follows; null on the last one.
     next: Option<String>,
     /// Over the whole inventory; only where asked for, since it costs a look at every disk.
@@ -50,6 +51,8 @@ impl Totals {
 pub(crate) struct DiskList {
     /// By ordinal, retired ones included.
     items: Vec<DiskView>,
+    /// Disks of it that cannot be read; it cannot be backed up or replicated until they can.
+    unreadable: Vec<UnreadableView>,
 }
 
 /// What a refresh did.
@@ -65,15 +68,16 @@ pub(crate) struct Refreshed {
 pub(crate) async fn list(state: State, query: web::Query<VmQuery>) -> Answer<VmPage> {
     let listed = state.ask(|hub| async move {
         let mut view = hub.store.view().await?;
-        let after = query.after.map(VmContextId::from_uuid);
+        let after = query.after.as_ref().map(After::id);
         let vms = view.vms_page(after, query.limit.with_one_more()).await?;
-        let Page { items, next } = Page::of(vms, query.limit, |vm| vm.id.to_string(), |vm| vm);
+        let Page { items, unreadable, next } =
+            Page::of(vms, query.limit, |vm| vm.id.to_string(), |vm| vm);
         let items = with_disks(view.as_mut(), items, Detail::Listed).await?;
         let totals = match query.totals {
             true => Some(Totals::of(view.inventory_totals().await?)),
             false => None,
         };
-        Ok(VmPage { items, next, totals })
+        Ok(VmPage { items, unreadable, next, totals })
     });
     listed.await.map(web::Json)
 }
@@ -99,10 +103,9 @@ pub(crate) async fn disks(state: State, vm: web::Path<String>) -> Answer<DiskLis
     let found = state.ask(|hub| async move {
         let mut view = hub.store.view().await?;
         let vm = find_vm(view.as_mut(), &VmAddress::parse(&vm)).await?;
-        let disks = view.disks_of(&[vm.id]).await?;
-        Ok(DiskList {
-            items: disks.into_iter().map(|it| DiskView::of(it, Detail::Listed)).collect(),
-        })
+        let (disks, unreadable) = apart(view.disks_of_page(vm.id, vm.id).await?);
+        let items = disks.into_iter().map(|it| DiskView::of(it, Detail::Listed));
+        Ok(DiskList { items: items.collect(), unreadable })
     });
     found.await.map(web::Json)
 }

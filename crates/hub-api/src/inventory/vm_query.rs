@@ -2,12 +2,11 @@
 
 use serde::Deserialize;
 use utoipa::IntoParams;
-use uuid::Uuid;
 
-use crate::page::{self, Limit};
+use crate::page::{self, After, Limit};
 
 /// Which page, and whether to sum up.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct VmQuery {
@@ -16,7 +15,8 @@ pub(crate) struct VmQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 100)]
     pub(super) limit: Limit,
     /// Only VMs after the one with this id: the `next` of the page before.
-    pub(super) after: Option<Uuid>,
+    #[param(value_type = Option<String>)]
+    pub(super) after: Option<After>,
     /// Whether to answer the totals, too.
     #[serde(default)]
     pub(super) totals: bool,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::conditions_view::{DiskConditionsView, NetworkView, VmConditionsView};
 use crate::answer::bytes;
+use crate::page::UnreadableView;
 use crate::problem::Problem;
 use crate::words::{ContextStatus, DiskPresence};
 
@@ -54,6 +55,8 @@ pub(crate) struct VmView {
     networks: Option<Vec<NetworkView>>,
     /// By ordinal, retired ones included.
     disks: Vec<DiskView>,
+    /// Disks of it that cannot be read; it cannot be backed up or replicated until they can.
+    unreadable_disks: Vec<UnreadableView>,
 }
 
 /// A disk of a VM.
@@ -169,6 +172,7 @@ impl VmView {
             conditions,
             networks,
             disks,
+            unreadable_disks: Vec::new(),
         }
     }
 }
@@ -184,14 +188,21 @@ pub(crate) async fn with_disks(
         _ => Vec::new(),
     };
     let mut by_vm: BTreeMap<VmContextId, Vec<DiskView>> = BTreeMap::new();
+    let mut unreadable: BTreeMap<String, Vec<UnreadableView>> = BTreeMap::new();
     for disk in disks {
-        by_vm.entry(disk.vm).or_default().push(DiskView::of(disk, detail));
+        match disk {
+            Ok(disk) => by_vm.entry(disk.vm).or_default().push(DiskView::of(disk, detail)),
+            Err(row) => {
+                unreadable.entry(row.of.clone().unwrap_or_default()).or_default().push(row.into())
+            }
+        }
     }
     Ok(vms
         .into_iter()
         .map(|vm| {
             let disks = by_vm.remove(&vm.id).unwrap_or_default();
-            VmView::of(vm, disks, detail)
+            let unreadable_disks = unreadable.remove(&vm.id.to_string()).unwrap_or_default();
+            VmView { unreadable_disks, ..VmView::of(vm, disks, detail) }
         })
         .collect())
 }

@@ -67,7 +67,8 @@ pub(crate) async fn open(state: State, new: web::Json<NewExport>) -> Response {
     responses((status = 200, body = Page<ExportView>)))]
 pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<Page<ExportView>> {
     let open = state.ask(|hub| async move { Ok(hub.restore.list_exports()) }).await?;
-    Ok(web::Json(Page::of_all(open, *query, |it| it.id.as_uuid(), |it| view(&it))))
+    let open = open.into_iter().map(Ok).collect();
+    Ok(web::Json(Page::of_all(open, &query, |it| it.id.as_uuid(), |it| view(&it))))
 }
 
 /// One open export.

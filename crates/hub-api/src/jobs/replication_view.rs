@@ -11,7 +11,7 @@ use super::replications::KIND;
 use crate::answer::{bytes, percent};
 use crate::backups::view::BytesView;
 use crate::events::Followed;
-use crate::page::{Limit, limit};
+use crate::page::{After, Limit, limit};
 use crate::remarks::{CopiedByView, WarningView};
 use crate::waiting::{Line, WaitingView};
 use crate::words::{Fault, JobStatus, ReplicaFormat, ReplicationType};
@@ -28,7 +28,8 @@ pub(crate) struct ReplicationQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 100)]
     pub(crate) limit: Limit,
     /// Only items after the one with this id: the `next` of the page before.
-    pub(crate) after: Option<Uuid>,
+    #[param(value_type = Option<String>)]
+    pub(crate) after: Option<After>,
 }
 
 /// A replication of one VM.

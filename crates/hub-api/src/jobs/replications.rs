@@ -7,7 +7,7 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::replication::ReplicationJob;
 use hub_domain::vm::VmAddress;
 use hub_job_runner::JobKey;
-use hub_ports::store::find_vm;
+use hub_ports::store::{find_vm, unless_unreadable};
 use hub_ports::{Catalogue, StoreError};
 use hub_replication::StartReplication;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use crate::access::setting::{Whole, rate};
 use crate::answer::{Answer, Response, State, accepted, gone, id};
 use crate::events::follow;
 use crate::inventory::vm_view::address;
-use crate::page::Page;
+use crate::page::{After, Page};
 use crate::problem::Problem;
 use crate::state::Hub;
 use crate::waiting::Line;
@@ -102,10 +102,10 @@ pub(crate) async fn list(
             Some(name) => Some(find_vm(view.as_mut(), &VmAddress::parse(name)).await?.id),
             None => None,
         };
-        let after = query.after.map(ReplicationJobId::from_uuid);
+        let after = query.after.as_ref().map(After::id);
         let jobs = view.replications_page(vm, after, query.limit.with_one_more()).await?;
         let mut names = BTreeMap::new();
-        for job in &jobs {
+        for job in jobs.iter().flatten() {
             if let std::collections::btree_map::Entry::Vacant(entry) = names.entry(job.vm) {
                 entry.insert(vm_name(view.as_mut(), job.vm).await?);
             }
@@ -182,7 +182,9 @@ async fn named(
 
 /// A replication goes with its VM, so the name is there unless both have just gone.
 async fn vm_name(catalogue: &mut dyn Catalogue, vm: VmContextId) -> Result<String, Problem> {
-    Ok(catalogue.vm(vm).await?.map(|it| it.facts.name).unwrap_or_default())
+    let untold = "a replication is listed without the name of its VM, which cannot be read";
+    let vm = unless_unreadable(catalogue.vm(vm).await, untold)?.flatten();
+    Ok(vm.map(|it| it.facts.name).unwrap_or_default())
 }
 
 fn location(id: Uuid) -> String {

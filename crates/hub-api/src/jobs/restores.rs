@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::launch::launch;
 use crate::answer::{Answer, Response, State, accepted, bytes, id, percent};
-use crate::page::{Page, PageQuery};
+use crate::page::{After, Page, PageQuery};
 use crate::problem::Problem;
 use crate::state::Hub;
 use crate::words::{Fault, JobStatus, RestoreFormat};
@@ -88,7 +88,7 @@ fn run(hub: &Hub, id: RestoreJobId) -> Result<(), Problem> {
     responses((status = 200, body = Page<RestoreView>)))]
 pub(crate) async fn list(state: State, query: web::Query<PageQuery>) -> Answer<Page<RestoreView>> {
     let listed = state.ask(|hub| async move {
-        let after = query.after.map(RestoreJobId::from_uuid);
+        let after = query.after.as_ref().map(After::id);
         let mut catalogue = hub.store.view().await?;
         let jobs = catalogue.restores_page(after, query.limit.with_one_more()).await?;
         let directory = &hub.facts.restore_dir;

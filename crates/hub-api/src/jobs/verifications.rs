@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::launch::launch;
 use crate::answer::{Answer, Response, State, accepted, bytes, id, percent};
 use crate::malformed;
-use crate::page::{Page, PageQuery};
+use crate::page::{After, Page, PageQuery};
 use crate::problem::Problem;
 use crate::state::Hub;
 use crate::words::{Fault, JobStatus, VerificationScope};
@@ -139,7 +139,7 @@ pub(crate) async fn list(
     query: web::Query<PageQuery>,
 ) -> Answer<Page<VerificationView>> {
     let listed = state.ask(|hub| async move {
-        let after = query.after.map(VerificationId::from_uuid);
+        let after = query.after.as_ref().map(After::id);
         let mut catalogue = hub.store.view().await?;
         let jobs = catalogue.verifications_page(after, query.limit.with_one_more()).await?;
         Ok(Page::of(jobs, query.limit, |job| job.id.to_string(), view))

@@ -35,7 +35,7 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
     let capacity = first["capacity_bytes"].as_u64().unwrap();
     assert_eq!(first["audit"]["bytes"], capacity.div_ceil(50));
     assert_eq!(first["audit"]["next_offset"], capacity.div_ceil(50));
-    let none = json!({ "suspect_chains": 0, "suspect_points": 0 });
+    let none = json!({ "suspect_chains": 0, "suspect_points": 0, "unreadable_rows": 0 });
     assert_eq!(alarms(&lab).await.unwrap(), none);
 
     let key = DiskKey::new("disk-2000").unwrap();
@@ -56,7 +56,10 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
         chain["points"].as_array().unwrap().iter().map(|it| &it["suspect"]).collect();
     assert_eq!(suspect, [&json!(false), &json!(true), &json!(false)]);
     assert!(chain["points"].as_array().unwrap().iter().all(|it| it["suspicion"] == *why));
-    assert_eq!(alarms(&lab).await.unwrap(), json!({ "suspect_chains": 1, "suspect_points": 1 }));
+    assert_eq!(
+        alarms(&lab).await.unwrap(),
+        json!({ "suspect_chains": 1, "suspect_points": 1, "unreadable_rows": 0 })
+    );
     let stats = lab.get("/api/v1/backups/stats").await.unwrap();
     assert_eq!((&stats.body["suspect"], &stats.body["suspect_chains"]), (&json!(1), &json!(1)));
 
@@ -75,7 +78,10 @@ async fn trap_u36_a_lie_is_shown_wherever_somebody_may_look() {
         next["method_reason"].as_str().unwrap().contains(finder["backup_id"].as_str().unwrap())
     );
     assert_ne!(next["backup_id"], full["backup_id"]);
-    assert_eq!(alarms(&lab).await.unwrap(), json!({ "suspect_chains": 0, "suspect_points": 1 }));
+    assert_eq!(
+        alarms(&lab).await.unwrap(),
+        json!({ "suspect_chains": 0, "suspect_points": 1, "unreadable_rows": 0 })
+    );
 }
 
 /// A chain has no more than 63 incrementals, so nothing slower is promised.

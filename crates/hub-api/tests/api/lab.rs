@@ -39,6 +39,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// A hub over doubles.
 pub(crate) struct Lab {
     pub(crate) api: Api,
+    pub(crate) store: Arc<MemStore>,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) vma: Arc<FakeVma>,
     pub(crate) storage: Arc<MemBackupStorage>,
@@ -101,6 +102,7 @@ impl Lab {
         let hub = hub(&store, &vma, &storage, &supervisor, &stop, clock.clone(), ids);
         Ok(Self {
             api: Api::new(hub),
+            store,
             clock,
             vma,
             storage,

@@ -10,5 +10,6 @@ mod jobs;
 mod lab;
 mod limits;
 mod quiescence;
+mod unreadable;
 mod vsphere;
 mod waiting;

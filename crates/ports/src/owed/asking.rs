@@ -9,7 +9,7 @@ use hub_domain::reader_choice::login_at;
 
 use super::OwedCleanups;
 use super::rounds::{Basis, Silence};
-use crate::store::login_through;
+use crate::store::{all_readable, known, login_through, readable, unless_unreadable};
 use crate::{Classify, CleanupOrder, SourceError, StoreError};
 
 /// What a VMA has answered.
@@ -119,8 +119,10 @@ impl OwedCleanups {
         vm: VmContextId,
     ) -> Result<(), StoreError> {
         let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
-        for owed in all.into_iter().filter(|it| it.vm == vm && it.vma_node != node.id) {
-            let Ok(Ways { first, others }) = self.ways(&owed).await?.0 else { continue };
+        let of_others = |it: &OwedCleanup| it.vm == vm && it.vma_node != node.id;
+        for owed in readable(all).into_iter().filter(of_others) {
+            let ways = unless_unreadable(self.ways(&owed).await, super::UNTOLD)?;
+            let Some((Ok(Ways { first, others }), _)) = ways else { continue };
             let way = [first].into_iter().chain(others).find(|way| way.node.id == node.id);
             let Some(way) = way else { continue };
             if !self.is_free(&owed).await? {
@@ -153,7 +155,7 @@ impl OwedCleanups {
         owed: &OwedCleanup,
     ) -> Result<(Result<Ways, Fault>, Basis), StoreError> {
         let mut view = self.store.view().await?;
-        let nodes = view.vma_nodes().await?;
+        let nodes = known(view.vma_nodes().await?, [Some(owed.vma_node), None])?;
         let vm = view.vm(owed.vm).await?;
         let readers = readers_of_owed(owed, &nodes);
         let mut basis = Basis {
@@ -203,8 +205,13 @@ impl OwedCleanups {
             return Ok(false);
         }
         let all = self.store.view().await?.owed_cleanups(self.options.most).await?;
-        for other in all.iter().filter(|it| it.vm == owed.vm) {
-            if self.is_at_work(other.job).await? {
+        for other in all {
+            let works = match other {
+                Ok(other) => other.vm == owed.vm && self.is_at_work(other.job).await?,
+                // Whose copy it is of cannot be told.
+                Err(other) => other.may_be_of(&owed.vm),
+            };
+            if works {
                 return Ok(false);
             }
         }
@@ -215,7 +222,7 @@ impl OwedCleanups {
         let mut view = self.store.view().await?;
         Ok(match job {
             OwedBy::Backup(run) => {
-                let jobs = view.backups_of_run(run).await?;
+                let jobs = all_readable(view.backups_of_run(run).await?)?;
                 jobs.iter().map(|job| job.state.status()).collect()
             }
             OwedBy::Replication(id) => {

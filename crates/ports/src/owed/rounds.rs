@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::asking::Ways;
-use super::{OwedCleanups, OwedOptions};
+use super::{OwedCleanups, OwedOptions, UNTOLD};
 use crate::StoreError;
+use crate::store::{readable, unless_unreadable};
 
 /// How many clean-ups of a source are done with, and how many are still owed.
 type Sums = (usize, usize);
@@ -100,7 +101,7 @@ impl Rounds {
     pub(super) async fn begin(&mut self, cleanups: &OwedCleanups) -> Result<(), StoreError> {
         let all = cleanups.store.view().await?.owed_cleanups(cleanups.options.most).await?;
         let mut sources: BTreeMap<String, Vec<OwedCleanup>> = BTreeMap::new();
-        for owed in all {
+        for owed in readable(all) {
             sources.entry(owed.source.trim().to_ascii_lowercase()).or_default().push(owed);
         }
         self.groups.retain(|source, _| sources.contains_key(source));
@@ -172,7 +173,8 @@ impl OwedCleanups {
         let mut sums = (0, 0);
         let asked = async {
             for owed in &all {
-                match self.ask_in_turn(&mut group, &mut silence, &owed.copy).await? {
+                let asked = self.ask_in_turn(&mut group, &mut silence, &owed.copy).await;
+                match unless_unreadable(asked, UNTOLD)?.unwrap_or(Some(false)) {
                     Some(true) => sums.0 += 1,
                     Some(false) => sums.1 += 1,
                     None => {}

@@ -6,6 +6,7 @@ use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
 use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 
+use super::Row;
 use crate::StoreError;
 
 /// Reads what the hub was set up with; each list is small and whole, by name.
@@ -15,19 +16,19 @@ pub trait AccessReads: Send {
     async fn repository(&mut self, id: RepositoryId) -> Result<Option<Repository>, StoreError>;
 
     /// All repositories.
-    async fn repositories(&mut self) -> Result<Vec<Repository>, StoreError>;
+    async fn repositories(&mut self) -> Result<Vec<Row<Repository>>, StoreError>;
 
     /// The credential with this id, its password decrypted.
     async fn credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError>;
 
     /// All credentials, their passwords decrypted.
-    async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError>;
+    async fn credentials(&mut self) -> Result<Vec<Row<Credential>>, StoreError>;
 
     /// The VMA with this id, its token decrypted.
     async fn vma_node(&mut self, id: VmaNodeId) -> Result<Option<VmaNode>, StoreError>;
 
     /// All VMAs, their tokens decrypted.
-    async fn vma_nodes(&mut self) -> Result<Vec<VmaNode>, StoreError>;
+    async fn vma_nodes(&mut self) -> Result<Vec<Row<VmaNode>>, StoreError>;
 
     /// The API token with this digest.
     async fn api_token(&mut self, digest: &[u8; 32]) -> Result<Option<ApiToken>, StoreError>;

@@ -7,6 +7,7 @@ use hub_domain::ids::{BackupJobId, BackupRunId, RepositoryId, VmContextId};
 use hub_domain::job::JobStatus;
 use hub_domain::remarks::Remarks;
 
+use super::Row;
 use crate::StoreError;
 
 /// Narrows a list of backup jobs; absent fields match everything.
@@ -59,7 +60,8 @@ pub trait BackupReads: Send {
     async fn backup_run(&mut self, id: BackupRunId) -> Result<Option<BackupRun>, StoreError>;
 
     /// The jobs of a run, by ordinal.
-    async fn backups_of_run(&mut self, run: BackupRunId) -> Result<Vec<BackupJob>, StoreError>;
+    async fn backups_of_run(&mut self, run: BackupRunId)
+    -> Result<Vec<Row<BackupJob>>, StoreError>;
 
     /// The job with this id.
     async fn backup(&mut self, id: BackupJobId) -> Result<Option<BackupJob>, StoreError>;
@@ -68,9 +70,9 @@ pub trait BackupReads: Send {
     async fn backups_page(
         &mut self,
         filter: &BackupFilter,
-        after: Option<BackupJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<BackupJob>, StoreError>;
+    ) -> Result<Vec<Row<BackupJob>>, StoreError>;
 
     /// All jobs under a chain key, by id, whatever their status.
     async fn backups_of_chain(&mut self, key: ChainKey) -> Result<Vec<BackupJob>, StoreError>;
@@ -79,16 +81,16 @@ pub trait BackupReads: Send {
     async fn unfinished_backups(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<BackupJob>, StoreError>;
+    ) -> Result<Vec<Row<BackupJob>>, StoreError>;
 
     /// The points whose deletion has begun.
-    async fn deleting_backups(&mut self) -> Result<Vec<BackupJob>, StoreError>;
+    async fn deleting_backups(&mut self) -> Result<Vec<Row<BackupJob>>, StoreError>;
 
     /// The chain row of a key.
     async fn chain(&mut self, key: ChainKey) -> Result<Option<BackupChain>, StoreError>;
 
     /// The chain rows of a VM, by ordinal and repository.
-    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<BackupChain>, StoreError>;
+    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<Row<BackupChain>>, StoreError>;
 
     /// The VMs that have backup jobs under this name, including such whose VM context is gone.
     async fn backed_up_vms_named(&mut self, name: &str) -> Result<Vec<VmContextId>, StoreError>;

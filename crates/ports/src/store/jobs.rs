@@ -5,6 +5,7 @@ use hub_domain::ids::{ReplicationJobId, RestoreJobId, VerificationId, VmContextI
 use hub_domain::replication::ReplicationJob;
 use hub_domain::restore::{RestoreJob, Verification};
 
+use super::Row;
 use crate::StoreError;
 
 /// Reads replication jobs.
@@ -20,15 +21,15 @@ pub trait ReplicationReads: Send {
     async fn replications_page(
         &mut self,
         vm: Option<VmContextId>,
-        after: Option<ReplicationJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<ReplicationJob>, StoreError>;
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError>;
 
     /// The jobs that are not in a terminal state; of one VM or of all.
     async fn unfinished_replications(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<ReplicationJob>, StoreError>;
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError>;
 }
 
 /// Writes replication jobs.
@@ -53,12 +54,12 @@ pub trait RestoreReads: Send {
     /// Up to `limit` restores with an id after `after`, by id.
     async fn restores_page(
         &mut self,
-        after: Option<RestoreJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<RestoreJob>, StoreError>;
+    ) -> Result<Vec<Row<RestoreJob>>, StoreError>;
 
     /// The restores that are not in a terminal state.
-    async fn unfinished_restores(&mut self) -> Result<Vec<RestoreJob>, StoreError>;
+    async fn unfinished_restores(&mut self) -> Result<Vec<Row<RestoreJob>>, StoreError>;
 
     /// The verification with this id.
     async fn verification(
@@ -69,12 +70,12 @@ pub trait RestoreReads: Send {
     /// Up to `limit` verifications with an id after `after`, by id.
     async fn verifications_page(
         &mut self,
-        after: Option<VerificationId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Verification>, StoreError>;
+    ) -> Result<Vec<Row<Verification>>, StoreError>;
 
     /// The verifications that are not in a terminal state.
-    async fn unfinished_verifications(&mut self) -> Result<Vec<Verification>, StoreError>;
+    async fn unfinished_verifications(&mut self) -> Result<Vec<Row<Verification>>, StoreError>;
 }
 
 /// Writes restore jobs and verifications.

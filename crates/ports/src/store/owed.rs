@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use hub_domain::owed::OwedCleanup;
 
+use super::Row;
 use crate::StoreError;
 
 /// Reads owed clean-ups.
 #[async_trait]
 pub trait OwedReads: Send {
     /// Up to `limit` of them, the longest owed first.
-    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<OwedCleanup>, StoreError>;
+    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<Row<OwedCleanup>>, StoreError>;
 
     /// The one of a copy.
     async fn owed_cleanup(&mut self, copy: &str) -> Result<Option<OwedCleanup>, StoreError>;

@@ -6,6 +6,7 @@ use hub_domain::reader_choice::{NoReader, SourceName, choose_reader, login_at, r
 use hub_domain::remarks::Warning;
 use hub_domain::vm::VmContext;
 
+use super::{Row, Unreadable, all_readable, readable};
 use crate::{Catalogue, SourceError, SourceNode, Store, StoreError, retry_conflicts, told};
 
 /// The VMA that a VM is read through now, as [`choose_reader`] says.
@@ -13,7 +14,7 @@ pub async fn reader(
     catalogue: &mut dyn Catalogue,
     vm: &VmContext,
 ) -> Result<Result<VmaNode, NoReader>, StoreError> {
-    let nodes = catalogue.vma_nodes().await?;
+    let nodes = known(catalogue.vma_nodes().await?, [vm.vma_node, None])?;
     Ok(choose_reader(vm, &nodes).cloned())
 }
 
@@ -28,7 +29,7 @@ pub async fn login_through(
     if let Some(same) = login_at(&login, node, &[], None) {
         return Ok(same);
     }
-    let nodes = catalogue.vma_nodes().await?;
+    let nodes = readable(catalogue.vma_nodes().await?);
     Ok(login_at(&login, node, &nodes, vm).unwrap_or(login))
 }
 
@@ -53,7 +54,7 @@ pub async fn answering_reader(
     ordered: Option<VmaNodeId>,
 ) -> Result<Result<Reader, NoReader>, StoreError> {
     let mut view = store.view().await?;
-    let nodes = view.vma_nodes().await?;
+    let nodes = known(view.vma_nodes().await?, [vm.vma_node, ordered])?;
     let login = match vm.credential {
         Some(id) if nodes.len() > 1 => view.credential(id).await?,
         Some(_) | None => None,
@@ -85,6 +86,19 @@ pub async fn answering_reader(
         stand_in(vm, &nodes, node, own.and(first_silence.as_deref())).map(Warning::other_vma)
     };
     Ok(Ok(Reader { node: node.clone(), stands_in }))
+}
+
+/// The VMAs that can be read. Where one of those that are needed cannot, nobody takes its place: it is not gone, and what
+/// it was ordered is not known to be over.
+pub(crate) fn known(
+    rows: Vec<Row<VmaNode>>,
+    needed: [Option<VmaNodeId>; 2],
+) -> Result<Vec<VmaNode>, StoreError> {
+    let is_needed = |row: &Unreadable| {
+        needed.into_iter().flatten().any(|needed| row.id.is_empty() || row.id == needed.to_string())
+    };
+    let kept = rows.into_iter().filter(|row| row.as_ref().err().is_none_or(is_needed));
+    all_readable(kept.collect())
 }
 
 /// What a VMA did instead of answering, without what to do about it.

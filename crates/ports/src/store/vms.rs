@@ -6,6 +6,7 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 
+use super::Row;
 use crate::StoreError;
 
 /// Sums over the whole inventory, for capacity planning.
@@ -30,14 +31,15 @@ pub trait VmReads: Send {
 
     /// The VMs that may be one of these: all that have the key of one, or its host and its id there; any number, in no
     /// order. Which is which, [`recognise`](hub_domain::identity::recognise) says.
-    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError>;
+    async fn vms_resembling(&mut self, seen: &[VmFacts])
+    -> Result<Vec<Row<VmContext>>, StoreError>;
 
     /// Up to `limit` VMs with an id after `after`, by id.
     async fn vms_page(
         &mut self,
-        after: Option<VmContextId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<VmContext>, StoreError>;
+    ) -> Result<Vec<Row<VmContext>>, StoreError>;
 
     /// All disks of these VMs, retired ones included, by VM and ordinal; any number of ids.
     async fn disks_of(&mut self, vms: &[VmContextId]) -> Result<Vec<VmDisk>, StoreError>;
@@ -50,7 +52,7 @@ pub trait VmReads: Send {
         &mut self,
         first: VmContextId,
         last: VmContextId,
-    ) -> Result<Vec<VmDisk>, StoreError>;
+    ) -> Result<Vec<Row<VmDisk>>, StoreError>;
 
     /// Sums over everything.
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError>;

@@ -1,5 +1,6 @@
 //! An engine over doubles, with the VM of the acceptance stories.
 
+use hub_testkit::Whole as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Bench {
     /// Changes what the VMA may send.
     pub(super) async fn limit_vma(&self, rate: Option<ByteRate>) -> Result<()> {
         let mut work = self.store.begin().await?;
-        let mut node = work.vma_nodes().await?.pop().context("a VMA")?;
+        let mut node = work.vma_nodes().await?.whole()?.pop().context("a VMA")?;
         node.limits.rate = rate;
         work.update_vma_node(&node).await?;
         Ok(work.commit().await?)
@@ -118,7 +119,7 @@ impl Bench {
     }
 
     pub(super) async fn jobs(&self) -> Result<Vec<ReplicationJob>> {
-        Ok(self.store.view().await?.replications_page(None, None, 500).await?)
+        Ok(self.store.view().await?.replications_page(None, None, 500).await?.whole()?)
     }
 
     pub(super) async fn vm(&self) -> Result<VmContext> {

@@ -1,5 +1,6 @@
 //! Promise P3: whatever ends a replication, its snapshot is removed, or is recorded as owed since before it was taken.
 
+use hub_testkit::Whole as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ async fn vsphere() -> anyhow::Result<(Bench, OwedCleanups)> {
 }
 
 async fn owed(bench: &Bench) -> anyhow::Result<Vec<OwedCleanup>> {
-    Ok(bench.store.view().await?.owed_cleanups(9).await?)
+    Ok(bench.store.view().await?.owed_cleanups(9).await?.whole()?)
 }
 
 /// Nothing is at the source that is not on record.

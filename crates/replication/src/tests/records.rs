@@ -136,3 +136,18 @@ async fn a_vma_that_is_away_does_not_keep_a_hub_from_starting() {
     assert!(began.elapsed() < std::time::Duration::from_secs(6));
     assert_eq!(bench.job(job.id).await.unwrap().state.status(), JobStatus::Queued);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_be_read_stops_no_recovery() {
+    let bench = Bench::new().await.unwrap();
+    let job = bench.start(Initial).await.unwrap();
+    super::bench::begin(&bench, job.id).await.unwrap();
+    bench.store.garble("replication_jobs", job.id);
+    assert_eq!(bench.engine.recover().await.unwrap(), crate::Recovered::default());
+    bench.store.mend();
+    // Nor does a row that it refers to.
+    bench.store.garble("vm_replication_contexts", job.vm);
+    assert_eq!(bench.engine.recover().await.unwrap().waiting.len(), 0);
+    bench.store.mend();
+    assert_eq!(bench.engine.recover().await.unwrap().requeued, 1);
+}

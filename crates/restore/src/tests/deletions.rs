@@ -1,5 +1,6 @@
 //! A deletion that meets the start of a restore or a verification, also when the VM is gone and nothing is locked.
 
+use hub_testkit::Whole as _;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -68,8 +69,8 @@ async fn promise_p10_a_deletion_notices_what_starts_on_its_point_meanwhile() -> 
         let fixture = Fixture::new().await?;
         let mut deletion = fixture.store.begin().await?;
         let mut job = deletion.backup(point_id(2)).await?.ok_or(StoreError::Missing("it"))?;
-        assert!(deletion.unfinished_restores().await?.is_empty());
-        assert!(deletion.unfinished_verifications().await?.is_empty());
+        assert!(deletion.unfinished_restores().await?.whole()?.is_empty());
+        assert!(deletion.unfinished_verifications().await?.whole()?.is_empty());
         job.deleting_since = Some(Timestamp::UNIX_EPOCH);
         deletion.update_backup(&mut job).await?;
         if restores {

@@ -146,3 +146,16 @@ async fn p9_cancelling_ends_the_job_and_leaves_nothing() -> Result<()> {
     assert_eq!(unknown.map_err(|error| error.code()).err(), Some("job/not-found"));
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_be_read_stops_no_recovery() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let (one, _) = fixture.engine.start_restore(&request(Some("one.raw"))).await?;
+    let (other, _) = fixture.engine.start_restore(&request(Some("other.raw"))).await?;
+    fixture.store.garble("restore_jobs", one.id);
+    fixture.engine.recover().await?;
+    assert_eq!(stored(&fixture, other.id).await?.state.status(), JobStatus::Interrupted);
+    fixture.store.mend();
+    assert_eq!(stored(&fixture, one.id).await?.state, one.state);
+    Ok(())
+}

@@ -13,10 +13,10 @@ use crate::limit;
 use crate::secret::Sealer;
 
 /// What a credential's secret is bound to.
-const PASSWORD: &str = "vmware_credentials.password_encrypted";
+pub(super) const PASSWORD: &str = "vmware_credentials.password_encrypted";
 
 /// What a VMA's secret is bound to.
-const TOKEN: &str = "vma_nodes.token_encrypted";
+pub(super) const TOKEN: &str = "vma_nodes.token_encrypted";
 
 impl TryFrom<repository::Model> for Repository {
     type Error = StoreError;

@@ -7,8 +7,9 @@ use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
 use hub_domain::source::CopyMethod;
 use hub_ports::StoreError;
-use hub_ports::store::{BackupFilter, BackupReads, BackupStats, Suspicions};
+use hub_ports::store::{BackupFilter, BackupReads, BackupStats, Row, Suspicions, all_readable};
 use hub_vm_disk_repo::reads::wide_integer;
+use hub_vm_disk_repo::rows::single;
 use hub_vm_disk_repo::{column, store_error};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{
@@ -23,28 +24,31 @@ use crate::session::{Session, Source};
 #[async_trait]
 impl<S: Source> BackupReads for Session<S> {
     async fn backup_run(&mut self, id: BackupRunId) -> Result<Option<BackupRun>, StoreError> {
-        let row = backup_run::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(BackupRun::try_from).transpose()
+        let with_id = backup_run::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, BackupRun::try_from).await
     }
 
-    async fn backups_of_run(&mut self, run: BackupRunId) -> Result<Vec<BackupJob>, StoreError> {
+    async fn backups_of_run(
+        &mut self,
+        run: BackupRunId,
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let of_run = backup_job::Entity::find()
             .filter(backup_job::Column::RunId.eq(run.to_string()))
             .order_by_asc(backup_job::Column::DiskId);
-        jobs(self.db(), of_run).await
+        self.jobs(of_run).await
     }
 
     async fn backup(&mut self, id: BackupJobId) -> Result<Option<BackupJob>, StoreError> {
-        let row = backup_job::Entity::find_by_id(id.to_string()).one(self.db()).await;
-        row.map_err(store_error)?.map(BackupJob::try_from).transpose()
+        let with_id = backup_job::Entity::find_by_id(id.to_string());
+        single(self.db(), with_id, BackupJob::try_from).await
     }
 
     async fn backups_page(
         &mut self,
         filter: &BackupFilter,
-        after: Option<BackupJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<BackupJob>, StoreError> {
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         use backup_job::Column;
         let BackupFilter { vm, ordinal, repository, status, run } = *filter;
         let condition = Condition::all()
@@ -53,8 +57,8 @@ impl<S: Source> BackupReads for Session<S> {
             .add_option(repository.map(|id| Column::RepositoryId.eq(id.to_string())))
             .add_option(status.map(|status| Column::Status.eq(status.word())))
             .add_option(run.map(|run| Column::RunId.eq(run.to_string())))
-            .add_option(after.map(|after| Column::Id.gt(after.to_string())));
-        jobs(self.db(), by_id().filter(condition).limit(u64::from(limit))).await
+            .add_option(after.map(|after| Column::Id.gt(after)));
+        self.jobs(by_id().filter(condition).limit(u64::from(limit))).await
     }
 
     async fn backups_of_chain(&mut self, key: ChainKey) -> Result<Vec<BackupJob>, StoreError> {
@@ -62,43 +66,41 @@ impl<S: Source> BackupReads for Session<S> {
             .filter(backup_job::Column::VmContextId.eq(key.vm.to_string()))
             .filter(backup_job::Column::DiskId.eq(i64::from(key.ordinal)))
             .filter(backup_job::Column::RepositoryId.eq(key.repository.to_string()));
-        jobs(self.db(), of_chain).await
+        all_readable(self.jobs(of_chain).await?)
     }
 
     async fn unfinished_backups(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<BackupJob>, StoreError> {
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let mut unfinished = by_id().filter(backup_job::Column::Status.is_in(unfinished_words()));
         if let Some(vm) = vm {
             unfinished = unfinished.filter(backup_job::Column::VmContextId.eq(vm.to_string()));
         }
-        jobs(self.db(), unfinished).await
+        self.jobs(unfinished).await
     }
 
-    async fn deleting_backups(&mut self) -> Result<Vec<BackupJob>, StoreError> {
+    async fn deleting_backups(&mut self) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let deleting = by_id().filter(backup_job::Column::DeletingSince.is_not_null());
-        jobs(self.db(), deleting).await
+        self.jobs(deleting).await
     }
 
     async fn chain(&mut self, key: ChainKey) -> Result<Option<BackupChain>, StoreError> {
-        let row = backup_chain::Entity::find()
-            .filter(of_key(key))
-            .one(self.db())
-            .await
-            .map_err(store_error)?;
-        row.map(BackupChain::try_from).transpose()
+        let with_key = backup_chain::Entity::find().filter(of_key(key));
+        single(self.db(), with_key, BackupChain::try_from).await
     }
 
-    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<BackupChain>, StoreError> {
-        let rows = backup_chain::Entity::find()
+    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<Row<BackupChain>>, StoreError> {
+        let of_vm = backup_chain::Entity::find()
             .filter(backup_chain::Column::VmContextId.eq(vm.to_string()))
             .order_by_asc(backup_chain::Column::DiskId)
-            .order_by_asc(backup_chain::Column::RepositoryId)
-            .all(self.db())
-            .await
-            .map_err(store_error)?;
-        rows.into_iter().map(BackupChain::try_from).collect()
+            .order_by_asc(backup_chain::Column::RepositoryId);
+        let key = |chain: &BackupChain| {
+            let ChainKey { vm, ordinal, repository } = chain.key;
+            format!("{vm}/{ordinal}/{repository}")
+        };
+        let of = Some(backup_chain::Column::VmContextId);
+        self.list(of_vm, of, BackupChain::try_from, key).await
     }
 
     async fn backed_up_vms_named(&mut self, name: &str) -> Result<Vec<VmContextId>, StoreError> {
@@ -160,12 +162,14 @@ fn by_id() -> Select<backup_job::Entity> {
     backup_job::Entity::find().order_by_asc(backup_job::Column::Id)
 }
 
-async fn jobs(
-    db: &impl ConnectionTrait,
-    query: Select<backup_job::Entity>,
-) -> Result<Vec<BackupJob>, StoreError> {
-    let rows = query.all(db).await.map_err(store_error)?;
-    rows.into_iter().map(BackupJob::try_from).collect()
+impl<S: Source> Session<S> {
+    async fn jobs(
+        &self,
+        query: Select<backup_job::Entity>,
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
+        let of = Some(backup_job::Column::VmContextId);
+        self.list(query, of, BackupJob::try_from, |job| job.id.to_string()).await
+    }
 }
 
 /// As `BackupJob::is_suspect` has it, of restore points.

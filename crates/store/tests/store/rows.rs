@@ -3,6 +3,7 @@
 use anyhow::{Context as _, ensure};
 use hub_ports::{Store as _, StoreError};
 use hub_store::{SeaStore, StoreOptions};
+use hub_testkit::Whole as _;
 use hub_testkit::database::{DatabaseKind, TestDatabase};
 use hub_testkit::fixtures;
 use hub_testkit::store_contract::samples::{add_vm, back_up};
@@ -36,7 +37,7 @@ async fn secrets_do_not_lie_in_the_open() -> anyhow::Result<()> {
         let stored = stored.await?.context("no row")?;
         ensure!(stored.starts_with("v1:") && !stored.contains("a password"), "{stored}");
         let other = SeaStore::open(StoreOptions::new(&database.url, [8; 32])).await?;
-        let refused = other.view().await?.credentials().await;
+        let refused = other.view().await?.credentials().await?.whole();
         ensure!(matches!(refused, Err(StoreError::Corrupt(_))), "another key opens it");
         // A secret that is copied into another row does not open there.
         let mut work = store.begin().await?;
@@ -90,7 +91,7 @@ async fn times_that_sqlite_spells_itself_are_read() -> anyhow::Result<()> {
         let moment = "2026-01-02T03:04:05Z".parse()?;
         ensure!(!disks.is_empty() && disks.iter().all(|disk| disk.created_at == moment));
         (vm.created_at, vm.updated_at, vm.facts_at) = (moment, moment, Some(moment));
-        ensure!(view.vms_page(None, 10).await? == [vm.clone()], "{spelled}");
+        ensure!(view.vms_page(None, 10).await?.whole()? == [vm.clone()], "{spelled}");
     }
     store.close().await;
     Ok(())

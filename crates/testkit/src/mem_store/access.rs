@@ -6,7 +6,7 @@ use hub_domain::ids::{CredentialId, RepositoryId, VmaNodeId};
 use hub_domain::reader_choice::SourceName;
 use hub_domain::repository::Repository;
 use hub_ports::StoreError;
-use hub_ports::store::{AccessReads, AccessWrites};
+use hub_ports::store::{AccessReads, AccessWrites, Row};
 
 use super::Session;
 use super::vms::count;
@@ -16,33 +16,36 @@ const TAKEN: StoreError = StoreError::Refused("the name is taken");
 #[async_trait]
 impl AccessReads for Session {
     async fn repository(&mut self, id: RepositoryId) -> Result<Option<Repository>, StoreError> {
-        Ok(self.rows().repositories.get(&id).cloned())
+        let found = self.rows().repositories.get(&id).cloned();
+        self.one(found)
     }
 
-    async fn repositories(&mut self) -> Result<Vec<Repository>, StoreError> {
+    async fn repositories(&mut self) -> Result<Vec<Row<Repository>>, StoreError> {
         let mut all: Vec<Repository> = self.rows().repositories.values().cloned().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        Ok(self.listed(all))
     }
 
     async fn credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
-        Ok(self.rows().credentials.get(&id).cloned())
+        let found = self.rows().credentials.get(&id).cloned();
+        self.one(found)
     }
 
-    async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError> {
+    async fn credentials(&mut self) -> Result<Vec<Row<Credential>>, StoreError> {
         let mut all: Vec<Credential> = self.rows().credentials.values().cloned().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        Ok(self.listed(all))
     }
 
     async fn vma_node(&mut self, id: VmaNodeId) -> Result<Option<VmaNode>, StoreError> {
-        Ok(self.rows().vma_nodes.get(&id).cloned())
+        let found = self.rows().vma_nodes.get(&id).cloned();
+        self.one(found)
     }
 
-    async fn vma_nodes(&mut self) -> Result<Vec<VmaNode>, StoreError> {
+    async fn vma_nodes(&mut self) -> Result<Vec<Row<VmaNode>>, StoreError> {
         let mut all: Vec<VmaNode> = self.rows().vma_nodes.values().cloned().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        Ok(self.listed(all))
     }
 
     async fn api_token(&mut self, digest: &[u8; 32]) -> Result<Option<ApiToken>, StoreError> {

@@ -9,7 +9,7 @@ use hub_domain::ids::{BackupJobId, BackupRunId, VmContextId};
 use hub_domain::job::JobStatus;
 use hub_domain::remarks::Remarks;
 use hub_ports::StoreError;
-use hub_ports::store::{BackupFilter, BackupReads, BackupStats, BackupWrites, Suspicions};
+use hub_ports::store::{BackupFilter, BackupReads, BackupStats, BackupWrites, Row, Suspicions};
 
 use super::vms::count;
 use super::{Session, page};
@@ -17,26 +17,31 @@ use super::{Session, page};
 #[async_trait]
 impl BackupReads for Session {
     async fn backup_run(&mut self, id: BackupRunId) -> Result<Option<BackupRun>, StoreError> {
-        Ok(self.rows().runs.get(&id).cloned())
+        let found = self.rows().runs.get(&id).cloned();
+        self.one(found)
     }
 
-    async fn backups_of_run(&mut self, run: BackupRunId) -> Result<Vec<BackupJob>, StoreError> {
+    async fn backups_of_run(
+        &mut self,
+        run: BackupRunId,
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let mut jobs: Vec<BackupJob> =
             self.rows().backups.values().filter(|job| job.run == run).cloned().collect();
         jobs.sort_by_key(|job| job.ordinal);
-        Ok(jobs)
+        Ok(self.listed(jobs))
     }
 
     async fn backup(&mut self, id: BackupJobId) -> Result<Option<BackupJob>, StoreError> {
-        Ok(self.rows().backups.get(&id).cloned())
+        let found = self.rows().backups.get(&id).cloned();
+        self.one(found)
     }
 
     async fn backups_page(
         &mut self,
         filter: &BackupFilter,
-        after: Option<BackupJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<BackupJob>, StoreError> {
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let fits = |job: &BackupJob| {
             filter.vm.is_none_or(|vm| job.vm == vm)
                 && filter.ordinal.is_none_or(|ordinal| job.ordinal == ordinal)
@@ -44,37 +49,43 @@ impl BackupReads for Session {
                 && filter.status.is_none_or(|status| job.state.status() == status)
                 && filter.run.is_none_or(|run| job.run == run)
         };
-        Ok(page(&self.rows().backups, after, limit, fits))
+        let found = page(&self.rows().backups, after, limit, fits);
+        Ok(self.listed(found))
     }
 
     async fn backups_of_chain(&mut self, key: ChainKey) -> Result<Vec<BackupJob>, StoreError> {
         let of_chain = |job: &&BackupJob| {
             job.vm == key.vm && job.ordinal == key.ordinal && job.repository == key.repository
         };
-        Ok(self.rows().backups.values().filter(of_chain).cloned().collect())
+        let found = self.rows().backups.values().filter(of_chain).cloned().collect();
+        self.whole(found)
     }
 
     async fn unfinished_backups(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<BackupJob>, StoreError> {
+    ) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let unfinished = |job: &&BackupJob| {
             !job.state.status().is_terminal() && vm.is_none_or(|vm| job.vm == vm)
         };
-        Ok(self.rows().backups.values().filter(unfinished).cloned().collect())
+        let found = self.rows().backups.values().filter(unfinished).cloned().collect();
+        Ok(self.listed(found))
     }
 
-    async fn deleting_backups(&mut self) -> Result<Vec<BackupJob>, StoreError> {
+    async fn deleting_backups(&mut self) -> Result<Vec<Row<BackupJob>>, StoreError> {
         let deleting = |job: &&BackupJob| job.deleting_since.is_some();
-        Ok(self.rows().backups.values().filter(deleting).cloned().collect())
+        let found = self.rows().backups.values().filter(deleting).cloned().collect();
+        Ok(self.listed(found))
     }
 
     async fn chain(&mut self, key: ChainKey) -> Result<Option<BackupChain>, StoreError> {
         Ok(self.rows().chains.get(&key).cloned())
     }
 
-    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<BackupChain>, StoreError> {
-        Ok(self.rows().chains.values().filter(|chain| chain.key.vm == vm).cloned().collect())
+    async fn chains_of_vm(&mut self, vm: VmContextId) -> Result<Vec<Row<BackupChain>>, StoreError> {
+        let of_vm = |chain: &&BackupChain| chain.key.vm == vm;
+        let found = self.rows().chains.values().filter(of_vm).cloned().collect();
+        Ok(self.listed(found))
     }
 
     async fn backed_up_vms_named(&mut self, name: &str) -> Result<Vec<VmContextId>, StoreError> {

@@ -5,7 +5,7 @@ use hub_domain::ids::{ReplicationJobId, RestoreJobId, VerificationId, VmContextI
 use hub_domain::replication::ReplicationJob;
 use hub_domain::restore::{RestoreJob, Verification};
 use hub_ports::StoreError;
-use hub_ports::store::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites};
+use hub_ports::store::{ReplicationReads, ReplicationWrites, RestoreReads, RestoreWrites, Row};
 
 use super::{Session, page};
 
@@ -15,27 +15,30 @@ impl ReplicationReads for Session {
         &mut self,
         id: ReplicationJobId,
     ) -> Result<Option<ReplicationJob>, StoreError> {
-        Ok(self.rows().replications.get(&id).cloned())
+        let found = self.rows().replications.get(&id).cloned();
+        self.one(found)
     }
 
     async fn replications_page(
         &mut self,
         vm: Option<VmContextId>,
-        after: Option<ReplicationJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<ReplicationJob>, StoreError> {
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
         let of_vm = |job: &ReplicationJob| vm.is_none_or(|vm| job.vm == vm);
-        Ok(page(&self.rows().replications, after, limit, of_vm))
+        let found = page(&self.rows().replications, after, limit, of_vm);
+        Ok(self.listed(found))
     }
 
     async fn unfinished_replications(
         &mut self,
         vm: Option<VmContextId>,
-    ) -> Result<Vec<ReplicationJob>, StoreError> {
+    ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
         let unfinished = |job: &&ReplicationJob| {
             !job.state.status().is_terminal() && vm.is_none_or(|vm| job.vm == vm)
         };
-        Ok(self.rows().replications.values().filter(unfinished).cloned().collect())
+        let found = self.rows().replications.values().filter(unfinished).cloned().collect();
+        Ok(self.listed(found))
     }
 }
 
@@ -83,40 +86,46 @@ impl ReplicationWrites for Session {
 #[async_trait]
 impl RestoreReads for Session {
     async fn restore(&mut self, id: RestoreJobId) -> Result<Option<RestoreJob>, StoreError> {
-        Ok(self.rows().restores.get(&id).cloned())
+        let found = self.rows().restores.get(&id).cloned();
+        self.one(found)
     }
 
     async fn restores_page(
         &mut self,
-        after: Option<RestoreJobId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<RestoreJob>, StoreError> {
-        Ok(page(&self.rows().restores, after, limit, |_| true))
+    ) -> Result<Vec<Row<RestoreJob>>, StoreError> {
+        let found = page(&self.rows().restores, after, limit, |_| true);
+        Ok(self.listed(found))
     }
 
-    async fn unfinished_restores(&mut self) -> Result<Vec<RestoreJob>, StoreError> {
+    async fn unfinished_restores(&mut self) -> Result<Vec<Row<RestoreJob>>, StoreError> {
         let unfinished = |job: &&RestoreJob| !job.state.status().is_terminal();
-        Ok(self.rows().restores.values().filter(unfinished).cloned().collect())
+        let found = self.rows().restores.values().filter(unfinished).cloned().collect();
+        Ok(self.listed(found))
     }
 
     async fn verification(
         &mut self,
         id: VerificationId,
     ) -> Result<Option<Verification>, StoreError> {
-        Ok(self.rows().verifications.get(&id).cloned())
+        let found = self.rows().verifications.get(&id).cloned();
+        self.one(found)
     }
 
     async fn verifications_page(
         &mut self,
-        after: Option<VerificationId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Verification>, StoreError> {
-        Ok(page(&self.rows().verifications, after, limit, |_| true))
+    ) -> Result<Vec<Row<Verification>>, StoreError> {
+        let found = page(&self.rows().verifications, after, limit, |_| true);
+        Ok(self.listed(found))
     }
 
-    async fn unfinished_verifications(&mut self) -> Result<Vec<Verification>, StoreError> {
+    async fn unfinished_verifications(&mut self) -> Result<Vec<Row<Verification>>, StoreError> {
         let unfinished = |job: &&Verification| !job.state.status().is_terminal();
-        Ok(self.rows().verifications.values().filter(unfinished).cloned().collect())
+        let found = self.rows().verifications.values().filter(unfinished).cloned().collect();
+        Ok(self.listed(found))
     }
 }
 

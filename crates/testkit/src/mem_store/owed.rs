@@ -3,21 +3,22 @@
 use async_trait::async_trait;
 use hub_domain::owed::OwedCleanup;
 use hub_ports::StoreError;
-use hub_ports::store::{OwedReads, OwedWrites};
+use hub_ports::store::{OwedReads, OwedWrites, Row};
 
 use super::Session;
 
 #[async_trait]
 impl OwedReads for Session {
-    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<OwedCleanup>, StoreError> {
+    async fn owed_cleanups(&mut self, limit: u32) -> Result<Vec<Row<OwedCleanup>>, StoreError> {
         let mut all: Vec<OwedCleanup> = self.rows().owed.values().cloned().collect();
         all.sort_by(|one, other| (one.since, &one.copy).cmp(&(other.since, &other.copy)));
         all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(all)
+        Ok(self.listed(all))
     }
 
     async fn owed_cleanup(&mut self, copy: &str) -> Result<Option<OwedCleanup>, StoreError> {
-        Ok(self.rows().owed.get(copy).cloned())
+        let found = self.rows().owed.get(copy).cloned();
+        self.one(found)
     }
 }
 

@@ -8,7 +8,7 @@ use hub_domain::ids::{ReplicationJobId, VmContextId};
 use hub_domain::time::Timestamp;
 use hub_domain::vm::{ContextStatus, VmContext, VmFacts};
 use hub_ports::StoreError;
-use hub_ports::store::{InventoryTotals, VmReads, VmWrites};
+use hub_ports::store::{InventoryTotals, Row, VmReads, VmWrites};
 
 use super::Session;
 use super::rows::Rows;
@@ -16,42 +16,49 @@ use super::rows::Rows;
 #[async_trait]
 impl VmReads for Session {
     async fn vm(&mut self, id: VmContextId) -> Result<Option<VmContext>, StoreError> {
-        Ok(self.rows().vms.get(&id).cloned())
+        let found = self.rows().vms.get(&id).cloned();
+        self.one(found)
     }
 
     async fn vms_named(&mut self, name: &str) -> Result<Vec<VmContext>, StoreError> {
-        Ok(self.rows().vms.values().filter(|vm| vm.facts.name == name).cloned().collect())
+        let named = self.rows().vms.values().filter(|vm| vm.facts.name == name).cloned().collect();
+        self.whole(named)
     }
 
-    async fn vms_resembling(&mut self, seen: &[VmFacts]) -> Result<Vec<VmContext>, StoreError> {
+    async fn vms_resembling(
+        &mut self,
+        seen: &[VmFacts],
+    ) -> Result<Vec<Row<VmContext>>, StoreError> {
         let local = |facts: &VmFacts| (facts.vcenter_host.clone(), facts.vmware_vm_id.clone());
         let keys: BTreeSet<_> = seen.iter().map(VmFacts::key).collect();
         let locals: BTreeSet<_> = seen.iter().map(local).collect();
         let resembles =
             |facts: &VmFacts| keys.contains(&facts.key()) || locals.contains(&local(facts));
-        Ok(self.rows().vms.values().filter(|vm| resembles(&vm.facts)).cloned().collect())
+        let found = self.rows().vms.values().filter(|vm| resembles(&vm.facts)).cloned().collect();
+        Ok(self.listed(found))
     }
 
     async fn vms_page(
         &mut self,
-        after: Option<VmContextId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<VmContext>, StoreError> {
-        Ok(super::page(&self.rows().vms, after, limit, |_| true))
+    ) -> Result<Vec<Row<VmContext>>, StoreError> {
+        let found = super::page(&self.rows().vms, after, limit, |_| true);
+        Ok(self.listed(found))
     }
 
     async fn disks_of(&mut self, vms: &[VmContextId]) -> Result<Vec<VmDisk>, StoreError> {
         let mut disks: Vec<VmDisk> =
             self.rows().disks.values().filter(|disk| vms.contains(&disk.vm)).cloned().collect();
         disks.sort_by_key(|disk| (disk.vm, disk.ordinal));
-        Ok(disks)
+        self.whole(disks)
     }
 
     async fn disks_of_page(
         &mut self,
         first: VmContextId,
         last: VmContextId,
-    ) -> Result<Vec<VmDisk>, StoreError> {
+    ) -> Result<Vec<Row<VmDisk>>, StoreError> {
         let mut disks: Vec<VmDisk> = self
             .rows()
             .disks
@@ -60,7 +67,7 @@ impl VmReads for Session {
             .cloned()
             .collect();
         disks.sort_by_key(|disk| (disk.vm, disk.ordinal));
-        Ok(disks)
+        Ok(self.listed(disks))
     }
 
     async fn inventory_totals(&mut self) -> Result<InventoryTotals, StoreError> {

@@ -1,5 +1,6 @@
 //! Repositories, credentials, VMAs and API tokens.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::access::{ApiToken, Credential, VmaNode};
 use hub_domain::compression::{Compression, ZstdLevel};
@@ -56,9 +57,9 @@ pub async fn secrets_come_back_as_they_went_in(store: &dyn Store) -> Outcome {
     work.update_vma_node(&node).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    let stored = view.credentials().await?;
+    let stored = view.credentials().await?.whole()?;
     ensure!(stored.len() == 1 && same_credential(&stored[0], &credential));
-    let stored = view.vma_nodes().await?;
+    let stored = view.vma_nodes().await?.whole()?;
     ensure!(stored.len() == 1 && same_node(&stored[0], &node));
     Ok(())
 }
@@ -102,11 +103,11 @@ pub async fn names_are_taken_once(store: &dyn Store) -> Outcome {
     work.commit().await?;
     let mut view = store.view().await?;
     let by_name = ["B", "a", "b", "Ж"];
-    let repositories = view.repositories().await?;
+    let repositories = view.repositories().await?.whole()?;
     ensure!(repositories.iter().map(|it| it.name.as_str()).eq(by_name), "{repositories:?}");
-    let credentials = view.credentials().await?;
+    let credentials = view.credentials().await?.whole()?;
     ensure!(credentials.iter().map(|it| it.name.as_str()).eq(by_name));
-    let nodes = view.vma_nodes().await?;
+    let nodes = view.vma_nodes().await?.whole()?;
     ensure!(nodes.iter().map(|it| it.name.as_str()).eq(by_name));
     drop(view);
     let mut work = store.begin().await?;
@@ -209,7 +210,7 @@ pub async fn what_a_vma_reads_is_noted_alone(store: &dyn Store) -> Outcome {
     work.note_vma_source(fixtures::vma_node(9, "gone").id, &found).await?;
     work.commit().await?;
     node.source = found;
-    let all = store.view().await?.vma_nodes().await?;
+    let all = store.view().await?.vma_nodes().await?.whole()?;
     ensure!(all.len() == 2 && same_node(&all[0], &other) && same_node(&all[1], &node), "{all:?}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Backup runs, backup jobs and chains.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::audit::{Lie, Suspicion};
 use hub_domain::backup::{BackupJob, BackupRun};
@@ -24,7 +25,7 @@ pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outco
     let BackedUp { run, jobs, .. } = back_up(store, 1).await?;
     let mut view = store.view().await?;
     ensure!(view.backup_run(run.id).await? == Some(run.clone()));
-    ensure!(view.backups_of_run(run.id).await? == jobs);
+    ensure!(view.backups_of_run(run.id).await?.whole()? == jobs);
     ensure!(view.backup(jobs[0].id).await? == Some(jobs[0].clone()));
     ensure!(view.backup(BackupJobId::from_uuid(Uuid::from_u128(9))).await?.is_none());
     let mut bare = BackupJob {
@@ -44,7 +45,7 @@ pub async fn a_run_and_its_jobs_read_back_as_written(store: &dyn Store) -> Outco
     work.commit().await?;
     ensure!(bare.version == 1);
     ensure!(store.view().await?.backup(bare.id).await? == Some(bare.clone()));
-    ensure!(store.view().await?.deleting_backups().await? == [bare]);
+    ensure!(store.view().await?.deleting_backups().await?.whole()? == [bare]);
     for remarks in [Remarks::default(), Remarks { copied_by: None, ..run.remarks.clone() }] {
         let mut work = store.begin().await?;
         work.remark(run.id, &remarks).await?;
@@ -98,7 +99,7 @@ pub async fn every_state_reads_back(store: &dyn Store) -> Outcome {
         work.commit().await?;
         let mut view = store.view().await?;
         ensure!(view.backup(job.id).await? == Some(job.clone()), "{:?}", job.state);
-        let unfinished = view.unfinished_backups(Some(job.vm)).await?;
+        let unfinished = view.unfinished_backups(Some(job.vm)).await?.whole()?;
         ensure!(unfinished.is_empty() == job.state.status().is_terminal(), "{:?}", job.state);
     }
     Ok(())
@@ -130,23 +131,23 @@ pub async fn trap_d31_jobs_are_found_by_each_filter(store: &dyn Store) -> Outcom
     let mut view = store.view().await?;
     let all = [one.jobs.clone(), two.jobs.clone()].concat();
     let any = BackupFilter::default();
-    ensure!(view.backups_page(&any, None, 3).await? == all[..3]);
-    ensure!(view.backups_page(&any, Some(all[2].id), 3).await? == all[3..]);
+    ensure!(view.backups_page(&any, None, 3).await?.whole()? == all[..3]);
+    ensure!(view.backups_page(&any, Some(&all[2].id.to_string()), 3).await?.whole()? == all[3..]);
     let of_vm = BackupFilter { vm: Some(one.vm.id), ..any };
-    ensure!(view.backups_page(&of_vm, None, 9).await? == one.jobs);
+    ensure!(view.backups_page(&of_vm, None, 9).await?.whole()? == one.jobs);
     let of_disk = BackupFilter { ordinal: Some(1), ..any };
     let second_disks = [one.jobs[1].clone(), two.jobs[1].clone()];
-    ensure!(view.backups_page(&of_disk, None, 9).await? == second_disks);
+    ensure!(view.backups_page(&of_disk, None, 9).await?.whole()? == second_disks);
     let beyond = BackupFilter { ordinal: Some(u32::MAX), ..any };
-    ensure!(view.backups_page(&beyond, None, 9).await?.is_empty());
+    ensure!(view.backups_page(&beyond, None, 9).await?.whole()?.is_empty());
     let of_repository = BackupFilter { repository: Some(two.repository.id), ..any };
-    ensure!(view.backups_page(&of_repository, None, 9).await? == two.jobs);
+    ensure!(view.backups_page(&of_repository, None, 9).await?.whole()? == two.jobs);
     let of_run = BackupFilter { run: Some(two.run.id), ..any };
-    ensure!(view.backups_page(&of_run, None, 9).await? == two.jobs);
+    ensure!(view.backups_page(&of_run, None, 9).await?.whole()? == two.jobs);
     let running = BackupFilter { status: Some(JobStatus::Running), ..any };
-    ensure!(view.backups_page(&running, None, 9).await?.is_empty());
+    ensure!(view.backups_page(&running, None, 9).await?.whole()?.is_empty());
     let succeeded = BackupFilter { status: Some(JobStatus::Succeeded), ..of_vm };
-    ensure!(view.backups_page(&succeeded, None, 9).await? == one.jobs);
+    ensure!(view.backups_page(&succeeded, None, 9).await?.whole()? == one.jobs);
     ensure!(view.backed_up_vms_named(&one.vm.facts.name).await? == [one.vm.id]);
     ensure!(view.backed_up_vms_named("vm").await?.is_empty());
     Ok(())
@@ -166,7 +167,7 @@ pub async fn trap_d13_a_chain_is_its_key_and_nothing_else(store: &dyn Store) -> 
     let key = ChainKey { vm: one.vm.id, ordinal: 1, repository: one.repository.id };
     let mut view = store.view().await?;
     ensure!(view.backups_of_chain(key).await? == [one.jobs[1].clone(), next.clone()]);
-    ensure!(view.unfinished_backups(None).await? == [next]);
+    ensure!(view.unfinished_backups(None).await?.whole()? == [next]);
     let elsewhere = RepositoryId::from_uuid(Uuid::from_u128(9));
     let other = ChainKey { repository: elsewhere, ..key };
     ensure!(view.backups_of_chain(other).await?.is_empty());
@@ -189,7 +190,7 @@ pub async fn chains_are_put_and_removed(store: &dyn Store) -> Outcome {
     work.put_chain(&first).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.chains_of_vm(vm.id).await? == [first.clone(), second.clone()]);
+    ensure!(view.chains_of_vm(vm.id).await?.whole()? == [first.clone(), second.clone()]);
     drop(view);
     let longer = BackupChain { latest: jobs[1].id, count: 2, stored_bytes: 2_000, ..first.clone() };
     let mut work = store.begin().await?;

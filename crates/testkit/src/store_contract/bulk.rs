@@ -1,5 +1,6 @@
 //! More rows than one statement may carry.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::ids::VmContextId;
 use hub_domain::vm::{VmContext, VmFacts};
@@ -22,7 +23,7 @@ pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
     work.commit().await?;
     let mut view = store.view().await?;
     let seen: Vec<VmFacts> = vms.iter().map(|vm| vm.facts.clone()).collect();
-    let mut found = view.vms_resembling(&seen).await?;
+    let mut found = view.vms_resembling(&seen).await?.whole()?;
     found.sort_by_key(|vm| vm.id);
     ensure!(found == vms);
     let stored = view.disks_of(&ids).await?;
@@ -33,11 +34,11 @@ pub async fn twelve_hundred_vms_at_once(store: &dyn Store) -> Outcome {
     ensure!(in_order, "disks come by VM and ordinal");
     let totals = view.inventory_totals().await?;
     ensure!(totals.vms == 1_200 && totals.disks == 2_400);
-    let page = view.vms_page(Some(ids[599]), 500).await?;
+    let page = view.vms_page(Some(&ids[599].to_string()), 500).await?.whole()?;
     ensure!(page == vms[600..1_100]);
-    let theirs = view.disks_of_page(ids[600], ids[1_099]).await?;
+    let theirs = view.disks_of_page(ids[600], ids[1_099]).await?.whole()?;
     ensure!(theirs == stored[1_200..2_200], "the disks of a page are those of its VMs");
-    let one = view.disks_of_page(ids[7], ids[7]).await?;
+    let one = view.disks_of_page(ids[7], ids[7]).await?.whole()?;
     ensure!(one == stored[14..16], "both ends of a page belong to it");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What VMs and disks are known by, and what a hypervisor says of them.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::conditions::{DiskConditions, VmConditions, VmNetwork, VmSnapshot};
 use hub_domain::disk::{NewDisk, Presence};
@@ -99,9 +100,10 @@ pub async fn trap_u15_a_vm_is_stored_once_per_key(store: &dyn Store) -> Outcome 
     work.commit().await?;
     let mut moved = known(9, "vc-1", "5015");
     moved.facts.vcenter_host = "10.0.0.5".to_owned();
-    let found = store.view().await?.vms_resembling(std::slice::from_ref(&moved.facts)).await?;
+    let found =
+        store.view().await?.vms_resembling(std::slice::from_ref(&moved.facts)).await?.whole()?;
     ensure!(found == [first.clone()], "another host, another id, the same VM");
-    let mut found = store.view().await?.vms_resembling(&[unnamed.facts.clone()]).await?;
+    let mut found = store.view().await?.vms_resembling(&[unnamed.facts.clone()]).await?.whole()?;
     found.sort_by_key(|vm| vm.id);
     ensure!(found == [first.clone(), reinstalled, unnamed.clone()], "all of this host and id");
     let mut work = store.begin().await?;

@@ -1,5 +1,6 @@
 //! VMs and disks.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::disk::{DiskFacts, DiskKey, NewDisk, Presence, VmDisk};
 use hub_domain::ids::{CredentialId, VmContextId, VmDiskId};
@@ -52,9 +53,9 @@ pub async fn names_are_labels_and_sources_tell_vms_apart(store: &dyn Store) -> O
     let mut view = store.view().await?;
     ensure!(view.vms_named(&vm(1).facts.name).await? == [vm(1), same_name]);
     ensure!(view.vms_named("nobody").await?.is_empty());
-    ensure!(view.vms_resembling(&[vm(1).facts]).await? == [vm(1)]);
-    ensure!(view.vms_resembling(&[elsewhere.facts.clone()]).await? == [elsewhere]);
-    ensure!(view.vms_resembling(&[]).await?.is_empty());
+    ensure!(view.vms_resembling(&[vm(1).facts]).await?.whole()? == [vm(1)]);
+    ensure!(view.vms_resembling(&[elsewhere.facts.clone()]).await?.whole()? == [elsewhere]);
+    ensure!(view.vms_resembling(&[]).await?.whole()?.is_empty());
     let mut again = vm(4);
     again.facts.vmware_vm_id = vm(1).facts.vmware_vm_id;
     let mut work = store.begin().await?;
@@ -93,7 +94,7 @@ pub async fn ids_of_a_source_differ_in_case(store: &dyn Store) -> Outcome {
     work.insert_disks(&both, at(3)).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.vms_resembling(&[lower.facts.clone()]).await? == [lower.clone()]);
+    ensure!(view.vms_resembling(&[lower.facts.clone()]).await?.whole()? == [lower.clone()]);
     ensure!(view.disks_of(&[lower.id]).await?.len() == 2);
     Ok(())
 }
@@ -135,12 +136,12 @@ pub async fn pages_go_by_id(store: &dyn Store) -> Outcome {
     work.insert_vms(&shuffled).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    let (mut seen, mut after) = (Vec::new(), None);
+    let (mut seen, mut after): (_, Option<String>) = (Vec::new(), None);
     loop {
-        let page = view.vms_page(after, 3).await?;
+        let page = view.vms_page(after.as_deref(), 3).await?.whole()?;
         ensure!(page.len() <= 3);
         let Some(last) = page.last() else { break };
-        after = Some(last.id);
+        after = Some(last.id.to_string());
         seen.extend(page);
     }
     ensure!(seen == all);

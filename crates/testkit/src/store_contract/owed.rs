@@ -1,5 +1,6 @@
 //! Owed clean-ups.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::fault::Fault;
 use hub_domain::ids::{BackupRunId, ReplicationJobId};
@@ -43,8 +44,8 @@ pub async fn trap_u12_what_is_owed_is_kept_until_it_is_struck_off(store: &dyn St
     work.owe(&young).await?;
     work.owe(&old).await?;
     work.commit().await?;
-    ensure!(store.view().await?.owed_cleanups(9).await? == [old.clone(), young.clone()]);
-    ensure!(store.view().await?.owed_cleanups(1).await? == std::slice::from_ref(&old));
+    ensure!(store.view().await?.owed_cleanups(9).await?.whole()? == [old.clone(), young.clone()]);
+    ensure!(store.view().await?.owed_cleanups(1).await?.whole()? == std::slice::from_ref(&old));
     let tried = young.clone().in_vain(Fault::new("vma/unreachable", "nobody answers"), at(20));
     let unknown = owed(4, at(1)).in_vain(Fault::new("vma/unreachable", "nobody answers"), at(20));
     let mut work = store.begin().await?;
@@ -54,7 +55,10 @@ pub async fn trap_u12_what_is_owed_is_kept_until_it_is_struck_off(store: &dyn St
     ensure!(!work.strike_off(&old).await? && !work.strike_off(&unknown).await?);
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.owed_cleanups(9).await? == std::slice::from_ref(&tried), "a try makes no record");
+    ensure!(
+        view.owed_cleanups(9).await?.whole()? == std::slice::from_ref(&tried),
+        "a try makes no record"
+    );
     ensure!(view.owed_cleanup(&tried.copy).await? == Some(tried));
     ensure!(view.owed_cleanup(&old.copy).await?.is_none());
     Ok(())
@@ -84,6 +88,6 @@ pub async fn trap_u12_what_is_owed_anew_is_not_struck_off_for_an_older_answer(
     let mut work = store.begin().await?;
     ensure!(work.strike_off(&expected).await?);
     work.commit().await?;
-    ensure!(store.view().await?.owed_cleanups(9).await?.is_empty());
+    ensure!(store.view().await?.owed_cleanups(9).await?.whole()?.is_empty());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What goes along with a deletion, what stays, and what forbids it.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::chain::{BackupChain, ChainKey};
 use hub_domain::ids::VmContextId;
@@ -33,12 +34,12 @@ pub async fn trap_c10_points_outlive_their_vm(store: &dyn Store) -> Outcome {
     ensure!(view.vm(vm.id).await?.is_none());
     ensure!(view.replication(replication.id).await?.is_none());
     ensure!(view.backup_run(run.id).await? == Some(run.clone()));
-    ensure!(view.chains_of_vm(vm.id).await? == [chain]);
+    ensure!(view.chains_of_vm(vm.id).await?.whole()? == [chain]);
     ensure!(view.backed_up_vms_named(&vm.facts.name).await? == [vm.id]);
     for job in &mut jobs {
         job.disk = None;
     }
-    ensure!(view.backups_of_run(run.id).await? == jobs);
+    ensure!(view.backups_of_run(run.id).await?.whole()? == jobs);
     drop(view);
     // What was read before the deletion does not bring the disk row's number back.
     let mut stale = jobs[0].clone();
@@ -108,7 +109,7 @@ pub async fn a_used_repository_stays(store: &dyn Store) -> Outcome {
     }
     work.delete_repository(repository.id).await?;
     work.commit().await?;
-    ensure!(store.view().await?.repositories().await?.is_empty());
+    ensure!(store.view().await?.repositories().await?.whole()?.is_empty());
     Ok(())
 }
 

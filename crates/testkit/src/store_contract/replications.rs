@@ -1,5 +1,6 @@
 //! Replication jobs.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobState;
@@ -62,12 +63,14 @@ pub async fn replications_are_listed_by_id(store: &dyn Store) -> Outcome {
     work.update_replication(&mut jobs[2]).await?;
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.replications_page(None, None, 2).await? == jobs[..2]);
-    ensure!(view.replications_page(None, Some(jobs[1].id), 2).await? == jobs[2..]);
-    let of_one = view.replications_page(Some(one.id), None, 9).await?;
+    ensure!(view.replications_page(None, None, 2).await?.whole()? == jobs[..2]);
+    ensure!(
+        view.replications_page(None, Some(&jobs[1].id.to_string()), 2).await?.whole()? == jobs[2..]
+    );
+    let of_one = view.replications_page(Some(one.id), None, 9).await?.whole()?;
     ensure!(of_one == [jobs[0].clone(), jobs[2].clone()]);
-    ensure!(view.unfinished_replications(None).await? == jobs[..2]);
-    ensure!(view.unfinished_replications(Some(one.id)).await? == jobs[..1]);
+    ensure!(view.unfinished_replications(None).await?.whole()? == jobs[..2]);
+    ensure!(view.unfinished_replications(Some(one.id)).await?.whole()? == jobs[..1]);
     let of_nobody = replication(4, vm(9).id, &disks(store, one.id).await?[..0]);
     let mut work = store.begin().await?;
     ensure_refused!(work.insert_replication(&of_nobody).await, StoreError::Missing(_));

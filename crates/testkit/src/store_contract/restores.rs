@@ -1,5 +1,6 @@
 //! Restore jobs and verifications.
 
+use crate::Whole as _;
 use anyhow::ensure;
 use hub_domain::fault::Fault;
 use hub_domain::job::JobState;
@@ -69,13 +70,18 @@ pub async fn unfinished_work_is_found(store: &dyn Store) -> Outcome {
     }
     work.commit().await?;
     let mut view = store.view().await?;
-    ensure!(view.restores_page(None, 2).await? == restores[..2]);
-    ensure!(view.restores_page(Some(restores[1].id), 2).await? == restores[2..]);
+    ensure!(view.restores_page(None, 2).await?.whole()? == restores[..2]);
+    ensure!(
+        view.restores_page(Some(&restores[1].id.to_string()), 2).await?.whole()? == restores[2..]
+    );
     let unfinished = [restores[0].clone(), restores[2].clone()];
-    ensure!(view.unfinished_restores().await? == unfinished);
-    ensure!(view.verifications_page(None, 2).await? == verifications[..2]);
-    ensure!(view.verifications_page(Some(verifications[1].id), 2).await? == verifications[2..]);
-    ensure!(view.unfinished_verifications().await? == verifications[1..]);
+    ensure!(view.unfinished_restores().await?.whole()? == unfinished);
+    ensure!(view.verifications_page(None, 2).await?.whole()? == verifications[..2]);
+    ensure!(
+        view.verifications_page(Some(&verifications[1].id.to_string()), 2).await?.whole()?
+            == verifications[2..]
+    );
+    ensure!(view.unfinished_verifications().await?.whole()? == verifications[1..]);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Units of work: all or nothing, and what happens when two meet.
 
+use crate::Whole as _;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -32,7 +33,7 @@ pub async fn dropped_work_leaves_nothing_behind(store: &dyn Store) -> Outcome {
     let mut view = store.view().await?;
     ensure!(view.vm(vm(2).id).await?.is_none());
     ensure!(view.disks_of(&[vm(2).id]).await?.is_empty());
-    ensure!(view.repositories().await?.is_empty());
+    ensure!(view.repositories().await?.whole()?.is_empty());
     ensure!(view.replication(job.id).await?.is_none());
     Ok(())
 }
@@ -61,7 +62,7 @@ pub async fn nothing_is_kept_of_a_unit_that_was_refused(store: &dyn Store) -> Ou
     again.facts.vmware_vm_id = vm(1).facts.vmware_vm_id;
     ensure_refused!(work.insert_vms(&[again]).await, StoreError::Conflict);
     ensure!(work.commit().await.is_err(), "half a unit was kept");
-    ensure!(store.view().await?.repositories().await?.is_empty());
+    ensure!(store.view().await?.repositories().await?.whole()?.is_empty());
     Ok(())
 }
 

@@ -42,10 +42,12 @@ async fn many(kind: DatabaseKind) -> anyhow::Result<Option<(TestDatabase, Databa
 /// What a database says that it does to count some backups.
 async fn plan(db: &DatabaseConnection, of: Condition) -> anyhow::Result<String> {
     let backend = db.get_database_backend();
-    let explain = match backend {
-        DbBackend::Sqlite => "EXPLAIN QUERY PLAN",
-        DbBackend::MySql => "EXPLAIN FORMAT=JSON",
-        _ => "EXPLAIN",
+    let explain = if backend == DbBackend::Sqlite {
+        "EXPLAIN QUERY PLAN"
+    } else if backend == DbBackend::MySql {
+        "EXPLAIN FORMAT=JSON"
+    } else {
+        "EXPLAIN"
     };
     let counted = backup_job::Entity::find().filter(of).build(backend);
     let explain = format!("{explain} SELECT COUNT(*) FROM ({counted}) AS sub_query");
