@@ -4,6 +4,7 @@ mod error;
 
 pub use error::{FaultClass, SourceError};
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -98,6 +99,15 @@ pub struct AskedDisk {
     pub key: String,
     /// The capacity that the caller expects; any other is refused.
     pub capacity_bytes: u64,
+    /// Whether the parent of its copy has another capacity.
+    pub grown: bool,
+}
+
+impl OpenRequest {
+    /// The disks that have another capacity than the parents of their copies.
+    pub fn grown(&self) -> BTreeSet<String> {
+        self.disks.iter().filter(|it| it.grown).map(|it| it.key.clone()).collect()
+    }
 }
 
 /// Disks held open at one instant; dropping it ends what it holds, [`close`](Self::close) does so and waits.
@@ -113,6 +123,10 @@ pub trait Snapshot: Send + Sync {
 
     /// What has changed on a disk since an earlier opening reported `change_id`.
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed;
+
+    /// What this source says of the changes of a disk was found to be wrong, and is not to be believed by a later opening
+    /// either; for a source that can remember it.
+    async fn distrust(&self, _disk: usize, _why: &str) {}
 
     /// Whether what was read is still what was opened; an error makes the copy worthless.
     async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError>;

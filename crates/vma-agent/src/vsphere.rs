@@ -3,6 +3,7 @@
 mod asked;
 mod change_mark;
 mod datastore_disk;
+mod durable_file;
 mod fault;
 mod held;
 mod host_budget;
@@ -21,6 +22,7 @@ mod sweep;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod track_record;
 mod tracking;
 mod turns;
 mod vddk;
@@ -47,6 +49,7 @@ use ledger::{Ledger, Owed};
 use reader::DiskReader;
 use session::Logins;
 use tasks::Tasks;
+use track_record::TrackRecords;
 use turns::VmTurns;
 use waits::Waits;
 
@@ -86,6 +89,7 @@ pub struct VsphereSource {
 struct Shared {
     options: VsphereOptions,
     ledger: Ledger,
+    tracks: TrackRecords,
     reader: Arc<dyn DiskReader>,
     budget: HostBudget,
     turns: VmTurns,
@@ -100,6 +104,7 @@ impl VsphereSource {
     /// A source on the current runtime; leftovers of earlier runs are removed as soon as somebody can log in.
     pub fn new(options: VsphereOptions) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(&options.state_dir)?;
+        let tracks = TrackRecords::open(&options.state_dir)?;
         let tasks = Arc::new(Tasks::here());
         let logins = Arc::<Logins>::default();
         let (vddk, reads) = (options.vddk.as_ref(), options.reads_at_once);
@@ -111,6 +116,7 @@ impl VsphereSource {
         let shared = Arc::new(Shared {
             options,
             ledger,
+            tracks,
             reader,
             budget,
             turns,

@@ -34,6 +34,8 @@ type peerState struct {
 	sync.Mutex
 	sequence int64
 	uuid     string
+	// How often the tracking of a VM was off at a snapshot: what follows is another tracking.
+	anew map[string]int
 	// The content of a disk when a change id was given out: one digest per grain.
 	marks map[string][][32]byte
 	// Scripted pages by VM name and disk key; they win over the truth.
@@ -53,6 +55,7 @@ type keptVM struct {
 
 var peer = peerState{
 	uuid:     "52 6f 1d 00 9a 3c 44 81-b2 10 5e 77 0c aa 42 19",
+	anew:     map[string]int{},
 	marks:    map[string][][32]byte{},
 	scripts:  map[string][]PeerPage{},
 	pageArea: 2000,
@@ -291,10 +294,14 @@ func grains(file string, size int64) ([][32]byte, error) {
 }
 
 // PeerMark gives every tracked disk of a VM a new change id, and remembers what it holds; to be called before a snapshot.
+// Tracking that is off at that moment ends: a VM has to have a snapshot while it is off to begin anew.
 // The live devices are replaced by copies, because the simulator lets older snapshots share them.
 func PeerMark(vm *VirtualMachine) error {
-	if vm.Config.ChangeTrackingEnabled == nil || !*vm.Config.ChangeTrackingEnabled {
-		return nil
+	off := vm.Config.ChangeTrackingEnabled == nil || !*vm.Config.ChangeTrackingEnabled
+	if off {
+		peer.Lock()
+		peer.anew[vm.Self.Value]++
+		peer.Unlock()
 	}
 	devices := append(object.VirtualDeviceList(nil), vm.Config.Hardware.Device...)
 	for i, d := range devices {
@@ -303,7 +310,13 @@ func PeerMark(vm *VirtualMachine) error {
 			continue
 		}
 		b := flatBacking(disk)
-		if b == nil || b.ChangeId == "untracked" {
+		if b == nil || b.ChangeId == "untracked" || off && b.ChangeId == "" {
+			continue
+		}
+		newDisk, newBacking := *disk, *b
+		newDisk.Backing = &newBacking
+		devices[i] = &newDisk
+		if newBacking.ChangeId = ""; off {
 			continue
 		}
 		file, err := flatFile(b)
@@ -316,13 +329,10 @@ func PeerMark(vm *VirtualMachine) error {
 		}
 		peer.Lock()
 		peer.sequence++
-		id := fmt.Sprintf("%s/%d", peer.uuid, peer.sequence)
+		id := fmt.Sprintf("%s %02x/%d", peer.uuid, peer.anew[vm.Self.Value], peer.sequence)
 		peer.marks[scriptKey(vm.Self.Value, disk.Key)+"@"+id] = state
 		peer.Unlock()
-		newDisk, newBacking := *disk, *b
 		newBacking.ChangeId = id
-		newDisk.Backing = &newBacking
-		devices[i] = &newDisk
 	}
 	vm.Config.Hardware.Device = devices
 	return nil

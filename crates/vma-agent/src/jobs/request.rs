@@ -75,8 +75,14 @@ impl ValidRequest {
 
     /// What the source is asked for.
     pub(super) fn to_open(&self) -> OpenRequest {
-        let asked =
-            |it: &CopyDisk| AskedDisk { key: it.key.clone(), capacity_bytes: it.capacity_bytes };
+        let asked = |it: &CopyDisk| AskedDisk {
+            key: it.key.clone(),
+            capacity_bytes: it.capacity_bytes,
+            grown: it
+                .parent
+                .as_ref()
+                .is_some_and(|parent| parent.capacity_bytes != it.capacity_bytes),
+        };
         OpenRequest {
             job_id: self.request.job_id.clone(),
             vm_id: self.request.vm_id.clone(),

@@ -344,7 +344,8 @@ impl Shared {
     }
 }
 
-fn written(
+/// What became of writing a record down.
+pub(super) fn written(
     outcome: Result<Result<(), LedgerError>, tokio::task::JoinError>,
 ) -> Result<(), SourceError> {
     match outcome {

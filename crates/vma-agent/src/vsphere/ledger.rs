@@ -1,15 +1,16 @@
 //! Snapshots that are owed: each is written down durably before it is taken, and struck off when it is gone.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hub_block::trail;
 use hub_vma_api::{JOB_SNAPSHOT, is_name_of_a_job};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use super::durable_file::{put, sync_directory};
 
 /// The directory below the state directory.
 const DIRECTORY: &str = "owed-snapshots";
@@ -51,12 +52,19 @@ struct Record {
     may_come_seconds: Option<u64>,
 }
 
-/// The ledger cannot be read or written; no snapshot may be taken then.
+/// What is to be remembered, such as snapshots to remove, cannot be read or written; no snapshot may be taken then.
 #[derive(Debug, thiserror::Error)]
-#[error("the list of snapshots to remove in {path} cannot be kept: {source}")]
+#[error("what has to be remembered in {path} cannot be kept: {source}")]
 pub struct LedgerError {
     path: String,
     source: io::Error,
+}
+
+impl LedgerError {
+    /// What failed at a path.
+    pub(super) fn at(path: &Path, source: io::Error) -> Self {
+        Self { path: path.display().to_string(), source }
+    }
 }
 
 /// What is owed, on disk and in memory.
@@ -234,18 +242,9 @@ impl Ledger {
 
     fn write(&self, record: &Record) -> Result<(), LedgerError> {
         let path = self.path(&record.owed.job_id);
-        let new = path.with_extension("new");
-        let written = (|| {
-            let (mut file, record) = (File::create(&new)?, serde_json::to_vec_pretty(record)?);
-            trail::created(&file, &new);
-            file.write_all(&record)?;
-            trail::wrote(&file, 0, &record);
-            trail::sync(&file, || file.sync_all())?;
-            fs::rename(&new, &path)?;
-            trail::renamed(&new, &path);
-            sync_directory(&self.directory)
-        })();
-        written.map_err(|source| LedgerError { path: path.display().to_string(), source })
+        let written = serde_json::to_vec_pretty(record).map_err(io::Error::from);
+        let written = written.and_then(|it| put(&path, &it));
+        written.map_err(|source| LedgerError::at(&path, source))
     }
 }
 
@@ -257,10 +256,6 @@ pub(super) fn snapshot_name(job_id: &str) -> String {
     }
     let digest = blake3::hash(job_id.as_bytes()).to_hex();
     format!("{JOB_SNAPSHOT}{}", digest.get(..48).unwrap_or_default())
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    trail::sync_directory(path, || File::open(path)?.sync_all())
 }
 
 /// A time as a record has it; one that has none is no doubt.

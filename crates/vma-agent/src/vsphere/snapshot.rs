@@ -16,6 +16,7 @@ use super::host_budget::{Host, Place};
 use super::ledger::{Owed, snapshot_name};
 use super::plan::{Planned, asked_disk};
 use super::reader::FrozenDisk;
+use super::track_record::{Look, TrackRecord};
 use super::tracking::{self, Ground};
 use super::turns::Turn;
 use super::{Shared, change_mark, listing};
@@ -40,10 +41,8 @@ pub(super) struct VsphereSnapshot {
     held: Held,
     client: Arc<Client>,
     planned: Planned,
-    /// What its changed areas rest on.
-    ground: Ground,
-    /// The disks as the snapshot has them, in the order asked.
-    described: Vec<Disk>,
+    /// The disks as the snapshot has them, and what their changed areas rest on, in the order asked.
+    described: Vec<(Disk, Ground)>,
     disks: Vec<OpenDisk>,
 }
 
@@ -76,16 +75,18 @@ pub(super) async fn open(
         shared.ledger.let_go(&owed.job_id);
         shared.settle(client, &owed).await?;
     }
-    let switched = tracking::switch_on(shared, client, vm).await;
+    let look = Look { tracked: vm.tracking_enabled, grown: request.grown(), ..Look::default() };
+    let known = shared.track_record(client, &request.vm_id);
+    let prepared = tracking::prepare(shared, client, vm, &known.after(&vm.disks, &look)).await;
     let quiesce = request.quiesce.unwrap_or(shared.options.quiesce);
     let taking = shared.waits.say(&request.job_id, TAKING);
     let held = Held::take(shared, client, owed, quiesce, turn).await?;
     drop(taking);
-    let refused = switched.as_ref().ok().cloned().flatten();
-    let switched = switched.map(drop);
-    let ground = tracking::ground(client, &planned, held.snapshot(), switched).await;
-    let no_mark = ground.as_ref().err().cloned().or(refused);
-    match describe(shared, client, &planned, &held, request, (&ground, no_mark)).await {
+    let (ground, beside) = tracking::ground(client, &planned, held.snapshot(), &prepared).await;
+    // What was switched on a moment ago counts, too, where that could not be undone.
+    let look = Look { beside, tracked: look.tracked || prepared.beside, ..look };
+    let scene = Scene { ground, known, look, refused: prepared.refused };
+    match describe(shared, client, &planned, &held, request, scene).await {
         Ok((described, disks)) => {
             let (shared, client) = (shared.clone(), client.clone());
             let alive = kept_alive(client.clone(), shared.options.keep_alive);
@@ -98,7 +99,6 @@ pub(super) async fn open(
                 held,
                 client,
                 planned,
-                ground,
                 described,
                 disks,
             })
@@ -148,34 +148,48 @@ fn kept_alive(client: Arc<Client>, every: Duration) -> JoinSet<()> {
     alive
 }
 
+/// What is known of a VM's change tracking when its snapshot is there.
+struct Scene {
+    /// What its changed areas rest on.
+    ground: Ground,
+    /// What was known of its disks' tracking.
+    known: TrackRecord,
+    /// What they are looked at with.
+    look: Look,
+    /// Why tracking could not be switched on.
+    refused: Option<String>,
+}
+
 async fn describe(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     client: &Arc<Client>,
     planned: &Planned,
     held: &Held,
     request: &OpenRequest,
-    (ground, no_mark): (&Ground, Option<String>),
-) -> Result<(Vec<Disk>, Vec<OpenDisk>), SourceError> {
+    scene: Scene,
+) -> Result<(Vec<(Disk, Ground)>, Vec<OpenDisk>), SourceError> {
     let found = client.snapshot_disks(held.snapshot()).await.map_err(|error| of_call(&error))?;
     let found = found.ok_or_else(|| SourceError::ChangedWhileReading {
         key: request.disks.first().map(|it| it.key.clone()).unwrap_or_default(),
     })?;
+    // Before anything of it is believed or told, so that no later run believes what this one doubts.
+    let known = scene.known.after(&found, &scene.look);
+    shared.keep_track(&known).await?;
     let (mut described, mut disks) = (Vec::new(), Vec::new());
     for asked in &request.disks {
         let disk = asked_disk(&planned.vm, &found, asked)?;
         shared.check_disk(disk, &planned.places)?;
-        // Tracking that was switched on beside a snapshot lies, and nobody can tell when it was.
-        let parent = disk.backing.parent.as_ref().map(|_| tracking::ON_A_PARENT.to_owned());
-        let build = ground.as_ref().ok().filter(|_| parent.is_none());
-        let change_id =
-            build.and_then(|it| change_mark::mark(client.about(), &planned.vm, disk, it));
+        let ground = tracking::ground_of(shared, &scene.ground, disk, &known);
+        let build = ground.as_ref().ok();
+        let mark = build.and_then(|it| change_mark::mark(client.about(), &planned.vm, disk, it));
+        let no_mark = ground.as_ref().err().or(scene.refused.as_ref()).cloned();
         disks.push(OpenDisk {
             key: asked.key.clone(),
-            no_mark: no_mark.clone().or(parent).filter(|_| change_id.is_none()),
-            change_id,
+            no_mark: no_mark.filter(|_| mark.is_none()),
+            change_id: mark,
             read_by: Some(shared.reader.read_by()),
         });
-        described.push(disk.clone());
+        described.push((disk.clone(), ground));
     }
     Ok((described, disks))
 }
@@ -187,7 +201,7 @@ impl Snapshot for VsphereSnapshot {
     }
 
     async fn reader(&self, disk: usize) -> Result<Arc<dyn BlockDevice>, SourceError> {
-        let Some(disk) = self.described.get(disk) else {
+        let Some((disk, _)) = self.described.get(disk) else {
             return Err(SourceError::Internal("there is no such disk".to_owned()));
         };
         let spare = self.place.lock().take();
@@ -211,13 +225,10 @@ impl Snapshot for VsphereSnapshot {
     }
 
     async fn changed_since(&self, disk: usize, change_id: &str) -> Changed {
-        let Some(disk) = self.described.get(disk) else {
+        let Some((disk, ground)) = self.described.get(disk) else {
             return Changed::Unknown("there is no such disk".to_owned());
         };
-        let build = match &self.ground {
-            Ok(_) if disk.backing.parent.is_some() => {
-                return Changed::Unknown(tracking::ON_A_PARENT.to_owned());
-            }
+        let build = match ground {
             Ok(build) => build,
             Err(why) => return Changed::Unknown(why.clone()),
         };
@@ -242,7 +253,7 @@ impl Snapshot for VsphereSnapshot {
 
     /// A snapshot that somebody removed meanwhile has left its file to the running VM.
     async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError> {
-        let Some(known) = self.described.get(disk) else {
+        let Some((known, _)) = self.described.get(disk) else {
             return Err(SourceError::Internal("there is no such disk".to_owned()));
         };
         let now = self.client.snapshot_disks(self.held.snapshot()).await;
@@ -251,6 +262,17 @@ impl Snapshot for VsphereSnapshot {
             return Ok(());
         }
         Err(SourceError::ChangedWhileReading { key: listing::disk_id(known) })
+    }
+
+    async fn distrust(&self, disk: usize, why: &str) {
+        let Some((disk, _)) = self.described.get(disk) else { return };
+        let vm_id = listing::id(&self.planned.vm);
+        if let Err(error) = self.shared.distrust(&self.client, vm_id, disk, why).await {
+            tracing::error!(
+                vm.id = vm_id, why, error = %error,
+                "that change tracking is not to be believed could not be written down: start it anew by hand"
+            );
+        }
     }
 
     fn report(&self) -> Option<SnapshotReport> {

@@ -1,6 +1,7 @@
 //! A vSphere source against a peer that others wrote.
 
 mod absent;
+mod anew;
 mod costs;
 mod discovery;
 mod doubts;

@@ -50,6 +50,9 @@ impl DiskCopy {
                 "the source called blocks unchanged that have changed; the disk is read as a whole"
             );
         }
+        if let Some(why) = &reason {
+            self.snapshot.distrust(self.index, why).await;
+        }
         let plan = if lie.is_some() { CopyPlan::ByDigest } else { CopyPlan::Areas(areas) };
         self.job.disk_audited(
             self.index,

@@ -75,7 +75,8 @@ impl Lab {
     }
 
     pub(super) fn request_of(&self, id: &str, job_id: &str) -> OpenRequest {
-        let asked = |key: &str| AskedDisk { key: key.to_owned(), capacity_bytes: CAPACITY };
+        let asked =
+            |key: &str| AskedDisk { key: key.to_owned(), capacity_bytes: CAPACITY, grown: false };
         OpenRequest {
             job_id: job_id.to_owned(),
             vm_id: id.to_owned(),

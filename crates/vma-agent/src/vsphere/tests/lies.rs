@@ -154,5 +154,15 @@ async fn trap_u36_a_change_that_the_server_leaves_out_is_found_in_time() {
     }
     assert_eq!(found, Some(3), "21 of 32 grains lies in the third of four stretches");
     assert!(image.snapshot() == truth, "the copy that found it is right");
+    // The full that follows does not begin a chain on the tracking that lied.
+    jobs.start(order("anew", full)).await.unwrap();
+    let report = ended(&jobs, "anew").await.unwrap();
+    let disk = &report.disks[0];
+    assert_eq!((report.state, disk.change_id.clone()), (CopyState::Succeeded, None));
+    let reason = disk.method_reason.clone().unwrap();
+    assert!(
+        reason.contains("called a block unchanged") && reason.contains("switched off"),
+        "{reason}"
+    );
     lab.nothing_is_left().await.unwrap();
 }

@@ -258,7 +258,7 @@ async fn a_removal_that_hangs_keeps_no_job_from_another_vm() {
     lab.peer.trouble(&Trouble::once("RemoveSnapshot_Task", "hold", "")).unwrap();
     lab.source.inventory(&discovery(&lab, lab.peer.password())).await.unwrap();
     is_asked(&lab, "RemoveSnapshot_Task", 1).await;
-    let asked = AskedDisk { key: "disk-2000".to_owned(), capacity_bytes: CAPACITY };
+    let asked = AskedDisk { key: "disk-2000".to_owned(), capacity_bytes: CAPACITY, grown: false };
     let request = OpenRequest { vm_id: id, disks: vec![asked], ..lab.request("two") };
     let opened = tokio::time::timeout(Duration::from_secs(60), lab.source.open(&request)).await;
     let opened = opened.expect("it waits for the other VM").unwrap();

@@ -1,0 +1,133 @@
+//! What a look at a disk makes of what was known of it.
+
+use hub_vsphere::{Backing, BackingKind};
+
+use super::*;
+
+fn disk(change_id: Option<&str>, capacity_bytes: u64) -> Disk {
+    let backing = Backing {
+        kind: BackingKind::Flat,
+        file_name: "[store] web/web.vmdk".into(),
+        datastore: None,
+        uuid: Some("a backing".into()),
+        change_id: change_id.map(str::to_owned),
+        mode: None,
+        sharing: None,
+        thin: None,
+        eager: None,
+        parent: None,
+        encrypted: false,
+    };
+    let label = "Hard disk 1".into();
+    Disk {
+        key: 2000,
+        label,
+        capacity_bytes,
+        controller: None,
+        unit: None,
+        backing,
+        used_bytes: None,
+    }
+}
+
+fn look() -> Look {
+    Look { tracked: true, ..Look::default() }
+}
+
+fn beside() -> Look {
+    Look { beside: Some("beside a snapshot".into()), ..look() }
+}
+
+fn known(all: &[(Disk, Look)]) -> TrackRecord {
+    let empty = TrackRecord::default();
+    all.iter().fold(empty, |it, (disk, look)| it.after(std::slice::from_ref(disk), look))
+}
+
+/// A disk, whether it is doubted, and whether it is, too, once it was seen as it is now without a snapshot.
+#[test]
+fn trap_u3_a_doubt_lasts_as_long_as_the_tracking_that_it_is_about() {
+    let (a, later, b) = (Some("52 00/3"), Some("52 00/9"), Some("52 01/1"));
+    let grown = Look { grown: ["disk-2000".to_owned()].into(), ..look() };
+    let off = Look::default();
+    for (what, before, now, doubted) in [
+        ("seen first beside a snapshot", vec![(disk(a, 1), beside())], disk(later, 1), true),
+        ("another since", vec![(disk(a, 1), beside())], disk(b, 1), false),
+        ("seen alone first", vec![(disk(a, 1), look())], disk(later, 1), false),
+        (
+            "alone, then beside",
+            vec![(disk(a, 1), look()), (disk(later, 1), beside())],
+            disk(later, 1),
+            false,
+        ),
+        ("another, beside", vec![(disk(a, 1), look()), (disk(b, 1), beside())], disk(b, 1), true),
+        ("grown", vec![(disk(a, 1), look())], disk(later, 2), true),
+        (
+            "grown, and seen so",
+            vec![(disk(a, 1), look()), (disk(later, 2), look())],
+            disk(later, 2),
+            true,
+        ),
+        ("grown and started anew", vec![(disk(a, 1), look())], disk(b, 2), false),
+        ("grown since its parent", vec![(disk(a, 2), grown)], disk(later, 2), true),
+        ("silent beside a snapshot", vec![(disk(None, 1), beside())], disk(a, 1), true),
+        (
+            "silent, then heard",
+            vec![(disk(None, 1), beside()), (disk(a, 1), look())],
+            disk(later, 1),
+            true,
+        ),
+        (
+            "silent, then another",
+            vec![(disk(None, 1), beside()), (disk(a, 1), look())],
+            disk(b, 1),
+            false,
+        ),
+        (
+            "silent, then off",
+            vec![(disk(None, 1), beside()), (disk(a, 1), off.clone())],
+            disk(later, 1),
+            false,
+        ),
+        (
+            "doubted, then off",
+            vec![(disk(a, 1), beside()), (disk(None, 1), off)],
+            disk(later, 1),
+            true,
+        ),
+        ("never seen", vec![], disk(a, 1), false),
+    ] {
+        let after = known(&before).after(std::slice::from_ref(&now), &look());
+        assert_eq!(after.doubt(&now).is_some(), doubted, "{what}: {after:?}");
+    }
+}
+
+#[test]
+fn a_doubt_is_durable_and_of_one_vm_of_one_vcenter() {
+    let place = tempfile::tempdir().unwrap();
+    let records = TrackRecords::open(place.path()).unwrap();
+    let now = disk(Some("52 00/3"), 1);
+    let record = records.of("vc-1", "web");
+    assert_eq!(record.doubt(&now), None);
+    let doubted = record.after(std::slice::from_ref(&now), &look()).doubted(&now, &"ä".repeat(900));
+    records.keep(doubted.clone()).unwrap();
+    let again = TrackRecords::open(place.path()).unwrap();
+    assert_eq!(again.of("vc-1", "web"), doubted);
+    assert_eq!(again.of("vc-1", "web").doubt(&now), Some("ä".repeat(MAX_DOUBT).as_str()));
+    for (source, vm) in [("vc-2", "web"), ("vc-1", "mail")] {
+        assert_eq!(again.of(source, vm).doubt(&now), None);
+    }
+    // A disk that is gone leaves nothing.
+    assert_eq!(doubted.after(&[], &look()).disks.len(), 0);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_or_written_is_no_empty_one() {
+    let place = tempfile::tempdir().unwrap();
+    let records = TrackRecords::open(place.path()).unwrap();
+    fs::write(place.path().join(DIRECTORY).join("x.json"), "{").unwrap();
+    assert!(TrackRecords::open(place.path()).is_err());
+    fs::remove_dir_all(place.path()).unwrap();
+    let now = disk(Some("52 00/3"), 1);
+    records.keep(records.of("vc-1", "web").doubted(&now, "why")).unwrap_err();
+    assert_eq!(records.of("vc-1", "web").doubt(&now), None, "nothing is known that is not on disk");
+}
