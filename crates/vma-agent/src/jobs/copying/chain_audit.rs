@@ -69,6 +69,7 @@ impl DiskCopy {
                 "the source called blocks unchanged that have changed; the chain before is in doubt"
             );
             let called = audit::called_unchanged(lie, "the latest backup");
+            self.snapshot.distrust(self.index, &called).await;
             self.job.disk_remarked(self.index, called);
         }
         let (blocks, bytes, next) = (sample.blocks(), sample.bytes(), sample.next());
