@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
 
 /// Where Debian's package keeps the simulator, below a directory that Go calls a path.
 const GO_PATH: &str = "/usr/share/gocode";
@@ -23,7 +24,8 @@ const SOURCES: [(&str, &str); 4] = [
 ];
 
 /// What is compiled into the simulator's package.
-const OVERLAY: &str = include_str!("../go/inside.go");
+const OVERLAY: [(&str, &str); 2] =
+    [("inside", include_str!("../go/inside.go")), ("tracking", include_str!("../go/tracking.go"))];
 
 /// The program's path, built where it is not yet; `None`, said loudly, when it cannot be and need not.
 pub fn ensure_built() -> Result<Option<PathBuf>> {
@@ -75,10 +77,14 @@ fn build() -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    let inside = place.join("inside.go.txt");
-    fs::write(&inside, OVERLAY)?;
-    let overlay =
-        serde_json::json!({ "Replace": { format!("{SIMULATOR}/sendense_inside.go"): inside } });
+    let mut replaced = serde_json::Map::new();
+    for (name, text) in OVERLAY {
+        // Not named as Go's, or it would be compiled as a part of the program, too.
+        let file = place.join(format!("{name}.go.txt"));
+        fs::write(&file, text)?;
+        replaced.insert(format!("{SIMULATOR}/sendense_{name}.go"), json!(file));
+    }
+    let overlay = json!({ "Replace": replaced });
     fs::write(place.join("overlay.json"), overlay.to_string())?;
     let built = place.join("vsphere-peer.new");
     let mut command = Command::new(go().context("there is no Go compiler")?);
