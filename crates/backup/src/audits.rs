@@ -93,7 +93,7 @@ fn tell(disk: &DiskWork, lie: &Lie) {
     tracing::error!(
         backup.id = %disk.job.id, vm.name = %disk.job.vm_name, disk.ordinal = disk.job.ordinal,
         offset = lie.offset, blocks = lie.blocks, expected = %lie.expected, found = %lie.found,
-        "the source left out a change: {what_follows}; reset change tracking of the VM"
+        "the source left out a change: {what_follows}"
     );
 }
 

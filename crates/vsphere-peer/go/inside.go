@@ -210,7 +210,7 @@ func PeerTask(entity types.ManagedObjectReference, name string, fault types.Base
 	return task.Self
 }
 
-// PeerEndTasks lets tasks that never end fail.
+// PeerEndTasks lets tasks that never end fail, as one that an administrator cancels does: nothing of it is left at the host.
 func PeerEndTasks() {
 	peer.Lock()
 	stuck := peer.stuck
@@ -218,7 +218,7 @@ func PeerEndTasks() {
 	peer.Unlock()
 	for _, task := range stuck {
 		now := time.Now()
-		fault := &types.LocalizedMethodFault{Fault: &types.SystemError{Reason: "ended by the test"}, LocalizedMessage: "ended by the test"}
+		fault := &types.LocalizedMethodFault{Fault: &types.RequestCanceled{}, LocalizedMessage: "The task was canceled by a user."}
 		Map.WithLock(task, func() {
 			task.Info.State, task.Info.CompleteTime, task.Info.Error = types.TaskInfoStateError, &now, fault
 		})
