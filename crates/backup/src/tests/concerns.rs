@@ -74,7 +74,7 @@ async fn trap_c24_a_blocked_disk_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_doubtful_is_read_in_full_and_says_why() {
+async fn trap_u9_what_is_doubtful_is_read_in_full_and_says_why() {
     let bench = Bench::new().await.unwrap();
     bench.back_up(FULL).await.unwrap();
     let waiting = VmConditions { consolidation_needed: Some(true), ..VmConditions::default() };
@@ -135,7 +135,8 @@ async fn a_run_keeps_what_spoke_against_it_and_a_full_says_why_the_next_one_may_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mark_is_believed_whatever_was_said_of_tracking_and_a_missing_one_is_explained() {
+async fn trap_u10_a_mark_is_believed_whatever_was_said_of_tracking_and_a_missing_one_is_explained()
+{
     let bench = Bench::new().await.unwrap();
     let off = VmConditions { tracking_enabled: Some(false), ..VmConditions::default() };
     say(&bench, off).await.unwrap();

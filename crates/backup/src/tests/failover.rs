@@ -14,7 +14,7 @@ use hub_ports::{OwedCleanups, OwedOptions, Store};
 use hub_testkit::{CopyScript, FixedClock, fixtures};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, FULL};
+use crate::bench::{Bench, FULL, INCREMENTAL};
 
 fn reading(id: u128, name: &str) -> VmaNode {
     VmaNode {
@@ -258,7 +258,7 @@ async fn a_stand_in_keeps_its_run_and_is_the_one_that_is_told_to_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_was_added_meanwhile_is_named() {
+async fn trap_u18_a_disk_that_was_added_meanwhile_is_named() {
     let (bench, ..) = two().await.unwrap();
     let run = bench.start(FULL).await.unwrap();
     let mut disks = fixtures::pgtest1().unwrap().disks;
@@ -273,8 +273,10 @@ async fn a_disk_that_was_added_meanwhile_is_named() {
     let warnings = remarks(&bench, run).await.unwrap().warnings;
     assert_eq!(warnings[0].code, "vm/disk-added");
     assert!(warnings[0].detail.contains("disk-2002"), "{}", warnings[0].detail);
-    let run = bench.start(FULL).await.unwrap();
+    let run = bench.start(INCREMENTAL).await.unwrap();
     assert_eq!(bench.run(run).await.unwrap(), JobStatus::Succeeded);
-    assert_eq!(bench.jobs().await.unwrap().len(), 2 + 3, "the next run has it");
+    let next = bench.jobs().await.unwrap().split_off(2);
+    let kinds = next.iter().map(|it| it.backup_type).collect::<Vec<_>>();
+    assert_eq!(kinds, [INCREMENTAL, INCREMENTAL, FULL], "its chain begins beside the others'");
     assert!(remarks(&bench, run).await.unwrap().warnings.is_empty());
 }

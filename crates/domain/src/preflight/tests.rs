@@ -221,7 +221,18 @@ fn each_condition_of_a_disk_is_its_own_concern() {
     for word in ["multi_writer", "virtual_bus", "physical_bus"] {
         assert_eq!(shared(word), [Kind::SharedDisk]);
     }
-    assert_eq!(kinds(|_, disk| disk.has_change_id = Some(false)), [Kind::TrackingNotActive]);
+}
+
+/// Trap U8: tracking that is set begins with the next snapshot or power cycle, and until then it tells nothing.
+#[test]
+fn trap_u8_tracking_that_is_set_and_not_active_is_a_full_read_with_a_remedy() {
+    let (vm, mut disk) = good();
+    disk.conditions.has_change_id = Some(false);
+    let found = Preflight::of(&vm, [&disk]);
+    assert!(found.vm_blocked().is_none() && found.disk_blocked(&disk.key).is_none());
+    let concern = found.full_read(&disk.key).unwrap();
+    assert_eq!(concern.code(), "preflight/tracking-not-active");
+    assert!(concern.kind.remedy().contains("snapshot"), "{}", concern.kind.remedy());
 }
 
 /// Trap C24: what cannot be tracked is not waited for.

@@ -100,7 +100,6 @@ impl Held {
             );
         }
         let quiesced = quiesce && not_quiesced.is_none();
-        let owed = Owed { snapshot: Some(snapshot.value.clone()), ..owed };
         let held = Self {
             shared: shared.clone(),
             client,
@@ -112,7 +111,8 @@ impl Held {
             readers: Arc::default(),
             turn: Some(turn),
         };
-        // Its name alone would do; a disk that is full now must not hold on to the snapshot.
+        // It has come, so that a later process that finds none need not look on; and a disk that is full must not hold
+        // on to the snapshot.
         shared.owe(&owed).await?;
         Ok(held)
     }

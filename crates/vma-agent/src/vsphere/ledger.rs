@@ -37,8 +37,6 @@ pub(super) struct Owed {
     pub(super) vm: String,
     /// The snapshot's name; only snapshots of exactly this name are removed.
     pub(super) name: String,
-    /// The snapshot's reference, once it is known.
-    pub(super) snapshot: Option<String>,
 }
 
 /// What is on disk of one debt.
@@ -298,7 +296,6 @@ mod tests {
             vm_id: "5015".to_owned(),
             vm: "vm-57".to_owned(),
             name: snapshot_name(job_id),
-            snapshot: None,
         }
     }
 

@@ -66,7 +66,6 @@ pub(super) async fn open(
         vm_id: request.vm_id.clone(),
         vm: vm.moref.value.clone(),
         name: snapshot_name(&request.job_id),
-        snapshot: None,
     };
     let of_this_job = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);
     if of_this_job.into_iter().any(|it| it.name == owed.name) {

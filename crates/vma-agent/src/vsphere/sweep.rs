@@ -147,7 +147,6 @@ impl Shared {
             vm_id: vm_id.clone(),
             vm: vm_id.clone(),
             name: snapshot_name(job_id),
-            snapshot: None,
         });
         self.settle(client, &owed).await
     }

@@ -171,7 +171,7 @@ async fn trap_u12_a_vma_that_has_forgotten_a_debt_looks_only_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_leftover_goes_before_the_next_snapshot_of_its_vm() {
+async fn trap_u5_a_leftover_goes_before_the_next_snapshot_of_its_vm() {
     let Some(mut lab) = Lab::start().await.unwrap() else { return };
     std::mem::forget(lab.open("one").await.unwrap());
     lab.restart().unwrap();
