@@ -155,6 +155,31 @@ async fn a_removal_that_takes_longer_than_a_round_holds_up_no_other() {
     assert_eq!(lab.asked(lab.elsewhere).len(), 3, "at once, and after 1 and 3 minutes");
 }
 
+/// A removal may outlast its record, which somebody has struck off meanwhile: the vCenter is at work all the same.
+#[tokio::test(start_paused = true)]
+async fn a_source_is_asked_for_one_thing_at_a_time_also_when_that_is_owed_no_more() {
+    let lab = Lab::new().await.unwrap();
+    lab.owes(fixtures::VCENTER, lab.here, &["a"]).await.unwrap();
+    lab.bench.vma.refuse_clean_ups(lab.here, minutes(5), None);
+    let meanwhile = async {
+        sleep(HALF).await;
+        let owed = lab.bench.store.view().await.unwrap().owed_cleanup("a").await.unwrap().unwrap();
+        let mut work = lab.bench.store.begin().await.unwrap();
+        assert!(work.strike_off(&owed).await.unwrap());
+        work.commit().await.unwrap();
+        sleep(minutes(1)).await;
+        lab.owes(fixtures::VCENTER, lab.here, &["b"]).await.unwrap();
+        sleep(minutes(3)).await;
+        assert_eq!(lab.asked(lab.here), ["a"], "it is at work");
+        sleep(minutes(2)).await;
+        assert_eq!(lab.asked(lab.here), ["a", "b"]);
+    };
+    tokio::select! {
+        () = lab.rounds.run(CancellationToken::new()) => panic!("it was not told to stop"),
+        () = meanwhile => {}
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_sources_than_are_asked_at_a_time_are_all_asked() {
     let lab = Lab::new().await.unwrap();

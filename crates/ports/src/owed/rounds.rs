@@ -104,7 +104,9 @@ impl Rounds {
         for owed in readable(all) {
             sources.entry(owed.source.trim().to_ascii_lowercase()).or_default().push(owed);
         }
-        self.groups.retain(|source, _| sources.contains_key(source));
+        // One that is still at work is kept, whatever is owed: what comes meanwhile has to wait for it.
+        let is_at_work = |group: &Mutex<Group>| group.try_lock().is_err();
+        self.groups.retain(|source, it| sources.contains_key(source) || is_at_work(it));
         for (source, all) in sources {
             let group = self.groups.entry(source).or_default().clone();
             let Ok(group) = group.try_lock_owned() else { continue };
