@@ -211,6 +211,7 @@ impl Backup {
             disk.order.parent = None;
             // The manifest is made from this one, and has to say why as well.
             disk.job.method_reason = Some(reason.clone());
+            disk.job.suspicion = None;
             prepared = match self.patiently(|| self.make_full(disk.job.id, &reason)).await? {
                 true => self.storage.prepare_image(&disk.order).await,
                 false => Err(StorageError::Cancelled),
@@ -247,6 +248,8 @@ impl Backup {
         job.parent = None;
         job.method = CopyMethod::Full.word().to_owned();
         job.method_reason = Some(reason.to_owned());
+        // What an earlier attempt has found is of the chain that it stood on.
+        job.suspicion = None;
         work.update_backup(&mut job).await?;
         work.commit().await?;
         Ok(true)

@@ -18,14 +18,14 @@ fn lie() -> Lie {
 }
 
 /// A script in which the first disk is found to have left out a change.
-async fn lying(bench: &Bench) -> anyhow::Result<CopyScript> {
+pub(super) async fn lying(bench: &Bench) -> anyhow::Result<CopyScript> {
     let key = bench.disks().await?[0].facts.key.clone();
     let lies = [(key, lie())].into_iter().collect();
     Ok(CopyScript { lies, steps: 10, ..CopyScript::default() })
 }
 
 /// The jobs of the first disk.
-async fn of_first_disk(bench: &Bench) -> anyhow::Result<Vec<BackupJob>> {
+pub(super) async fn of_first_disk(bench: &Bench) -> anyhow::Result<Vec<BackupJob>> {
     Ok(bench.jobs().await?.into_iter().filter(|job| job.ordinal == 0).collect())
 }
 

@@ -1,6 +1,7 @@
 //! Trials of the engine over doubles, in paused time: units that meet, stops at every wait, a hub that comes back.
 
 mod auditing;
+mod caught;
 mod changing;
 mod concerns;
 mod elsewhere;
