@@ -53,6 +53,8 @@ pub(crate) struct SourceSettings {
     pub(crate) reads_at_once: usize,
     /// Disks that are read from one host at a time, over all jobs.
     pub(crate) readers_per_host: usize,
+    /// Snapshots that are removed at one host at a time.
+    pub(crate) removals_per_host: usize,
     /// For all answers about the changes of one disk, before it is read as a whole.
     pub(crate) changed_areas_seconds: u64,
     /// Reads disks through VDDK; over HTTPS where this is absent.
@@ -130,6 +132,7 @@ impl Default for SourceSettings {
             quiesce: true,
             reads_at_once: 8,
             readers_per_host: 6,
+            removals_per_host: 4,
             changed_areas_seconds: 600,
             vddk: None,
         }
@@ -164,6 +167,7 @@ impl SourceSettings {
         }
         ensure!((1..=64).contains(&self.reads_at_once), "source.reads_at_once is 1 to 64");
         ensure!((1..=64).contains(&self.readers_per_host), "source.readers_per_host is 1 to 64");
+        ensure!((1..=64).contains(&self.removals_per_host), "source.removals_per_host is 1 to 64");
         ensure!(
             (1..=86_400).contains(&self.changed_areas_seconds),
             "source.changed_areas_seconds is 1 to 86400"
@@ -190,6 +194,7 @@ impl SourceSettings {
             quiesce: self.quiesce,
             reads_at_once: self.reads_at_once,
             readers_per_host: self.readers_per_host,
+            removals_per_host: self.removals_per_host,
             keep_alive: KEEP_ALIVE,
             vddk: self.vddk.as_ref().map(VddkSettings::options),
             client: ClientOptions {
@@ -253,6 +258,7 @@ mod tests {
             "kind = \"vsphere\"\nendpoint = \"vc\"\npassword = \"p\"",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreads_at_once = 0",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nreaders_per_host = 0",
+            "kind = \"vsphere\"\nendpoint = \"vc\"\nremovals_per_host = 0",
             "kind = \"vsphere\"\nendpoint = \"vc\"\nchanged_areas_seconds = 0",
         ] {
             assert!(settings(bad).is_err(), "{bad}");

@@ -16,6 +16,7 @@ mod login_turns;
 mod outlook;
 mod plan;
 mod reader;
+mod removal;
 mod session;
 mod snapshot;
 mod sweep;
@@ -72,6 +73,8 @@ pub struct VsphereOptions {
     pub reads_at_once: usize,
     /// Disks that are read from one host at a time, over all jobs.
     pub readers_per_host: usize,
+    /// Snapshots that are removed at one host at a time, over all jobs and clean-ups.
+    pub removals_per_host: usize,
     /// How often a session is used that a job would not use for long; shorter than a server keeps one.
     pub keep_alive: Duration,
     /// VDDK, where it is set up; disks are read through it then, and over HTTPS else.
@@ -92,12 +95,13 @@ struct Shared {
     tracks: TrackRecords,
     reader: Arc<dyn DiskReader>,
     budget: HostBudget,
+    removals: HostBudget,
     turns: VmTurns,
     waits: Waits,
     tasks: Arc<Tasks>,
     logins: Arc<Logins>,
-    /// One clean-up of leftovers at a time.
-    sweeping: tokio::sync::Mutex<()>,
+    /// One clean-up of the leftovers of a VM at a time.
+    clearing: VmTurns,
 }
 
 impl VsphereSource {
@@ -110,20 +114,22 @@ impl VsphereSource {
         let (vddk, reads) = (options.vddk.as_ref(), options.reads_at_once);
         let reader = reader::choose(vddk, reads, &tasks, &logins);
         let waits = Waits::default();
-        let budget = HostBudget::new(options.readers_per_host, waits.clone());
+        let budget = HostBudget::of_readers(options.readers_per_host, waits.clone());
+        let removals = HostBudget::of_removals(options.removals_per_host, waits.clone());
         let turns = VmTurns::default();
-        let sweeping = tokio::sync::Mutex::default();
+        let clearing = VmTurns::default();
         let shared = Arc::new(Shared {
             options,
             ledger,
             tracks,
             reader,
             budget,
+            removals,
             turns,
             waits,
             tasks,
             logins,
-            sweeping,
+            clearing,
         });
         if shared.options.login.is_some() && !shared.ledger.left_over().is_empty() {
             let own = shared.clone();
@@ -266,8 +272,6 @@ impl Source for VsphereSource {
 
     async fn clean_up(&self, request: &CleanupRequest) -> Result<CleanupReport, SourceError> {
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
-        let report = self.shared.clean_up(&client, request).await;
-        session::leave(client).await;
-        Ok(report)
+        self.shared.clean_up(client, request).await
     }
 }

@@ -293,11 +293,9 @@ impl Shared {
         for moref in vms {
             // Asked before the list is read: one that is made in between is in the list.
             let taking = client.is_taking_snapshot(&moref).await.map_err(failed)?;
-            let Some(vm) = client.vm(&moref).await.map_err(failed)? else { continue };
-            let vm = vm.map_err(|it| SourceError::BadVm {
-                vm: it.name.unwrap_or(it.moref.value),
-                reason: it.reason,
-            })?;
+            let Some((vm, _place)) = self.to_be_removed(client, &moref, owed).await? else {
+                continue;
+            };
             // Another VM may have the reference by now, at a host that gives them out again.
             seen |= listing::id(&vm) == owed.vm_id;
             let all = vm.snapshots.iter().flat_map(hub_vsphere::SnapshotNode::all);

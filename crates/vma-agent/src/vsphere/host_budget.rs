@@ -1,6 +1,7 @@
-//! How many disks may be read from one host at a time, over all jobs.
+//! How many disks may be read from one host at a time, and how many snapshots removed, over all jobs.
 //!
-//! A host has memory for a few transfers only, and refuses the next one in the middle of somebody's copy.
+//! A host has memory for a few transfers only, and refuses the next one in the middle of somebody's copy. Deltas that
+//! are merged read and write a datastore as much as a copy does, and longer, while their VM waits for its own disks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,18 +14,26 @@ use super::held::Reading;
 use super::waits::Waits;
 use crate::source::SourceError;
 
-/// Places for readers, so many at each host; hosts do not wait for each other.
+/// Places for readers, or for removals, so many at each host; hosts do not wait for each other.
 pub(super) struct HostBudget {
+    work: Work,
     per_host: usize,
     hosts: Mutex<HashMap<Host, Arc<Semaphore>>>,
     waits: Waits,
+}
+
+/// What the places are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Reading,
+    Removing,
 }
 
 /// A host; VMs whose host is not told count as being on one of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Host(Option<MoRef>);
 
-/// A reader's place; it is free again when this is dropped.
+/// A place at a host; it is free again when this is dropped.
 pub(super) struct Place {
     pub(super) host: Host,
     /// Whether it was free at once.
@@ -42,8 +51,23 @@ impl Host {
 }
 
 impl HostBudget {
-    pub(super) fn new(per_host: usize, waits: Waits) -> Self {
-        Self { per_host: per_host.max(1), hosts: Mutex::default(), waits }
+    /// Places for disks that are read.
+    pub(super) fn of_readers(per_host: usize, waits: Waits) -> Self {
+        Self::new(Work::Reading, per_host, waits)
+    }
+
+    /// Places for snapshots that are removed.
+    pub(super) fn of_removals(per_host: usize, waits: Waits) -> Self {
+        Self::new(Work::Removing, per_host, waits)
+    }
+
+    fn new(work: Work, per_host: usize, waits: Waits) -> Self {
+        Self { work, per_host: per_host.max(1), hosts: Mutex::default(), waits }
+    }
+
+    /// Waits until a place is free and takes none; whether one was free at once.
+    pub(super) async fn pass(&self, host: &Host, job_id: &str) -> Result<bool, SourceError> {
+        self.place(host, job_id).await.map(|it| it.at_once)
     }
 
     /// Waits for a place at a host, first come, first served.
@@ -66,9 +90,13 @@ impl HostBudget {
 
     fn sentence(&self, host: &Host) -> String {
         let host = host.0.as_ref().map_or("that is not told", |it| &it.value);
+        let (many, limit) = match self.work {
+            Work::Reading => ("disks are being read", "readers_per_host"),
+            Work::Removing => ("snapshots are being removed", "removals_per_host"),
+        };
+        let per_host = self.per_host;
         format!(
-            "waits for a place at host {host}: {} of its disks are being read, which is as many as source.readers_per_host allows",
-            self.per_host
+            "waits for a place at host {host}: {per_host} of its {many}, which is as many as source.{limit} allows"
         )
     }
 }
@@ -84,7 +112,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_has_so_many_places_and_another_host_its_own() {
         let waits = Waits::default();
-        let budget = HostBudget::new(2, waits.clone());
+        let budget = HostBudget::of_readers(2, waits.clone());
         let first = budget.place(&host("a"), "one").await.unwrap();
         let _second = budget.place(&host("a"), "one").await.unwrap();
         let host_a = host("a");
@@ -103,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_takes_no_place() {
         let waits = Waits::default();
-        let budget = HostBudget::new(1, waits.clone());
+        let budget = HostBudget::of_readers(1, waits.clone());
         let first = budget.place(&host("a"), "one").await.unwrap();
         let host_a = host("a");
         let mut second = Box::pin(budget.place(&host_a, "two"));

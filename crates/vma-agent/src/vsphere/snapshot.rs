@@ -54,7 +54,8 @@ pub(super) async fn open(
     turn: Turn,
 ) -> Result<VsphereSnapshot, SourceError> {
     let _waiting = shared.waits.say(&request.job_id, LOOKING_UP);
-    // Leftovers on this VM would stand below the new snapshot.
+    // Leftovers on this VM would stand below the new snapshot, and what a hub had cleaned up may be of this very job.
+    drop(shared.clearing.turn(&request.vm_id, &request.job_id, &shared.waits).await?);
     shared.sweep(client, |it| it.vm_id == request.vm_id).await;
     shared.sweep_beside(client);
     let (planned, place) = with_place(shared, client, request).await?;
@@ -103,6 +104,8 @@ pub(super) async fn open(
             })
         }
         Err(error) => {
+            // Its removal may have to wait, and others may read meanwhile.
+            drop(place);
             if let Err(left) = held.remove().await {
                 tracing::warn!(error = %left, "a snapshot that is of no use could not be removed");
             }
@@ -120,8 +123,10 @@ async fn with_place(
     let mut planned = shared.plan(client, request).await?;
     loop {
         let host = Host::of(&planned.vm);
+        // Its own snapshot would have to wait there in the end, and grow meanwhile.
+        let at_once = shared.removals.pass(&host, &request.job_id).await?;
         let place = shared.budget.place(&host, &request.job_id).await?;
-        if place.at_once {
+        if at_once && place.at_once {
             return Ok((planned, place));
         }
         // Much may have changed since, the host too.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hub_vma_api::{CleanupOutcome, CleanupReport, CleanupRequest, Fault};
 use hub_vsphere::Client;
+use tokio::sync::oneshot;
 
 use super::held::Settled;
 use super::identity::other_source;
@@ -69,9 +70,9 @@ impl Shared {
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            // A job that sweeps waits for a removal that is under way, in place of asking for it once more.
-            let _turn = self.sweeping.lock().await;
-            if !self.ledger.is_left_over(&owed.job_id) {
+            // Whoever sweeps waits for a removal that is under way, in place of asking for it once more.
+            let turn = self.clearing.turn(&owed.vm_id, &owed.job_id, &self.waits).await;
+            if turn.is_err() || !self.ledger.is_left_over(&owed.job_id) {
                 return;
             }
             match self.settle_or_owe(client, owed).await {
@@ -86,9 +87,9 @@ impl Shared {
     /// server does not answer any more.
     pub(super) async fn sweep(self: &Arc<Self>, client: &Client, wanted: impl Fn(&Owed) -> bool) {
         for owed in self.ledger.left_over().iter().filter(|it| wanted(it)) {
-            // A removal that takes hours must not keep a job from a VM that nothing is left of.
-            let _turn = self.sweeping.lock().await;
-            if !self.ledger.is_left_over(&owed.job_id) {
+            // A removal that takes hours must not keep a job from a VM that nothing is left of, or that another is left of.
+            let turn = self.clearing.turn(&owed.vm_id, &owed.job_id, &self.waits).await;
+            if turn.is_err() || !self.ledger.is_left_over(&owed.job_id) {
                 continue;
             }
             tracing::info!(
@@ -108,19 +109,32 @@ impl Shared {
     }
 
     /// Removes what a job that is over has left, whether this VMA remembers it or not.
+    ///
+    /// A removal goes on when whoever asked for it has given up, as it does at the host, so that it keeps its place there;
+    /// who asks again waits for it.
     pub(super) async fn clean_up(
         self: &Arc<Self>,
-        client: &Client,
+        client: Arc<Client>,
         request: &CleanupRequest,
-    ) -> CleanupReport {
-        match self.settle_job(client, request).await {
-            Ok(Settled::Removed) => done(CleanupOutcome::Removed),
-            Ok(Settled::Nothing) => done(CleanupOutcome::None),
-            Err(error) => {
-                let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
-                CleanupReport { outcome: CleanupOutcome::Failed, error: Some(fault) }
-            }
-        }
+    ) -> Result<CleanupReport, SourceError> {
+        let CleanupRequest { job_id, vm_id, .. } = request;
+        let turn = self.clearing.turn(vm_id, job_id, &self.waits).await?;
+        let (send, ended) = oneshot::channel();
+        let (own, request) = (self.clone(), request.clone());
+        self.tasks.spawn(async move {
+            let report = match own.settle_job(&client, &request).await {
+                Ok(Settled::Removed) => done(CleanupOutcome::Removed),
+                Ok(Settled::Nothing) => done(CleanupOutcome::None),
+                Err(error) => {
+                    let fault = Fault { code: error.code().to_owned(), detail: error.to_string() };
+                    CleanupReport { outcome: CleanupOutcome::Failed, error: Some(fault) }
+                }
+            };
+            drop(turn);
+            session::leave(client).await;
+            drop(send.send(report));
+        });
+        ended.await.map_err(|_| SourceError::Internal("a clean-up was not ended".to_owned()))
     }
 
     async fn settle_job(

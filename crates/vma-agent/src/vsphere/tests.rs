@@ -12,6 +12,7 @@ mod lab;
 mod lies;
 mod lost;
 mod reading;
+mod removals;
 mod snapshots;
 mod turns;
 mod vddk;

@@ -142,6 +142,13 @@ impl Lab {
         Ok(())
     }
 
+    /// The same with so many removals at one host at a time.
+    pub(super) fn removing(&mut self, removals_per_host: usize) -> Result<()> {
+        let options = VsphereOptions { removals_per_host, ..options(&self.peer, &self.state)? };
+        self.source = VsphereSource::new(options)?;
+        Ok(())
+    }
+
     /// The same with so much patience with answers about changes.
     pub(super) fn hasty(&mut self, areas: Duration) -> Result<()> {
         let options = options(&self.peer, &self.state)?;
@@ -241,6 +248,7 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
         quiesce: true,
         reads_at_once: 4,
         readers_per_host: 4,
+        removals_per_host: 4,
         keep_alive: Duration::from_secs(600),
         vddk: None,
         client: ClientOptions {
