@@ -69,12 +69,13 @@ impl DiskCopy {
 
 /// What the source did, in words.
 pub(super) fn called_unchanged(lie: &Lie, point: &str) -> String {
-    let blocks =
-        if lie.blocks == 1 { "a block".to_owned() } else { format!("{} blocks", lie.blocks) };
+    let what = if lie.blocks == 1 {
+        "a block unchanged that differs".to_owned()
+    } else {
+        format!("{} blocks unchanged that differ", lie.blocks)
+    };
     let offset = lie.offset;
-    format!(
-        "the source called {blocks} unchanged that differ from {point}, the first at byte {offset}"
-    )
+    format!("the source called {what} from {point}, the first at byte {offset}")
 }
 
 /// The first change that was not told, with how many there were.
