@@ -126,7 +126,8 @@ impl Discovery {
         if let Some(elsewhere) = other_vcenter(&node, &vm, &seen) {
             return Err(elsewhere);
         }
-        if !seen.vms.iter().any(|vm| same(&vm)) && vm.facts.instance_uuid.is_some() {
+        let missing = !seen.vms.iter().any(|vm| same(&vm));
+        if missing && seen.rejected.is_empty() && may_have_another_id(&vm.facts) {
             // It may have been registered anew, under an id that nobody has told us.
             query.ids.clear();
             seen = self.inventory_of(&node, &query).await?;
@@ -262,6 +263,13 @@ fn other_vcenter(node: &VmaNode, vm: &VmContext, seen: &SeenInventory) -> Option
         name: vm.facts.name.clone(),
         known: known.clone(),
     })
+}
+
+/// Whether a VM that is not there by its id may be there by another one: a list of all finds nothing new by an id that
+/// stays when the VM is registered again, and costs a large vCenter minutes.
+fn may_have_another_id(vm: &VmFacts) -> bool {
+    let lasting = vm.instance_uuid.as_deref();
+    lasting.is_some_and(|it| !it.eq_ignore_ascii_case(&vm.vmware_vm_id))
 }
 
 /// The only VMA there is, or the one that is known to read the endpoint of the login.

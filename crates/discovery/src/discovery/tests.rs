@@ -1,5 +1,6 @@
 //! Choosing a source, listing it, refreshing a VM.
 
+use hub_domain::inventory::RejectedVm;
 use hub_ports::{Classify, ErrorClass};
 use hub_testkit::fixtures;
 use uuid::Uuid;
@@ -66,6 +67,34 @@ async fn a_refresh_follows_the_source_and_names_a_vm_that_is_gone() {
     assert_eq!(gone.code(), "discovery/vm-gone");
     assert_eq!(bench.discovery.refresh(&named("x")).await.unwrap_err().code(), "vm/not-found");
     assert_eq!(bench.stored().await.unwrap()[0].1.len(), 2);
+}
+
+/// The instance UUID stays when a VM is registered again, so that a list of ten thousand others says nothing new.
+#[tokio::test]
+async fn a_vm_that_is_gone_or_unreadable_is_looked_up_and_not_looked_for_among_all() {
+    let uuid = Uuid::from_u128(7).to_string();
+    let of = |id: &str| {
+        let mut vm = fixtures::seen_vm("payroll", id, Vec::new());
+        vm.facts.instance_uuid = Some(uuid.clone());
+        fixtures::inventory(vec![vm])
+    };
+    for (id, lists) in [(uuid.as_str(), 1), ("vm-7", 2)] {
+        let bench = Bench::new(of(id)).await.unwrap();
+        bench.add(&["payroll"]).await.unwrap();
+        bench.vma.set_inventory(fixtures::inventory(Vec::new()));
+        let before = bench.vma.inventory_calls();
+        let gone = bench.discovery.refresh(&named("payroll")).await.unwrap_err();
+        assert_eq!(gone.code(), "discovery/vm-gone");
+        assert_eq!(bench.vma.inventory_calls() - before, lists, "{id}");
+        let mut unreadable = fixtures::inventory(Vec::new());
+        let detail = "its host is disconnected".to_owned();
+        unreadable.rejected.push(RejectedVm { subject: id.to_owned(), detail });
+        bench.vma.set_inventory(unreadable);
+        let before = bench.vma.inventory_calls();
+        let error = bench.discovery.refresh(&named("payroll")).await.unwrap_err();
+        assert!(matches!(&error, DiscoveryError::VmRejected { .. }), "{error}");
+        assert_eq!(bench.vma.inventory_calls() - before, 1, "it was found: {id}");
+    }
 }
 
 #[tokio::test]

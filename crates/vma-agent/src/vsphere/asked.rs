@@ -22,10 +22,8 @@ impl Shared {
             match self.find(client, id).await {
                 Ok(vm) => found.push(vm),
                 Err(SourceError::VmNotFound(_)) => (),
-                Err(SourceError::BadVm { vm, reason }) => {
-                    warnings.push(Warning { subject: vm, detail: reason });
-                }
-                Err(error @ SourceError::VmAmbiguous { .. }) => {
+                // By the id that was asked for, whatever the VM is called by now: it is there, and cannot be read.
+                Err(error @ (SourceError::BadVm { .. } | SourceError::VmAmbiguous { .. })) => {
                     warnings.push(Warning { subject: id.clone(), detail: error.to_string() });
                 }
                 Err(error) => return Err(error),

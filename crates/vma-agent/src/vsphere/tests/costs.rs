@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use hub_vma_api::{DiscoverFilter, DiscoverRequest};
-use hub_vsphere_peer::{PeerOptions, Trouble};
+use hub_vsphere_peer::{DiskShape, PeerOptions, Trouble, VmShape};
 
-use super::lab::Lab;
-use crate::source::Source as _;
+use super::lab::{Lab, disk, named};
+use crate::source::{Source as _, SourceError};
 
 /// What a run asks before its snapshot: what the VM is like, and whether it can be copied.
 async fn ask(lab: &Lab) -> anyhow::Result<BTreeMap<String, u64>> {
@@ -36,6 +36,36 @@ async fn a_run_asks_no_more_of_a_large_vcenter_than_of_a_small_one() {
     large.open("job").await.unwrap().close().await.unwrap();
     large.nothing_is_left().await.unwrap();
     assert_eq!(large.peer.calls().unwrap().get("CreateContainerView"), None);
+}
+
+/// What cannot be copied costs no more than what can: a dead host with forty VMs must not list ten thousand others forty
+/// times.
+#[tokio::test]
+async fn a_vm_that_is_gone_or_unreadable_is_looked_up_and_nothing_else_is() {
+    let large = PeerOptions { vms: 60, datacenters: 2, ..PeerOptions::default() };
+    let Some(lab) = Lab::start_with(large).await.unwrap() else { return };
+    let ask = async |code: &str| {
+        let before: u64 = lab.peer.calls()?.values().sum();
+        let filter = DiscoverFilter { names: Vec::new(), ids: vec![lab.id.clone()] };
+        let credentials = Some(lab.credentials());
+        let asked =
+            DiscoverRequest { credentials, filter: Some(filter), ..DiscoverRequest::default() };
+        let told = lab.source.inventory(&asked).await?;
+        anyhow::ensure!(told.vms.is_empty(), "{told:?}");
+        let refused = lab.source.check(&lab.request("job")).await.err();
+        anyhow::ensure!(refused.as_ref().map(SourceError::code) == Some(code), "{refused:?}");
+        let calls = lab.peer.calls()?;
+        anyhow::ensure!(!calls.contains_key("CreateContainerView"), "all are listed: {calls:?}");
+        anyhow::ensure!(calls.values().sum::<u64>() - before <= 12, "{calls:?}");
+        anyhow::Ok(told.warnings)
+    };
+    let without_size = Some(vec![DiskShape { capacity: 0, ..disk(2000, 0) }]);
+    lab.peer.shape(&VmShape { disks: without_size, ..named(&lab.vm) }).unwrap();
+    let [warning] = ask("source/vm-unreadable").await.unwrap().try_into().unwrap();
+    assert_eq!(warning.subject, lab.id, "by what was asked for");
+    assert!(warning.detail.contains("has no capacity"), "{warning:?}");
+    lab.peer.unregister(&lab.vm).unwrap();
+    assert!(ask("source/vm-not-found").await.unwrap().is_empty());
 }
 
 #[tokio::test]
