@@ -231,6 +231,7 @@ fn ordered(disk: &DiskWork) -> Option<OrderedDisk> {
     Some(OrderedDisk {
         key: disk.job.disk_key.clone(),
         capacity: disk.order.capacity,
+        backing_uuid: disk.backing_uuid.clone(),
         // What is kept is of another instant, so only its digests say what may stay.
         method: if disk.kept { CopyMethod::ByDigest } else { disk.method.clone() },
         target,

@@ -26,6 +26,8 @@ pub(crate) struct DiskWork {
     pub(crate) job: BackupJob,
     /// What was asked of the storage.
     pub(crate) order: PrepareImage,
+    /// The id of the disk behind the key when its job began; nothing is read of another one.
+    pub(crate) backing_uuid: Option<String>,
     /// How the blocks are found in a fresh image.
     pub(crate) method: CopyMethod,
     /// How the source's word about changes is audited, where the method relies on it.
@@ -173,6 +175,7 @@ impl Backup {
             earlier: job.bytes,
             job,
             order,
+            backing_uuid: disk.facts.backing_uuid.clone(),
             method,
             audit: relies.then_some(audit),
             chain,

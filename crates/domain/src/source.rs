@@ -105,6 +105,8 @@ pub struct OrderedDisk {
     pub key: DiskKey,
     /// The capacity that the target was prepared for.
     pub capacity: Capacity,
+    /// The id of the disk behind the key, where it is known: the VMA reads no other one.
+    pub backing_uuid: Option<String>,
     /// What to send.
     pub method: CopyMethod,
     /// Where to.

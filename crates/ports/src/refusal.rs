@@ -22,6 +22,7 @@ const KNOWN: &[(&str, ErrorClass)] = &[
     ("source/leftover-snapshot", Conflict),
     ("source/login-refused", Conflict),
     ("source/not-permitted", Conflict),
+    ("source/other-disk", Conflict),
     ("source/other-endpoint", Conflict),
     ("source/other-vcenter", Conflict),
     ("source/read-failed", Upstream),

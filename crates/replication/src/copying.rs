@@ -208,6 +208,7 @@ fn order(work: &Work, rates: CopyRates) -> CopyOrder {
         Some(OrderedDisk {
             key: key.clone(),
             capacity,
+            backing_uuid: disk.facts.backing_uuid.clone(),
             method,
             target: target.clone(),
             audit: None,

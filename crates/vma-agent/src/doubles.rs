@@ -287,6 +287,7 @@ pub(crate) fn full_disk(key: &str, capacity: usize, target: NbdTarget) -> CopyDi
     CopyDisk {
         key: key.to_owned(),
         capacity_bytes: capacity as u64,
+        backing_uuid: None,
         target,
         method: CopyMethod::Full,
         block_size: BLOCK,

@@ -118,8 +118,12 @@ pub(crate) fn content(seed: u8) -> Vec<u8> {
 
 /// The request to open disks of a VM, all of the size [`DISK`].
 pub(crate) fn asking(vm_id: &str, keys: &[&str]) -> OpenRequest {
-    let disk =
-        |key: &&str| AskedDisk { key: (*key).to_owned(), capacity_bytes: DISK, grown: false };
+    let disk = |key: &&str| AskedDisk {
+        key: (*key).to_owned(),
+        capacity_bytes: DISK,
+        backing_uuid: None,
+        grown: false,
+    };
     OpenRequest {
         job_id: "job-1".to_owned(),
         vm_id: vm_id.to_owned(),

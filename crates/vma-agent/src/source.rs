@@ -99,6 +99,8 @@ pub struct AskedDisk {
     pub key: String,
     /// The capacity that the caller expects; any other is refused.
     pub capacity_bytes: u64,
+    /// The id of the disk that the caller means, where it knows one; a source that tells another one refuses.
+    pub backing_uuid: Option<String>,
     /// Whether the parent of its copy has another capacity.
     pub grown: bool,
 }

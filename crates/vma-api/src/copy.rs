@@ -72,6 +72,11 @@ pub struct CopyDisk {
     pub key: String,
     /// The capacity that the hub prepared its target for; any other size is refused before a byte moves.
     pub capacity_bytes: u64,
+    /// The disk behind the key ([`VmDisk::backing_uuid`](crate::VmDisk::backing_uuid)), where the hub knows it. Where the
+    /// source tells another one, somebody has exchanged the disk, and its bytes would be taken for those of the first:
+    /// then no byte of it is read, and the request is refused, or the job fails, with `source/other-disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing_uuid: Option<String>,
     /// Where the bytes go.
     pub target: NbdTarget,
     /// What to send.

@@ -118,6 +118,20 @@ fn an_order_of_an_older_hub_names_no_vcenter_and_looks_as_it_did() {
 }
 
 #[test]
+fn an_order_of_an_older_hub_names_no_backing_and_a_vma_from_before_reads_one_that_does() {
+    let old = r#"{"key":"disk-2000","capacity_bytes":512,"target":{"host":"h","port":1,"export":"e"},"method":{"kind":"full"},"block_size":65536}"#;
+    let disk: CopyDisk = serde_json::from_str(old).unwrap();
+    assert_eq!(disk.backing_uuid, None);
+    assert_eq!(serde_json::to_string(&disk).unwrap(), old);
+    let named = CopyDisk { backing_uuid: Some("6000c29".to_owned()), ..disk };
+    let told = serde_json::to_value(&named).unwrap();
+    assert_eq!(told["backing_uuid"], "6000c29");
+    // What a peer does not know, it passes over.
+    let newer = r#","not_known_yet":1}"#;
+    assert!(serde_json::from_str::<CopyDisk>(&format!("{}{newer}", &old[..old.len() - 1])).is_ok());
+}
+
+#[test]
 fn an_order_of_an_older_hub_audits_no_chain_and_looks_as_it_did() {
     let old = r#"{"key":"disk-2000","capacity_bytes":512,"target":{"host":"h","port":1,"export":"e"},"method":{"kind":"full"},"block_size":65536}"#;
     let disk: CopyDisk = serde_json::from_str(old).unwrap();

@@ -31,6 +31,7 @@ pub(crate) fn order_to_wire(order: &CopyOrder) -> wire::CopyRequest {
     let disks = order.disks.iter().map(|disk| wire::CopyDisk {
         key: disk.key.as_str().to_owned(),
         capacity_bytes: disk.capacity.bytes(),
+        backing_uuid: disk.backing_uuid.clone(),
         target: target(&disk.target.address),
         method: match &disk.method {
             CopyMethod::Full => wire::CopyMethod::Full,

@@ -45,6 +45,22 @@ async fn a_vm_that_is_deleted_under_its_run_still_gets_its_points() {
     bench.assert_nothing_left().await.unwrap();
 }
 
+/// Somebody may exchange the disk while the order waits, and only the VMA sees that.
+#[tokio::test(start_paused = true)]
+async fn trap_d8_an_order_names_the_disk_behind_its_key_as_it_is_known_by_then() {
+    let bench = Bench::new().await.unwrap();
+    let run = bench.start(FULL).await.unwrap();
+    let mut disk = bench.disks().await.unwrap().remove(0);
+    disk.facts.backing_uuid = Some("6000c29".to_owned());
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_disks(&[disk]).await.unwrap();
+    work.commit().await.unwrap();
+    assert_eq!(bench.run(run).await.unwrap(), JobStatus::Succeeded);
+    let order = bench.vma.orders().remove(0);
+    let named: Vec<_> = order.disks.iter().map(|it| it.backing_uuid.as_deref()).collect();
+    assert_eq!(named, [Some("6000c29"), None]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn traps_c22_2_2_a_disk_that_changed_its_size_while_the_job_waited_is_planned_anew() {
     for (bytes, backup_type, method) in

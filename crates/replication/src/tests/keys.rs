@@ -28,6 +28,21 @@ async fn trap_d8_what_is_ordered_is_the_disk_that_has_the_key_now() {
     assert_eq!(ordered.capacity, facts.capacity);
 }
 
+/// Somebody may exchange the disk while the order waits, and only the VMA sees that.
+#[tokio::test(start_paused = true)]
+async fn trap_d8_an_order_names_the_disk_behind_its_key() {
+    let bench = Bench::new().await.unwrap();
+    let mut disk = bench.disks().await.unwrap().remove(0);
+    disk.facts.backing_uuid = Some("6000c29".to_owned());
+    let mut work = bench.store.begin().await.unwrap();
+    work.update_disks(&[disk]).await.unwrap();
+    work.commit().await.unwrap();
+    bench.replicate(Initial).await.unwrap();
+    let order = bench.vma.orders().remove(0);
+    let named: Vec<_> = order.disks.iter().map(|it| it.backing_uuid.as_deref()).collect();
+    assert_eq!(named, [Some("6000c29"), None]);
+}
+
 /// A replica is of a row; what has its key by the time that the job begins may be another disk.
 #[tokio::test(start_paused = true)]
 async fn trap_d8_disks_that_swap_their_keys_while_a_job_waits_are_not_swapped_in_it() {

@@ -78,6 +78,7 @@ impl ValidRequest {
         let asked = |it: &CopyDisk| AskedDisk {
             key: it.key.clone(),
             capacity_bytes: it.capacity_bytes,
+            backing_uuid: it.backing_uuid.clone(),
             grown: it
                 .parent
                 .as_ref()

@@ -61,6 +61,18 @@ pub enum SourceError {
         /// What it has.
         found: u64,
     },
+    /// Another disk has the key by now.
+    #[error(
+        "another disk is at `{key}` than the one that is meant: its id is {found}, and {expected} was expected; run discovery again, which gives it a chain of its own"
+    )]
+    OtherDisk {
+        /// The key.
+        key: String,
+        /// The id of the disk that was asked for.
+        expected: String,
+        /// The id of the disk that is there.
+        found: String,
+    },
     /// The disk is damaged, incomplete or points where it must not.
     #[error("disk `{key}` cannot be read: `{file}`: {reason}")]
     BadDisk {
@@ -226,6 +238,7 @@ impl SourceError {
             Self::BadVm { .. } => "source/vm-unreadable",
             Self::RunningWithoutSnapshot { .. } => "source/vm-running-without-snapshot",
             Self::CapacityMismatch { .. } => "source/capacity-mismatch",
+            Self::OtherDisk { .. } => "source/other-disk",
             Self::BadDisk { unsupported: true, .. } => "source/disk-unsupported",
             Self::BadDisk { .. } => "source/disk-unreadable",
             Self::ChangedWhileReading { .. } => "source/changed-while-reading",
@@ -259,6 +272,7 @@ impl SourceError {
             | Self::BadVm { .. }
             | Self::RunningWithoutSnapshot { .. }
             | Self::CapacityMismatch { .. }
+            | Self::OtherDisk { .. }
             | Self::BadDisk { .. }
             | Self::ChangedWhileReading { .. }
             | Self::CredentialsMissing

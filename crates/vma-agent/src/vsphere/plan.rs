@@ -85,7 +85,10 @@ fn others(vm: &Vm, job_id: &str) -> (Option<String>, Option<String>) {
     (first(true), first(false))
 }
 
-/// The disk that a request names, if it has the capacity that its target was made for.
+/// The disk that a request names, if it is the one that is meant and has the capacity that its target was made for.
+///
+/// Trap D8: a key is whose it is now, and an exchanged disk of equal size would be read as the one before it. Disks
+/// keep their id beneath snapshots and in other datastores; where one end does not know it, nothing is compared.
 pub(super) fn asked_disk<'d>(
     vm: &Vm,
     disks: &'d [Disk],
@@ -96,6 +99,16 @@ pub(super) fn asked_disk<'d>(
         vm: vm.name.clone(),
         key: asked.key.chars().take(200).collect(),
     })?;
+    if let (Some(meant), Some(found)) = (plain(&asked.backing_uuid), plain(&disk.backing.uuid))
+        && meant != found
+    {
+        let shown = |text: &str| text.chars().take(100).collect();
+        return Err(SourceError::OtherDisk {
+            key: shown(&asked.key),
+            expected: shown(&meant),
+            found: shown(&found),
+        });
+    }
     if disk.capacity_bytes == asked.capacity_bytes {
         return Ok(disk);
     }
@@ -104,6 +117,12 @@ pub(super) fn asked_disk<'d>(
         expected: asked.capacity_bytes,
         found: disk.capacity_bytes,
     })
+}
+
+/// The id of a disk as it is compared: two spellings are one id, and an empty one is none.
+fn plain(uuid: &Option<String>) -> Option<String> {
+    let uuid = uuid.as_deref().map(str::trim).filter(|it| !it.is_empty());
+    uuid.map(str::to_ascii_lowercase)
 }
 
 /// The kind of the datastore that a disk lies on, where the account sees it.

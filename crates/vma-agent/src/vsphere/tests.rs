@@ -6,6 +6,7 @@ mod costs;
 mod discovery;
 mod doubts;
 mod elsewhere;
+mod exchanged;
 mod farewell;
 mod jobs;
 mod lab;

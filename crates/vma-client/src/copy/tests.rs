@@ -1,5 +1,9 @@
 //! What is taken over of a report, and what is not believed.
 
+use hub_domain::capacity::Capacity;
+use hub_domain::source::{OrderedDisk, PreparedTarget};
+use hub_ports::CopyKind;
+
 use super::*;
 
 fn report(change: impl FnOnce(&mut wire::DiskReport)) -> wire::CopyReport {
@@ -31,6 +35,41 @@ fn report(change: impl FnOnce(&mut wire::DiskReport)) -> wire::CopyReport {
         disks: vec![disk],
         error: None,
         snapshot: None,
+    }
+}
+
+#[test]
+fn trap_d8_an_order_names_the_disk_behind_its_key_where_that_is_known() {
+    for known in [None, Some("6000c29".to_owned())] {
+        let (host, export) = ("hub".to_owned(), "e".to_owned());
+        let target = PreparedTarget {
+            address: NbdAddress { host, port: 1, export, tls: None },
+            path: "p".to_owned(),
+            block_size: 65_536,
+            parent: None,
+            no_parent_reason: None,
+            kept_bytes: None,
+        };
+        let disk = OrderedDisk {
+            key: DiskKey::new("disk-2000").unwrap(),
+            capacity: Capacity::new(512).unwrap(),
+            backing_uuid: known.clone(),
+            method: CopyMethod::Full,
+            target,
+            audit: None,
+            chain_audit: None,
+        };
+        let order = CopyOrder {
+            kind: CopyKind::Backup,
+            job: "job".to_owned(),
+            vm: "vm".to_owned(),
+            vcenter_uuid: None,
+            credential: None,
+            disks: vec![disk],
+            quiesce: None,
+            rates: Default::default(),
+        };
+        assert_eq!(order_to_wire(&order).disks[0].backing_uuid, known);
     }
 }
 

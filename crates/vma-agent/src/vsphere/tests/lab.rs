@@ -75,14 +75,12 @@ impl Lab {
     }
 
     pub(super) fn request_of(&self, id: &str, job_id: &str) -> OpenRequest {
-        let asked =
-            |key: &str| AskedDisk { key: key.to_owned(), capacity_bytes: CAPACITY, grown: false };
         OpenRequest {
             job_id: job_id.to_owned(),
             vm_id: id.to_owned(),
             vcenter_uuid: None,
             credentials: Some(self.credentials()),
-            disks: vec![asked("disk-2000"), asked("disk-2001")],
+            disks: ["disk-2000", "disk-2001"].map(asked).to_vec(),
             quiesce: None,
         }
     }
@@ -216,6 +214,12 @@ impl Lab {
         }
         Ok(std::fs::write(&path, serde_json::to_vec(&record)?)?)
     }
+}
+
+/// A disk to open; whichever is behind its key.
+pub(super) fn asked(key: &str) -> AskedDisk {
+    let key = key.to_owned();
+    AskedDisk { key, capacity_bytes: CAPACITY, backing_uuid: None, grown: false }
 }
 
 pub(super) fn named(vm: &str) -> VmShape {

@@ -6,9 +6,9 @@ use hub_vma_api::{CleanupOutcome, CleanupRequest, Credentials, DiscoverRequest};
 use hub_vsphere::ClientOptions;
 use hub_vsphere_peer::{Trouble, VmShape};
 
-use super::lab::{CAPACITY, Lab, disk, named, options};
+use super::lab::{Lab, asked, disk, named, options};
 use crate::doubles::until;
-use crate::source::{AskedDisk, OpenRequest, Source as _};
+use crate::source::{OpenRequest, Source as _};
 use crate::vsphere::held::Held;
 use crate::vsphere::ledger::{Owed, snapshot_name};
 use crate::vsphere::{VsphereOptions, VsphereSource};
@@ -270,8 +270,8 @@ async fn a_removal_that_hangs_keeps_no_job_from_another_vm() {
     lab.peer.trouble(&Trouble::once("RemoveSnapshot_Task", "hold", "")).unwrap();
     lab.source.inventory(&discovery(&lab, lab.peer.password())).await.unwrap();
     is_asked(&lab, "RemoveSnapshot_Task", 1).await;
-    let asked = AskedDisk { key: "disk-2000".to_owned(), capacity_bytes: CAPACITY, grown: false };
-    let request = OpenRequest { vm_id: id, disks: vec![asked], ..lab.request("two") };
+    let disks = vec![asked("disk-2000")];
+    let request = OpenRequest { vm_id: id, disks, ..lab.request("two") };
     let opened = tokio::time::timeout(Duration::from_secs(60), lab.source.open(&request)).await;
     let opened = opened.expect("it waits for the other VM").unwrap();
     opened.close().await.unwrap();
