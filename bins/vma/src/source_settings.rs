@@ -14,6 +14,9 @@ const MAX_FILE: u64 = 1 << 20;
 /// A session ends after half an hour without calls.
 const KEEP_ALIVE: Duration = Duration::from_secs(10 * 60);
 
+/// A hub waits a minute for the test of a login.
+const TEST_WITHIN: Duration = Duration::from_secs(45);
+
 /// The kinds of sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -195,6 +198,7 @@ impl SourceSettings {
             reads_at_once: self.reads_at_once,
             readers_per_host: self.readers_per_host,
             removals_per_host: self.removals_per_host,
+            test_within: TEST_WITHIN,
             keep_alive: KEEP_ALIVE,
             vddk: self.vddk.as_ref().map(VddkSettings::options),
             client: ClientOptions {

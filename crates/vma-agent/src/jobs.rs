@@ -1,5 +1,6 @@
 //! Copy jobs: accepted once, run by an owner, readable at any time, ended within seconds when asked.
 
+mod check;
 mod copying;
 mod fault;
 mod job;
@@ -26,6 +27,7 @@ use tracing::Instrument;
 
 use crate::hub_pin::HubPin;
 use crate::source::{Source, SourceError};
+use check::Check;
 use job::Job;
 use rates::Rates;
 use registry::{Known, Registry};
@@ -40,6 +42,9 @@ pub struct JobsOptions {
     pub connections: usize,
     /// Jobs that may be under way at a time; one more is refused.
     pub max_running: usize,
+    /// How long an order waits for a refusal of the source; the job waits for an answer that comes later. Much shorter
+    /// than a hub waits for the answer to an order.
+    pub check_within: Duration,
     /// How long the report of an ended job is kept.
     pub keep_for: Duration,
     /// How many reports of ended jobs are kept.
@@ -60,6 +65,7 @@ impl Default for JobsOptions {
             disks_at_once: 2,
             connections: 2,
             max_running: 64,
+            check_within: Duration::from_secs(10),
             keep_for: Duration::from_secs(24 * 60 * 60),
             keep_reports: 1000,
             redial: RedialOptions::default(),
@@ -168,6 +174,8 @@ impl Jobs {
     }
 
     /// Starts a job, or answers the one that runs or ran with the same id and the same request.
+    ///
+    /// A source that does not say soon enough whether it refuses keeps no order: its job waits for it.
     pub async fn start(&self, request: CopyRequest) -> Result<CopyReport, StartError> {
         let request = ValidRequest::new(request)?;
         // Until the registry has it, so that nobody takes a job for over that is about to begin.
@@ -179,7 +187,9 @@ impl Jobs {
         for target in request.targets() {
             self.shared.options.hub.security(target).map_err(StartError::Target)?;
         }
-        self.shared.source.check(&request.to_open()).await?;
+        let source = self.shared.source.clone();
+        let mut check = Check::begin(source, request.to_open(), &self.runtime);
+        check.within(self.shared.options.check_within).await?;
         let job = {
             let mut registry = self.shared.registry.lock();
             match registry.find(&request) {
@@ -199,8 +209,8 @@ impl Jobs {
             job
         };
         self.shared.rates.told(&job, request.rates());
-        let report = job.report();
-        self.spawn(job, request);
+        let report = self.shared.report(&job);
+        self.spawn(job, request, check);
         Ok(report)
     }
 
@@ -256,20 +266,20 @@ impl Jobs {
         }
     }
 
-    fn spawn(&self, job: Arc<Job>, request: ValidRequest) {
+    fn spawn(&self, job: Arc<Job>, request: ValidRequest, check: Check) {
         let span = tracing::info_span!("job", job.id = request.job_id(), vm.id = request.vm_id());
         let shared = self.shared.clone();
         let mut tasks = self.tasks.lock();
         // Ended tasks are collected here, so that the set stays as small as the jobs under way.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(supervise(shared, job, request).instrument(span), &self.runtime);
+        tasks.spawn_on(supervise(shared, job, request, check).instrument(span), &self.runtime);
     }
 }
 
 /// Runs a job behind a fence: a panic ends that job as failed and nothing else.
-async fn supervise(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest) {
+async fn supervise(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest, check: Check) {
     let mut fence = JoinSet::new();
-    let running = copying::run(shared, job.clone(), request);
+    let running = copying::run(shared, job.clone(), request, check);
     fence.spawn(running.in_current_span());
     let ended = fence.join_next().await;
     if let Some(Err(error)) = ended {

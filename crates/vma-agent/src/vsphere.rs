@@ -75,6 +75,8 @@ pub struct VsphereOptions {
     pub readers_per_host: usize,
     /// Snapshots that are removed at one host at a time, over all jobs and clean-ups.
     pub removals_per_host: usize,
+    /// How long whoever tests a login waits: shorter than a hub waits for this VMA, so that the one to blame is named.
+    pub test_within: Duration,
     /// How often a session is used that a job would not use for long; shorter than a server keeps one.
     pub keep_alive: Duration,
     /// VDDK, where it is set up; disks are read through it then, and over HTTPS else.
@@ -140,6 +142,15 @@ impl VsphereSource {
 }
 
 impl Shared {
+    /// The vCenter or host takes longer than somebody waits.
+    fn too_slow(&self) -> SourceError {
+        SourceError::EndpointUnreachable(format!(
+            "{} did not say within {} s whether it lets the account in; it is reached and does not answer, or not in time: look at its services, then try again",
+            self.options.endpoint.authority(),
+            self.options.test_within.as_secs()
+        ))
+    }
+
     /// A password is for the endpoint that this VMA knows how to recognise, and for no other.
     fn check_endpoint(&self, asked: &str) -> Result<(), SourceError> {
         let known = self.options.endpoint.authority();
@@ -200,7 +211,10 @@ impl Source for VsphereSource {
 
     async fn check(&self, request: &OpenRequest) -> Result<(), SourceError> {
         self.shared.ledger.note_clean(&request.job_id);
+        let waiting = self.shared.waits.say(&request.job_id, snapshot::LOGGING_IN);
         let client = self.shared.log_in(request.credentials.as_ref()).await?;
+        drop(waiting);
+        let _waiting = self.shared.waits.say(&request.job_id, snapshot::LOOKING_UP);
         let planned = match self.shared.check_vcenter(&client, request) {
             Ok(()) => self.shared.plan(&client, request).await,
             Err(error) => Err(error),
@@ -257,7 +271,9 @@ impl Source for VsphereSource {
     }
 
     async fn test(&self, credentials: &Credentials) -> Result<CredentialsTest, SourceError> {
-        let client = self.shared.log_in_anew(credentials).await?;
+        let patience = self.shared.options.test_within;
+        let answer = tokio::time::timeout(patience, self.shared.log_in_anew(credentials)).await;
+        let client = answer.unwrap_or_else(|_| Err(self.shared.too_slow()))?;
         let about = client.about().clone();
         session::leave(client).await;
         let about = SourceAbout {

@@ -11,7 +11,8 @@ pub struct VmaClientOptions {
     pub quick: Duration,
     /// For how long a node that did not answer is taken to be silent, where another one can take its place.
     pub silence: Duration,
-    /// The start of a copy: the VMA opens the disks before it answers.
+    /// The start of a copy, and the test of a login: a VMA answers sooner than this, also where its source does not; a
+    /// copy then waits for its source as a job.
     pub start: Duration,
     /// A clean-up: deltas of a large snapshot take minutes to merge.
     pub cleanup: Duration,

@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use self::chain_audit::ChainCheck;
 pub(super) use self::chain_audit::both;
+use super::check::Check;
 use super::fault;
 use super::job::{DiskEnd, Job};
 use super::request::ValidRequest;
@@ -31,15 +32,19 @@ use crate::source::{Changed, OpenDisk, Snapshot};
 const HUB_SILENT: Duration = Duration::from_secs(30);
 
 /// Runs a job to its end; every disk has an end when this returns.
-pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest) {
+pub(super) async fn run(shared: Arc<Shared>, job: Arc<Job>, request: ValidRequest, check: Check) {
     let asked = request.to_open();
+    let opening = async {
+        check.end().await?;
+        shared.source.open(&asked).await
+    };
     let opened = tokio::select! {
         biased;
         () = job.cancelled().cancelled() => {
             job.snapshot(left_by_opening(&shared, &job));
             return job.cancel_rest();
         }
-        opened = shared.source.open(&asked) => opened,
+        opened = opening => opened,
     };
     let snapshot: Arc<Box<dyn Snapshot>> = match opened {
         Ok(snapshot) => {

@@ -25,7 +25,7 @@ use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 /// What a job waits for, where only the server knows for how long.
 pub(super) const LOGGING_IN: &str =
     "waits for the vCenter or host, which is asked to let the VMA in";
-const LOOKING_UP: &str = "waits for the vCenter or host, which is asked about the VM";
+pub(super) const LOOKING_UP: &str = "waits for the vCenter or host, which is asked about the VM";
 const TAKING: &str = "waits for the vCenter or host, which takes the snapshot of the VM";
 const ASKING: &str = "waits for the vCenter or host, which is asked what has changed";
 const OPENING: &str = "waits for the host, which opens a disk";

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs;
-use crate::doubles::{BLOCK, GatedDevice, Hub, MemorySource, copying, ended, full_disk, memory};
+use crate::doubles::{
+    BLOCK, GatedDevice, Hub, MemorySource, Stop, copying, ended, full_disk, memory,
+};
 use crate::fixture::content;
 use crate::jobs::request::ValidRequest;
 use crate::jobs::{Jobs, JobsOptions, StartError};
@@ -72,6 +74,37 @@ async fn a_vm_or_disk_that_is_unknown_is_refused_at_once_trap_c33() {
     let refused = jobs.start(request).await.unwrap_err();
     assert!(matches!(refused, StartError::Source(it) if it.code() == "source/vm-not-found"));
     assert_eq!(jobs.report("job"), None);
+}
+
+/// A source that takes its time costs no run: the order is a job then, and what is refused late ends it by that name.
+#[tokio::test]
+async fn an_order_does_not_wait_for_a_source_that_is_slow() {
+    let mut hub = Hub::start().await.unwrap();
+    let export = hub.offer("disk", memory(vec![0; content(1).len()])).unwrap();
+    let disk = full_disk("disk-2000", content(1).len(), export);
+    let stranger =
+        CopyRequest { vm_id: "other".to_owned(), ..copying("refused", vec![disk.clone()]) };
+    for (request, code) in
+        [(copying("good", vec![disk]), None), (stranger, Some("source/vm-not-found"))]
+    {
+        let held = Stop::new();
+        let mut source = MemorySource::with(vec![("disk-2000", memory(content(1)) as _)]);
+        source.checking = Some(held.clone());
+        let opened = source.opened.clone();
+        let options = JobsOptions { check_within: Duration::ZERO, ..JobsOptions::default() };
+        let jobs = Jobs::new(Arc::new(source), options, CancellationToken::new());
+        let accepted = timeout(Duration::from_secs(60), jobs.start(request.clone())).await;
+        let accepted = accepted.expect("it waits for its source").unwrap();
+        assert_eq!(accepted.state, CopyState::Queued);
+        held.is_reached().await.unwrap();
+        assert!(jobs.is_at_work(&request.job_id));
+        assert_eq!(jobs.start(request.clone()).await.unwrap(), accepted, "it is one job");
+        assert_eq!(opened.load(Ordering::SeqCst), 0, "nothing is opened before it is looked at");
+        held.go_on();
+        let ended = ended(&jobs, &request.job_id).await.unwrap();
+        assert_eq!(ended.error.map(|it| it.code).as_deref(), code);
+        assert_eq!(opened.load(Ordering::SeqCst), usize::from(code.is_none()));
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! What discovery tells, and who may ask.
 
-use hub_vma_api::{Credentials, DiscoverFilter, DiscoverRequest};
-use hub_vsphere_peer::{DiskLibrary, DiskShape, PeerOptions, VmShape};
+use std::time::Duration;
 
-use super::lab::{CAPACITY, Lab, disk, named, raw, with_account};
+use hub_vma_api::{Credentials, DiscoverFilter, DiscoverRequest};
+use hub_vsphere_peer::{DiskLibrary, DiskShape, PeerOptions, Trouble, VmShape};
+
+use super::lab::{CAPACITY, Lab, disk, named, options, raw, with_account};
 use crate::source::Source as _;
+use crate::vsphere::{VsphereOptions, VsphereSource};
 
 fn request(credentials: Credentials) -> DiscoverRequest {
     DiscoverRequest { credentials: Some(credentials), ..DiscoverRequest::default() }
@@ -176,6 +179,20 @@ async fn a_snapshot_of_ours_makes_no_disk_unreadable() {
     opened.close().await.unwrap();
     let left = lab.told().await.unwrap().disks[0].refusal.clone().unwrap_or_default();
     assert!(left.contains("delta"), "{left}");
+}
+
+/// A person waits for it, and a hub that gives up first would name the VMA.
+#[tokio::test]
+async fn the_test_of_a_login_names_the_vcenter_that_takes_too_long() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let hasty = options(&lab.peer, &lab.state).unwrap();
+    let hasty = VsphereOptions { test_within: Duration::from_millis(1), ..hasty };
+    lab.source = VsphereSource::new(hasty).unwrap();
+    lab.peer.trouble(&Trouble::once("Login", "hold", "")).unwrap();
+    let error = lab.source.test(&lab.credentials()).await.unwrap_err();
+    assert_eq!(error.code(), "source/endpoint-unreachable");
+    assert!(error.to_string().contains("did not say within"), "{error}");
+    lab.peer.calm().unwrap();
 }
 
 #[tokio::test]

@@ -253,6 +253,7 @@ pub(super) fn options(peer: &VspherePeer, state: &TempDir) -> Result<VsphereOpti
         reads_at_once: 4,
         readers_per_host: 4,
         removals_per_host: 4,
+        test_within: Duration::from_secs(120),
         keep_alive: Duration::from_secs(600),
         vddk: None,
         client: ClientOptions {
