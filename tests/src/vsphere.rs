@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a condition may take to come true; generous, because test machines are busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long the hub may take to settle a record: more than two of its rounds.
+const SETTLING: Duration = Duration::from_secs(180);
+
 /// The real parts together; dropping it ends the processes and removes everything.
 #[derive(Debug)]
 pub struct VsphereLab {
@@ -220,6 +223,24 @@ impl VsphereLab {
         let all = std::fs::read_dir(self.folder.path().join("vma/owed-snapshots"))?;
         let names = all.map(|it| Ok(it?.file_name())).collect::<Result<Vec<_>>>()?;
         Ok(names.iter().filter(|it| it.to_string_lossy().ends_with(".json")).count())
+    }
+
+    /// Snapshots that the hub has on record.
+    pub async fn hub_record(&self) -> Result<Vec<Value>> {
+        self.api.get("/owed-cleanups").await?.ok()?.list("/items")
+    }
+
+    /// Waits until this is what the hub has on record; answers that.
+    pub async fn hub_owes(&self, what: &str, is: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let all = self.hub_record().await?;
+            if is(&all) {
+                return Ok(all);
+            }
+            ensure!(Instant::now() < deadline, "{what} is not what is owed: {all:#?}");
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Fails when a log holds the password of the vCenter's account, as it is or as XML, JSON or a URL spell it.

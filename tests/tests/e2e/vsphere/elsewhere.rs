@@ -1,20 +1,14 @@
 //! The name of a vCenter leads to another one, which has the same VMs with the same references, as a restored copy has.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use hub_tests::api::Fields as _;
 use hub_tests::vsphere::{Account, VsphereLab};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::held::{HeldBackup, failed, play};
 
 /// The id of the other vCenter.
 const COPY: &str = "0c0b1a52-0000-4000-8000-00000000c0b1";
-
-/// How long the hub may take to settle a record: more than two of its rounds.
-const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What hub and VMA say about it.
 const EXPECTED: &[&str] = &[
@@ -50,7 +44,7 @@ async fn trap_u15_a_vcenter_that_becomes_another_in_the_middle_of_a_job_is_not_r
         lab.back_up(&it.guest, &it.context, "full").await?;
         lab.nothing_is_left().await?;
         lab.hub.restart().await?;
-        is_owed(lab, "nothing", |all| all.is_empty()).await
+        lab.hub_owes("nothing", <[Value]>::is_empty).await.map(drop)
     };
     play(Account::OfBoth, EXPECTED, part).await.unwrap();
 }
@@ -69,22 +63,9 @@ async fn its_snapshot_is_left_alone(lab: &VsphereLab) -> Result<()> {
         [owed] => codes.iter().any(|code| owed["error_code"] == *code),
         _ => false,
     };
-    is_owed(lab, "one snapshot at another vCenter", known).await?;
+    lab.hub_owes("one snapshot at another vCenter", known).await?;
     ensure!(lab.owed()? == 1, "the VMA has it on record, too");
     ensure!(lab.peer.snapshots()?.len() == 1, "the other has one of the same name");
     ensure!(lab.calls("RemoveSnapshot_Task")? == 0, "and nobody removes it there");
     Ok(())
-}
-
-/// Waits until this is what the hub has on record.
-async fn is_owed(lab: &VsphereLab, what: &str, is: impl Fn(&[Value]) -> bool) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let all = lab.api.get("/owed-cleanups").await?.ok()?.list("/items")?;
-        if is(&all) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{what} is not what is owed: {all:#?}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -1,19 +1,13 @@
 //! Promise P5 at a vCenter: what goes wrong there in the middle of a job ends with a name, and leaves no snapshot.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use hub_tests::api::Fields as _;
 use hub_tests::vsphere::{Account, VsphereLab};
 use hub_vsphere_peer::{Trouble, VmShape};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::MIB;
 use super::held::{HeldBackup, failed, play};
-
-/// How long a condition may take to come true; generous, because test machines are busy.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What hub and VMA say about a job that failed.
 const EXPECTED: &[&str] = &["a backup ended badly", "a disk was not copied"];
@@ -129,11 +123,11 @@ async fn p5_a_vm_that_is_deleted_in_the_middle_of_a_job_fails_it() {
         // The next run is refused before anything is made for it, and owes nothing.
         let run = lab.start_backup(&it.context, "full").await?;
         failed(&lab.api.ended(&run, |_| ()).await?, "source/vm-not-found")?;
-        ensure!(owed(lab).await?.len() == 1, "one is owed");
+        ensure!(lab.hub_record().await?.len() == 1, "one is owed");
         let path = format!("/owed-cleanups/{}", missing.text("/copy_name")?);
         let struck = lab.api.delete(&path).await?.ok()?;
         ensure!(struck.text("/vma_record")? == "struck_off", "{struck:#}");
-        ensure!(owed(lab).await?.is_empty(), "none is owed");
+        ensure!(lab.hub_record().await?.is_empty(), "none is owed");
         let said = "struck off the record by request";
         ensure!(lab.vma.program.log()?.contains(said), "the VMA says so");
         ensure!(lab.hub.program.log()?.contains("struck off by request"), "the hub says so");
@@ -161,35 +155,18 @@ async fn p3_trap_u12_a_vm_that_is_unregistered_in_the_middle_of_a_job_is_cleaned
         it.the_next_one_succeeds(lab).await?;
         // The first round of a hub is at its start.
         lab.hub.restart().await?;
-        let deadline = Instant::now() + PATIENCE;
-        while !owed(lab).await?.is_empty() {
-            ensure!(Instant::now() < deadline, "the hub does not strike it off");
-            sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        lab.hub_owes("nothing", <[Value]>::is_empty).await.map(drop)
     };
     play(Account::OfBoth, &[EXPECTED, MISSING].concat(), part).await.unwrap();
 }
 
-/// What the hub has on record.
-async fn owed(lab: &VsphereLab) -> Result<Vec<Value>> {
-    lab.api.get("/owed-cleanups").await?.ok()?.list("/items")
-}
-
 /// Waits until hub and VMA have one snapshot on record whose VM is not there.
 async fn owed_by_missing(lab: &VsphereLab) -> Result<Value> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let all = owed(lab).await?;
-        if let [owed] = all.as_slice()
-            && owed["error_code"] == "source/snapshot-vm-missing"
-        {
-            ensure!(lab.owed()? == 1, "the VMA has it on record, too");
-            return Ok(owed.clone());
-        }
-        ensure!(Instant::now() < deadline, "owed: {all:#?}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let missing =
+        |all: &[Value]| matches!(all, [owed] if owed["error_code"] == "source/snapshot-vm-missing");
+    let mut all = lab.hub_owes("one snapshot whose VM is missing", missing).await?;
+    ensure!(lab.owed()? == 1, "the VMA has it on record, too");
+    Ok(all.remove(0))
 }
 
 #[tokio::test]
