@@ -10,7 +10,7 @@ use hub_domain::replication::{ReplicaDisk, ReplicationJob};
 use hub_ports::StoreError;
 use hub_ports::store::{ReplicationReads, ReplicationWrites, Row, Unreadable, all_readable};
 use hub_vm_disk_repo::column::CHUNK;
-use hub_vm_disk_repo::rows::listed;
+use hub_vm_disk_repo::rows::{behind, listed};
 use hub_vm_disk_repo::{is_reference, store_error};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityName as _, EntityTrait as _, QueryFilter as _,
@@ -39,7 +39,7 @@ impl<S: Source> ReplicationReads for Session<S> {
     ) -> Result<Vec<Row<ReplicationJob>>, StoreError> {
         let mut query = of_vm(vm).limit(u64::from(limit));
         if let Some(after) = after {
-            query = query.filter(replication_job::Column::Id.gt(after));
+            query = query.filter(behind(self.db(), replication_job::Column::Id, after));
         }
         self.with_disks(query).await
     }

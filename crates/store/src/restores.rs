@@ -7,7 +7,7 @@ use hub_domain::ids::{RestoreJobId, VerificationId};
 use hub_domain::restore::{RestoreJob, Verification};
 use hub_ports::StoreError;
 use hub_ports::store::{RestoreReads, RestoreWrites, Row};
-use hub_vm_disk_repo::rows::single;
+use hub_vm_disk_repo::rows::{behind, single};
 use hub_vm_disk_repo::store_error;
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
@@ -33,7 +33,7 @@ impl<S: Source> RestoreReads for Session<S> {
             .order_by_asc(restore_job::Column::Id)
             .limit(u64::from(limit));
         if let Some(after) = after {
-            page = page.filter(restore_job::Column::Id.gt(after));
+            page = page.filter(behind(self.db(), restore_job::Column::Id, after));
         }
         self.list(page, Some(restore_job::Column::BackupId), RestoreJob::try_from, |it| {
             it.id.to_string()
@@ -66,7 +66,7 @@ impl<S: Source> RestoreReads for Session<S> {
             .order_by_asc(verification::Column::Id)
             .limit(u64::from(limit));
         if let Some(after) = after {
-            page = page.filter(verification::Column::Id.gt(after));
+            page = page.filter(behind(self.db(), verification::Column::Id, after));
         }
         self.list(page, Some(verification::Column::BackupId), Verification::try_from, |it| {
             it.id.to_string()

@@ -85,7 +85,7 @@ pub async fn vms_page(
     let mut page =
         context::Entity::find().order_by_asc(context::Column::ContextId).limit(u64::from(limit));
     if let Some(after) = after {
-        page = page.filter(context::Column::ContextId.gt(after));
+        page = page.filter(rows::behind(db, context::Column::ContextId, after));
     }
     contexts(db, page).await
 }

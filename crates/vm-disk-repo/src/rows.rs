@@ -8,8 +8,8 @@ use hub_ports::store::{Row, Unreadable};
 use sea_orm::prelude::DateTime;
 use sea_orm::sea_query::{Expr, Func, SimpleExpr};
 use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, FromQueryResult as _, IdenStatic as _, Iterable as _,
-    PrimaryKeyToColumn as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult as _, IdenStatic as _,
+    Iterable as _, PrimaryKeyToColumn as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -39,6 +39,15 @@ pub async fn single<E: EntityTrait, T>(
     value: impl Fn(E::Model) -> Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
     Ok(listed(db, query, None, value).await?.pop().transpose()?)
+}
+
+/// The rows behind a key, in the order of the column that has it; the key may be any text.
+///
+/// PostgreSQL has no text with a NUL and refuses to be asked for one: what sorts behind such a key there sorts behind the
+/// part of it before the NUL.
+pub fn behind<C: ColumnTrait>(db: &impl ConnectionTrait, column: C, key: &str) -> SimpleExpr {
+    let has_nul = db.get_database_backend() != DbBackend::Postgres;
+    column.gt(if has_nul { key } else { key.split('\0').next().unwrap_or_default() })
 }
 
 /// A row as its columns. The driver of PostgreSQL panics at a time that its calendar does not have, such as `infinity`.

@@ -9,7 +9,7 @@ use hub_domain::source::CopyMethod;
 use hub_ports::StoreError;
 use hub_ports::store::{BackupFilter, BackupReads, BackupStats, Row, Suspicions, all_readable};
 use hub_vm_disk_repo::reads::wide_integer;
-use hub_vm_disk_repo::rows::single;
+use hub_vm_disk_repo::rows::{behind, single};
 use hub_vm_disk_repo::{column, store_error};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{
@@ -57,7 +57,7 @@ impl<S: Source> BackupReads for Session<S> {
             .add_option(repository.map(|id| Column::RepositoryId.eq(id.to_string())))
             .add_option(status.map(|status| Column::Status.eq(status.word())))
             .add_option(run.map(|run| Column::RunId.eq(run.to_string())))
-            .add_option(after.map(|after| Column::Id.gt(after)));
+            .add_option(after.map(|after| behind(self.db(), Column::Id, after)));
         self.jobs(by_id().filter(condition).limit(u64::from(limit))).await
     }
 

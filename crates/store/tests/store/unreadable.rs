@@ -312,3 +312,21 @@ async fn a_row_with_a_garbled_id_is_gone_past() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Whoever asks for a page may say anything, and a key may hold what a database itself cannot be told.
+#[tokio::test]
+async fn a_page_behind_a_key_that_no_row_can_have_is_a_page() -> anyhow::Result<()> {
+    for kind in ALL {
+        let Some(Twice { store, database, .. }) = twice(kind).await? else { continue };
+        let mut view = store.view().await?;
+        let (first, last) = (Some("0\0x"), Some("\0f\0"));
+        ensure!(view.vms_page(first, 10).await.with_context(|| format!("{kind:?}"))?.len() == 2);
+        ensure!(view.backups_page(&BackupFilter::default(), first, 10).await?.len() == 4);
+        ensure!(view.replications_page(None, first, 10).await?.len() == 2);
+        ensure!(view.restores_page(first, 10).await?.len() == 2);
+        ensure!(view.verifications_page(last, 10).await?.len() == 2);
+        store.close().await;
+        drop(database);
+    }
+    Ok(())
+}
