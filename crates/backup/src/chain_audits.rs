@@ -92,10 +92,11 @@ impl DiskWork {
     /// Why the chain was not audited though everything was read, where the VMA did not say it itself.
     pub(crate) fn chain_not_audited(&self, report: &DiskCopyStatus, vma: &str) -> Option<String> {
         let table = self.chain.as_ref()?.table.as_ref().filter(|_| report.audit.is_none())?;
+        let told = report.method_reason.as_deref();
         let why = match table {
             Err(error) => error.clone(),
-            // A VMA that knows how has said why it did not.
-            Ok(_) if report.method_reason.is_some() => return None,
+            // A VMA that knows how has said why it did not; whatever else is said is no reason for that.
+            Ok(_) if told.is_some_and(|it| it.contains("not audited")) => return None,
             Ok(_) => format!("the VMA {vma} does not know how, so update it"),
         };
         Some(format!(

@@ -168,11 +168,19 @@ async fn a_full_that_audits_nothing_says_so_and_succeeds() {
     assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
     bench.storage.set_fault(Some(StorageFault::NoParent));
     assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    bench.storage.set_fault(None);
+    for says in ["tracking is refused", "it was not audited"] {
+        let falls_back = Some((CopyMethod::Full, says.to_owned()));
+        bench.vma.script(CopyScript { falls_back, audits_at: 100, ..CopyScript::default() });
+        assert_eq!(bench.back_up(FULL).await.unwrap(), JobStatus::Succeeded);
+    }
     let jobs = of_first_disk(&bench).await.unwrap();
     let told: Vec<_> = jobs.iter().map(|it| it.method_reason.clone().unwrap_or_default()).collect();
     assert_eq!(told[0], "", "there was no chain before");
     assert!(told[1].contains("not audited") && told[1].contains("update it"), "{}", told[1]);
     assert!(told[2].contains("not audited") && told[2].contains("missing"), "{}", told[2]);
+    assert!(told[3].contains("is refused") && told[3].contains("update it"), "{}", told[3]);
+    assert_eq!(told[4], "it was not audited", "a VMA that knows how says itself why it did not");
     assert!(jobs[1].change_id.is_some() && jobs[2].change_id.is_some());
 }
 
