@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use hub_block::BlockDevice;
 use hub_vma_api::{
     CleanupOutcome, CleanupReport, CleanupRequest, Credentials, CredentialsTest, DiscoverRequest,
-    Inventory, OwedSnapshot, SnapshotReport,
+    Inventory, Lie, OwedSnapshot, SnapshotReport,
 };
 
 /// A place with VMs: a datastore folder, or a vSphere endpoint.
@@ -112,6 +112,17 @@ impl OpenRequest {
     }
 }
 
+/// A change that a source has left out.
+#[derive(Clone, Debug)]
+pub struct Caught {
+    /// What was found, in a sentence.
+    pub why: String,
+    /// The mark since which the source had been asked what has changed.
+    pub change_id: String,
+    /// What was found.
+    pub lie: Lie,
+}
+
 /// Disks held open at one instant; dropping it ends what it holds, [`close`](Self::close) does so and waits.
 #[async_trait]
 pub trait Snapshot: Send + Sync {
@@ -128,7 +139,13 @@ pub trait Snapshot: Send + Sync {
 
     /// What this source says of the changes of a disk was found to be wrong, and is not to be believed by a later opening
     /// either; for a source that can remember it.
-    async fn distrust(&self, _disk: usize, _why: &str) {}
+    async fn distrust(&self, _disk: usize, _caught: &Caught) {}
+
+    /// What [`distrust`](Self::distrust) was told of a disk and a mark, in this opening or an earlier one: whoever asked
+    /// then may never have heard of it.
+    fn caught(&self, _disk: usize, _change_id: &str) -> Option<Lie> {
+        None
+    }
 
     /// Whether what was read is still what was opened; an error makes the copy worthless.
     async fn check_unchanged(&self, disk: usize) -> Result<(), SourceError>;

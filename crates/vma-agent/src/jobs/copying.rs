@@ -254,16 +254,21 @@ impl DiskCopy {
         let (plan, reason) = match &self.disk.method {
             CopyMethod::Full => (CopyPlan::Full, None),
             CopyMethod::ByDigest => (CopyPlan::ByDigest, None),
-            CopyMethod::ChangedSince { .. } => match (changed, self.disk.audit) {
+            CopyMethod::ChangedSince { change_id } => match (changed, self.disk.audit) {
                 (None, _) => (
                     CopyPlan::ByDigest,
                     Some("the disk has grown since its parent was made".to_owned()),
                 ),
                 (Some(Changed::Areas(areas)), Some(order)) => {
-                    self.audited(source, table, areas, order).await?
+                    self.audited(source, table, areas, change_id, order).await?
                 }
                 (Some(Changed::Areas(areas)), None) => (CopyPlan::Areas(areas), None),
-                (Some(Changed::Unknown(reason)), _) => (CopyPlan::ByDigest, Some(reason)),
+                (Some(Changed::Unknown(reason)), order) => {
+                    if let Some(order) = order {
+                        self.tell_again(change_id, order.from);
+                    }
+                    (CopyPlan::ByDigest, Some(reason))
+                }
             },
         };
         // A source that knows why the next run will read everything says so now, also in a full.

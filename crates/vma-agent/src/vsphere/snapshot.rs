@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hub_block::BlockDevice;
-use hub_vma_api::SnapshotReport;
+use hub_vma_api::{Lie, SnapshotReport};
 use hub_vsphere::{BadAreas, Client, Disk};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ use super::track_record::{Look, TrackRecord};
 use super::tracking::{self, Ground};
 use super::turns::Turn;
 use super::{Shared, change_mark, listing};
-use crate::source::{Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
+use crate::source::{Caught, Changed, OpenDisk, OpenRequest, Snapshot, SourceError};
 
 /// What a job waits for, where only the server knows for how long.
 pub(super) const LOGGING_IN: &str =
@@ -268,15 +268,21 @@ impl Snapshot for VsphereSnapshot {
         Err(SourceError::ChangedWhileReading { key: listing::disk_id(known) })
     }
 
-    async fn distrust(&self, disk: usize, why: &str) {
+    async fn distrust(&self, disk: usize, caught: &Caught) {
         let Some((disk, _)) = self.described.get(disk) else { return };
         let vm_id = listing::id(&self.planned.vm);
-        if let Err(error) = self.shared.distrust(&self.client, vm_id, disk, why).await {
+        if let Err(error) = self.shared.distrust(&self.client, vm_id, disk, caught).await {
             tracing::error!(
-                vm.id = vm_id, why, error = %error,
+                vm.id = vm_id, why = caught.why, error = %error,
                 "that change tracking is not to be believed could not be written down: start it anew by hand"
             );
         }
+    }
+
+    fn caught(&self, disk: usize, change_id: &str) -> Option<Lie> {
+        let (disk, _) = self.described.get(disk)?;
+        let known = self.shared.track_record(&self.client, listing::id(&self.planned.vm));
+        known.caught(disk, change_id).cloned()
     }
 
     fn report(&self) -> Option<SnapshotReport> {

@@ -2,6 +2,7 @@
 
 mod absent;
 mod anew;
+mod caught;
 mod costs;
 mod discovery;
 mod doubts;

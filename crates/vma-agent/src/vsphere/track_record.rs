@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hub_vma_api::Lie;
 use hub_vsphere::{Client, Disk};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::durable_file::{put, sync_directory};
 use super::ledger::LedgerError;
 use super::{Shared, listing};
-use crate::source::SourceError;
+use crate::source::{Caught, SourceError};
 
 /// The directory below the state directory.
 const DIRECTORY: &str = "change-tracking";
@@ -48,6 +49,17 @@ struct Tracked {
     capacity_bytes: u64,
     /// Why nothing of it is believed.
     doubt: Option<String>,
+    /// What an audit has found last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    caught: Option<Found>,
+}
+
+/// A change that was left out since a mark. It outlives the tracking: whoever asked may have died before he was told, and
+/// asks with that mark again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Found {
+    mark: String,
+    lie: Lie,
 }
 
 /// What the disks of a VM are looked at with.
@@ -79,12 +91,19 @@ impl TrackRecord {
         known.doubt.as_deref().filter(|_| same)
     }
 
-    /// The same with a doubt about one disk as it is now.
-    fn doubted(&self, disk: &Disk, why: &str) -> Self {
+    /// What an audit has found of the changes of a disk since a mark.
+    pub(super) fn caught(&self, disk: &Disk, mark: &str) -> Option<&Lie> {
+        let caught = self.disks.get(&id(disk))?.caught.as_ref()?;
+        Some(&caught.lie).filter(|_| caught.mark == short(mark.as_bytes()))
+    }
+
+    /// The same with a doubt about one disk as it is now, which was caught.
+    fn doubted(&self, disk: &Disk, Caught { why, change_id, lie }: &Caught) -> Self {
         let doubt = Some(why.chars().take(MAX_DOUBT).collect());
         let (tracking, capacity_bytes) = (tracking(disk), disk.capacity_bytes);
+        let caught = Some(Found { mark: short(change_id.as_bytes()), lie: lie.clone() });
         let mut doubted = self.clone();
-        doubted.disks.insert(id(disk), Tracked { tracking, capacity_bytes, doubt });
+        doubted.disks.insert(id(disk), Tracked { tracking, capacity_bytes, doubt, caught });
         doubted
     }
 }
@@ -97,7 +116,10 @@ fn seen(before: Option<&Tracked>, disk: &Disk, look: &Look) -> Option<Tracked> {
     let Some(now) = tracking(disk) else {
         // It has told nothing yet, and what it is going to tell may have begun beside a snapshot.
         let unheard = before.is_none() && look.tracked;
-        let doubted = |doubt| Tracked { tracking: None, capacity_bytes, doubt: Some(doubt) };
+        let doubted = |doubt| {
+            let doubt = Some(doubt);
+            Tracked { tracking: None, capacity_bytes, doubt, caught: None }
+        };
         return beside.filter(|_| unheard).map(doubted).or_else(|| before.cloned());
     };
     let grown = |has: bool| has.then(|| GROWN.to_owned());
@@ -108,7 +130,8 @@ fn seen(before: Option<&Tracked>, disk: &Disk, look: &Look) -> Option<Tracked> {
         Some(_) => beside,
         None => beside.or_else(|| grown(look.grown.contains(&listing::disk_id(disk)))),
     };
-    Some(Tracked { tracking: Some(now), capacity_bytes, doubt })
+    let caught = before.and_then(|it| it.caught.clone());
+    Some(Tracked { tracking: Some(now), capacity_bytes, doubt, caught })
 }
 
 /// Names the tracking that a disk's change id is of, in a bounded length.
@@ -131,6 +154,8 @@ fn short(bytes: &[u8]) -> String {
 pub(super) struct TrackRecords {
     directory: PathBuf,
     all: Mutex<BTreeMap<(String, String), TrackRecord>>,
+    /// One change at a time: two disks of a VM may be caught at once, and their record is one file.
+    changing: Mutex<()>,
 }
 
 impl TrackRecords {
@@ -141,7 +166,7 @@ impl TrackRecords {
         fs::create_dir_all(&directory).map_err(failed)?;
         sync_directory(state_dir).map_err(failed)?;
         let all = Mutex::new(read(&directory).map_err(failed)?);
-        Ok(Self { directory, all })
+        Ok(Self { directory, all, changing: Mutex::default() })
     }
 
     /// What is known of a VM; nothing, where it was never seen tracked.
@@ -153,6 +178,17 @@ impl TrackRecords {
 
     /// Writes down what is known of a VM, durably.
     fn keep(&self, record: TrackRecord) -> Result<(), LedgerError> {
+        let _turn = self.changing.lock();
+        self.write(record)
+    }
+
+    /// Writes down that a disk of a VM was caught, beside whatever is known by then.
+    fn doubt(&self, known: &TrackRecord, disk: &Disk, why: &Caught) -> Result<(), LedgerError> {
+        let _turn = self.changing.lock();
+        self.write(self.of(&known.source, &known.vm_id).doubted(disk, why))
+    }
+
+    fn write(&self, record: TrackRecord) -> Result<(), LedgerError> {
         let name = short(format!("{}\0{}", record.source, record.vm_id).as_bytes());
         let path = self.directory.join(format!("{name}.json"));
         let written = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
@@ -205,9 +241,12 @@ impl Shared {
         client: &Client,
         vm_id: &str,
         disk: &Disk,
-        why: &str,
+        caught: &Caught,
     ) -> Result<(), SourceError> {
-        self.keep_track(&self.track_record(client, vm_id).doubted(disk, why)).await
+        let (shared, known) = (self.clone(), self.track_record(client, vm_id));
+        let (disk, caught) = (disk.clone(), caught.clone());
+        let noted = move || shared.tracks.doubt(&known, &disk, &caught);
+        super::held::written(tokio::task::spawn_blocking(noted).await)
     }
 }
 

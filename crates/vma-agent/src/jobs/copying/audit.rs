@@ -11,6 +11,7 @@ use hub_data_mover::{
 use hub_vma_api::{AuditOrder, AuditReport, Fault, Lie};
 
 use super::{DiskCopy, fault};
+use crate::source::Caught;
 
 impl DiskCopy {
     /// The plan for areas that a source names, and why it is another one: nothing that a source has told is relied upon
@@ -22,6 +23,7 @@ impl DiskCopy {
         source: &Arc<dyn BlockDevice>,
         table: &DigestTable,
         areas: Vec<Range<u64>>,
+        change_id: &str,
         order: AuditOrder,
     ) -> Result<(CopyPlan, Option<String>), Fault> {
         let block = BlockSize::new(self.disk.block_size).map_err(|_| fault::internal())?;
@@ -50,8 +52,9 @@ impl DiskCopy {
                 "the source called blocks unchanged that have changed; the disk is read as a whole"
             );
         }
-        if let Some(why) = &reason {
-            self.snapshot.distrust(self.index, why).await;
+        if let (Some(why), Some(lie)) = (reason.clone(), lie.clone()) {
+            let caught = Caught { why, change_id: change_id.to_owned(), lie };
+            self.snapshot.distrust(self.index, &caught).await;
         }
         let plan = if lie.is_some() { CopyPlan::ByDigest } else { CopyPlan::Areas(areas) };
         self.job.disk_audited(
@@ -64,6 +67,14 @@ impl DiskCopy {
             },
         );
         Ok((plan, reason))
+    }
+
+    /// Tells what an earlier audit has found of a mark: whoever is asking may have died before he was told, and the
+    /// source that was caught is not asked again.
+    pub(super) fn tell_again(&self, change_id: &str, from: u64) {
+        let Some(lie) = self.snapshot.caught(self.index, change_id) else { return };
+        let report = AuditReport { blocks: 0, bytes: 0, next: from, lie: Some(lie) };
+        self.job.disk_audited(self.index, report);
     }
 }
 

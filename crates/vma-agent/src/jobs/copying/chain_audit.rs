@@ -9,10 +9,11 @@ use hub_data_mover::{AuditSample, DigestTable, audit_read};
 use hub_vma_api::{AuditReport, CopyMethod};
 
 use super::{DiskCopy, audit};
-use crate::source::Changed;
+use crate::source::{Caught, Changed};
 
 /// What a chain's audit compares with, once everything was read.
 pub(super) struct ChainCheck {
+    change_id: String,
     areas: Vec<Range<u64>>,
     point: Arc<DigestTable>,
     from: u64,
@@ -34,18 +35,21 @@ impl DiskCopy {
             }
             let areas = match self.snapshot.changed_since(self.index, &order.change_id).await {
                 Changed::Areas(areas) => areas,
-                Changed::Unknown(reason) => return Err(reason),
+                Changed::Unknown(reason) => {
+                    self.tell_again(&order.change_id, order.from);
+                    return Err(reason);
+                }
             };
             let point = self.parent_table(&order.point).await.map_err(|fault| fault.detail)?;
-            Ok(ChainCheck { areas, point, from: order.from })
+            Ok(ChainCheck { change_id: order.change_id.clone(), areas, point, from: order.from })
         };
         Some(gathered.await.map_err(|why| not_audited(&why)))
     }
 
     /// Compares what a copy has read with the chain's latest point, and reports what was found before the disk ends.
     pub(super) async fn audit_chain(&self, check: ChainCheck, read: Arc<DigestTable>) {
+        let ChainCheck { change_id, areas, point, from } = check;
         let compared = tokio::task::spawn_blocking(move || {
-            let ChainCheck { areas, point, from } = check;
             let (capacity, size) = (point.capacity(), point.block_size());
             let sample = AuditSample::plan(capacity, size, &areas, NonZeroU32::MIN, from);
             audit_read(&read, &point, &sample).map(|looked| (looked, sample))
@@ -69,8 +73,9 @@ impl DiskCopy {
                 "the source called blocks unchanged that have changed; the chain before is in doubt"
             );
             let called = audit::called_unchanged(lie, "the latest backup");
-            self.snapshot.distrust(self.index, &called).await;
-            self.job.disk_remarked(self.index, called);
+            let caught = Caught { why: called, change_id, lie: lie.clone() };
+            self.snapshot.distrust(self.index, &caught).await;
+            self.job.disk_remarked(self.index, caught.why);
         }
         let (blocks, bytes, next) = (sample.blocks(), sample.bytes(), sample.next());
         self.job.disk_audited(self.index, AuditReport { blocks, bytes, next, lie });

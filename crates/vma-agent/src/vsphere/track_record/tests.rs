@@ -38,6 +38,11 @@ fn beside() -> Look {
     Look { beside: Some("beside a snapshot".into()), ..look() }
 }
 
+fn caught(why: &str) -> Caught {
+    let lie = Lie { offset: 65_536, blocks: 2, expected: "0".repeat(64), found: "a".repeat(64) };
+    Caught { why: why.to_owned(), change_id: "the mark".to_owned(), lie }
+}
+
 fn known(all: &[(Disk, Look)]) -> TrackRecord {
     let empty = TrackRecord::default();
     all.iter().fold(empty, |it, (disk, look)| it.after(std::slice::from_ref(disk), look))
@@ -108,7 +113,8 @@ fn a_doubt_is_durable_and_of_one_vm_of_one_vcenter() {
     let now = disk(Some("52 00/3"), 1);
     let record = records.of("vc-1", "web");
     assert_eq!(record.doubt(&now), None);
-    let doubted = record.after(std::slice::from_ref(&now), &look()).doubted(&now, &"ä".repeat(900));
+    let doubted =
+        record.after(std::slice::from_ref(&now), &look()).doubted(&now, &caught(&"ä".repeat(900)));
     records.keep(doubted.clone()).unwrap();
     let again = TrackRecords::open(place.path()).unwrap();
     assert_eq!(again.of("vc-1", "web"), doubted);
@@ -128,6 +134,27 @@ fn a_record_that_cannot_be_read_or_written_is_no_empty_one() {
     assert!(TrackRecords::open(place.path()).is_err());
     fs::remove_dir_all(place.path()).unwrap();
     let now = disk(Some("52 00/3"), 1);
-    records.keep(records.of("vc-1", "web").doubted(&now, "why")).unwrap_err();
+    records.keep(records.of("vc-1", "web").doubted(&now, &caught("why"))).unwrap_err();
     assert_eq!(records.of("vc-1", "web").doubt(&now), None, "nothing is known that is not on disk");
+}
+
+/// Nobody is told of a lie but who asked; he asks again with the same mark, whatever became of the tracking.
+#[test]
+fn trap_u36_what_was_found_outlives_the_tracking_and_is_about_one_mark() {
+    let place = tempfile::tempdir().unwrap();
+    let records = TrackRecords::open(place.path()).unwrap();
+    let first = disk(Some("52 00/3"), 1);
+    records.doubt(&records.of("vc-1", "web"), &first, &caught("why")).unwrap();
+    let records = TrackRecords::open(place.path()).unwrap();
+    let mut record = records.of("vc-1", "web");
+    for (now, doubted) in [
+        (disk(Some("52 00/9"), 1), true),
+        (disk(None, 1), false),
+        (disk(Some("52 01/1"), 1), false),
+    ] {
+        record = record.after(std::slice::from_ref(&now), &look());
+        assert_eq!(record.doubt(&now).is_some(), doubted);
+        assert_eq!(record.caught(&now, "the mark"), Some(&caught("why").lie));
+        assert_eq!(record.caught(&now, "another"), None);
+    }
 }
