@@ -114,13 +114,13 @@ fn seen(before: Option<&Tracked>, disk: &Disk, look: &Look) -> Option<Tracked> {
     let shortened = |why: &String| why.chars().take(MAX_DOUBT).collect::<String>();
     let beside = look.beside.as_ref().map(shortened);
     let Some(now) = tracking(disk) else {
-        // It has told nothing yet, and what it is going to tell may have begun beside a snapshot.
-        let unheard = before.is_none() && look.tracked;
+        // It has told nothing yet, whatever another one has told before it; and what it is going to tell may have begun
+        // beside a snapshot.
         let doubted = |doubt| {
-            let doubt = Some(doubt);
-            Tracked { tracking: None, capacity_bytes, doubt, caught: None }
+            let caught = before.and_then(|it| it.caught.clone());
+            Tracked { tracking: None, capacity_bytes, doubt: Some(doubt), caught }
         };
-        return beside.filter(|_| unheard).map(doubted).or_else(|| before.cloned());
+        return beside.filter(|_| look.tracked).map(doubted).or_else(|| before.cloned());
     };
     let grown = |has: bool| has.then(|| GROWN.to_owned());
     let doubt = match before {

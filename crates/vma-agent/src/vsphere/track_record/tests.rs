@@ -76,6 +76,12 @@ fn trap_u3_a_doubt_lasts_as_long_as_the_tracking_that_it_is_about() {
         ("grown since its parent", vec![(disk(a, 2), grown)], disk(later, 2), true),
         ("silent beside a snapshot", vec![(disk(None, 1), beside())], disk(a, 1), true),
         (
+            "off and on again, silent beside a snapshot",
+            vec![(disk(a, 1), look()), (disk(None, 1), off.clone()), (disk(None, 1), beside())],
+            disk(b, 1),
+            true,
+        ),
+        (
             "silent, then heard",
             vec![(disk(None, 1), beside()), (disk(a, 1), look())],
             disk(later, 1),
