@@ -42,7 +42,6 @@ impl Backup {
             // A full stands on nothing that the source has said.
             return Ok(());
         }
-        disk.job.suspicion = Some(why);
         // Whatever is attempted from here on relies on nothing that this source says.
         disk.method = CopyMethod::ByDigest;
         disk.audit = None;

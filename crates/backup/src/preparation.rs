@@ -214,7 +214,6 @@ impl Backup {
             disk.order.parent = None;
             // The manifest is made from this one, and has to say why as well.
             disk.job.method_reason = Some(reason.clone());
-            disk.job.suspicion = None;
             prepared = match self.patiently(|| self.make_full(disk.job.id, &reason)).await? {
                 true => self.storage.prepare_image(&disk.order).await,
                 false => Err(StorageError::Cancelled),

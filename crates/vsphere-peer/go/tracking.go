@@ -101,7 +101,8 @@ func PeerMark(vm *VirtualMachine) error {
 		newDisk, newBacking := *disk, *b
 		newDisk.Backing = &newBacking
 		devices[i] = &newDisk
-		if newBacking.ChangeId = ""; off {
+		// One that is not active yet tells nothing once, and is as any other from the next mark on.
+		if newBacking.ChangeId = ""; off || b.ChangeId == "silent" {
 			continue
 		}
 		file, err := flatFile(b)

@@ -52,7 +52,7 @@ pub struct DiskShape {
     pub capacity: u64,
     /// UUID of the backing.
     pub uuid: String,
-    /// Change id; `untracked` keeps the disk out of change tracking.
+    /// Change id; `untracked` keeps the disk out of change tracking, `silent` lets it tell none in the next snapshot.
     pub change_id: String,
     /// Disk mode; `persistent` unless given.
     pub mode: String,

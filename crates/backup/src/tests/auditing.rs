@@ -116,7 +116,9 @@ async fn a_full_in_between_finds_what_its_chain_before_was_denied() {
     let order = bench.vma.orders()[3].disks[0].clone();
     assert!(order.audit.is_none() && order.chain_audit.is_some());
     let others = bench.jobs().await.unwrap().into_iter().filter(|job| job.ordinal == 1);
-    assert!(others.into_iter().all(|job| job.suspicion.is_none()), "the other disk told the truth");
+    let others: Vec<_> = others.collect();
+    assert!(others.iter().all(|job| job.suspicion.is_none()), "the other disk told the truth");
+    assert_eq!(others[3].method_reason, None, "its chain was audited, and nothing was found");
     let stats = bench.store.view().await.unwrap().backup_stats().await.unwrap();
     assert_eq!((stats.suspect, stats.suspect_chains), (2, 0));
 
@@ -182,6 +184,12 @@ async fn a_full_that_audits_nothing_says_so_and_succeeds() {
     assert!(told[3].contains("is refused") && told[3].contains("update it"), "{}", told[3]);
     assert_eq!(told[4], "it was not audited", "a VMA that knows how says itself why it did not");
     assert!(jobs[1].change_id.is_some() && jobs[2].change_id.is_some());
+    bench.storage.set_fault(None);
+    let falls_back = Some((CopyMethod::Full, "as the VMA says".to_owned()));
+    bench.vma.script(CopyScript { falls_back, audits_at: 100, ..CopyScript::default() });
+    bench.back_up(FULL).await.unwrap();
+    let told = of_first_disk(&bench).await.unwrap().remove(3).method_reason;
+    assert_eq!(told.as_deref(), Some("as the VMA says"), "one that knows how says why itself");
 }
 
 /// A copy that goes on with what is kept reads everything, and audits its chain on the way.

@@ -39,6 +39,9 @@ fn what_has_changed_is_left_out_and_the_stretch_moves_on_all_the_same() {
     let areas = [5 * BLOCK - 1..5 * BLOCK + 1, 7 * BLOCK..7 * BLOCK, 0..1, 6 * BLOCK..99 * BLOCK];
     let sample = plan(8 * BLOCK, &areas, 2, 2 * BLOCK);
     assert_eq!((sample.ranges(), sample.next()), (one(&(2 * BLOCK..4 * BLOCK)), 6 * BLOCK));
+    // An area without a byte hides no block.
+    let empty = plan(8 * BLOCK, one(&(3 * BLOCK + 5..3 * BLOCK + 5)), 2, 2 * BLOCK);
+    assert_eq!(empty.blocks(), 4);
     let all = plan(8 * BLOCK, one(&(0..8 * BLOCK)), 2, 2 * BLOCK);
     assert_eq!((all.ranges().len(), all.blocks(), all.next()), (0, 0, 6 * BLOCK));
 }
@@ -217,6 +220,9 @@ fn what_a_copy_has_read_is_compared_block_by_block_but_for_what_was_named() {
     assert_eq!((found.mismatch_count, found.mismatches.len()), (BLOCKS - 1, MAX_MISMATCHES_KEPT));
     let larger = DigestTable::temporary(BLOCKS * BLOCK + 1, BlockSize::MIN).unwrap();
     assert!(audit_read(&larger, &table, &sample).is_err());
+    let coarser = BlockSize::new(8_192).unwrap();
+    let coarser = DigestTable::temporary(BLOCKS * BLOCK, coarser).unwrap();
+    assert!(audit_read(&coarser, &table, &sample).is_err());
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::capacity::Capacity;
+use crate::conditions::VmConditions;
 use crate::disk::{DiskFacts, DiskKey, Presence};
 use crate::ids::{BackupRunId, VmDiskId};
 use crate::job::JobState;
 use crate::source::CopyBytes;
 use crate::time::Timestamp;
+use crate::vm::VmFacts;
 
 fn vm() -> VmContextId {
     VmContextId::from_uuid(Uuid::from_u128(1))
@@ -132,6 +134,34 @@ fn a_chain_is_audited_where_the_mark_of_its_latest_point_would_be_believed() {
     assert_eq!(change(|it| it.change_id = None), None);
     assert_eq!(change(|it| it.disk = Some(VmDiskId::from_raw(8))), None);
     assert_eq!(change(|it| it.suspicion = Some(suspicion(3))), None, "it is in doubt already");
+    let vm = VmFacts {
+        conditions: VmConditions { consolidation_needed: Some(true), ..VmConditions::default() },
+        ..VmFacts::default()
+    };
+    let disk = disk(1024);
+    let hidden = Preflight::of(&vm, [&disk.facts]);
+    assert_eq!(chain_to_audit(&disk, &long, &hidden), None, "its changes may go unseen");
+}
+
+/// A lie is about every point after it, whichever of them has the mark.
+#[test]
+fn a_mark_on_any_point_of_a_chain_ends_it() {
+    for marked in 0..3 {
+        let mut points = vec![point(1, None), point(2, Some(1)), point(3, Some(2))];
+        points[marked].suspicion = Some(suspicion(9));
+        let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &points);
+        assert_eq!((plan.backup_type, plan.parent), (BackupType::Full, None), "point {marked}");
+        assert!(plan.reason.unwrap().contains("left out changes"));
+    }
+}
+
+#[test]
+fn a_chain_without_a_full_at_its_bottom_is_none() {
+    let mut points = vec![point(1, None), point(2, Some(1))];
+    points[0].backup_type = BackupType::Incremental;
+    assert_eq!(chain_to(&points, id(2)), None);
+    let plan = plan_disk_backup(BackupType::Incremental, &disk(1024), &points);
+    assert_eq!((plan.backup_type, plan.parent), (BackupType::Full, None));
 }
 
 /// What a full has found of the chain before it holds for its own mark: it is the word of the same source.

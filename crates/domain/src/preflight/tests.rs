@@ -233,6 +233,11 @@ fn trap_u8_tracking_that_is_set_and_not_active_is_a_full_read_with_a_remedy() {
     let concern = found.full_read(&disk.key).unwrap();
     assert_eq!(concern.code(), "preflight/tracking-not-active");
     assert!(concern.kind.remedy().contains("snapshot"), "{}", concern.kind.remedy());
+    // Where tracking is off, no disk tells anything, and that is the one thing to say.
+    let off = |vm: &mut VmConditions, disk: &mut DiskConditions| {
+        (vm.tracking_enabled, disk.has_change_id) = (Some(false), Some(false));
+    };
+    assert_eq!(kinds(off), [ConcernKind::TrackingOff]);
 }
 
 /// Trap C24: what cannot be tracked is not waited for.

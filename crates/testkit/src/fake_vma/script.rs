@@ -36,6 +36,8 @@ pub struct CopyScript {
     pub lies: BTreeMap<DiskKey, Lie>,
     /// These disks leave out one change, which only an audit finds whose stretch it lies in.
     pub hidden: BTreeMap<DiskKey, Lie>,
+    /// Whether an audit is told that nobody has ordered.
+    pub tells_unasked: bool,
     /// The step from which on audits are told.
     pub audits_at: u64,
     /// Whether a finished disk carries a mark for the next changed-since copy.
@@ -60,6 +62,7 @@ impl Default for CopyScript {
             read_by: None,
             lies: BTreeMap::new(),
             hidden: BTreeMap::new(),
+            tells_unasked: false,
             audits_at: 1,
             gives_change_id: true,
             obeys_cancel: true,
@@ -88,6 +91,10 @@ impl Copy {
             let lie = lies.iter().find_map(|it| it.get(&disk.key)).cloned();
             let audited = Audited { blocks: 1, bytes: disk.capacity.bytes(), next: order.from };
             return is_told.then_some((audited, lie));
+        }
+        if self.script.tells_unasked && disk.audit.is_none() {
+            let audited = Audited { blocks: 1, bytes: 1, next: 1 };
+            return Some((audited, self.script.lies.get(&disk.key).cloned()));
         }
         let order = disk.audit.filter(|_| self.step >= self.script.audits_at)?;
         let total = disk.capacity.bytes();

@@ -6,6 +6,7 @@ mod caught;
 mod costs;
 mod discovery;
 mod doubts;
+mod edges;
 mod elsewhere;
 mod exchanged;
 mod farewell;

@@ -64,6 +64,22 @@ fn requests_that_contradict_themselves_are_refused_traps_d2_and_d8() {
     assert_eq!(one(with(rubbish)), "copy/invalid-parent-root");
 }
 
+/// Some releases of ESXi lose changes of a disk that has grown, so the source is told.
+#[test]
+fn what_is_opened_is_the_disk_of_the_order_and_grown_where_its_parent_is_smaller() {
+    let opened = |capacity: Option<u64>| {
+        let disk = CopyDisk {
+            parent: capacity.map(parent),
+            backing_uuid: Some("6000c29".to_owned()),
+            ..full_disk("disk-2000", 4096, target("a"))
+        };
+        ValidRequest::new(copying("job", vec![disk])).unwrap().to_open()
+    };
+    assert_eq!(opened(None).disks[0].backing_uuid.as_deref(), Some("6000c29"));
+    assert!(opened(None).grown().is_empty() && opened(Some(4096)).grown().is_empty());
+    assert_eq!(opened(Some(2048)).grown(), ["disk-2000".to_owned()].into());
+}
+
 #[tokio::test]
 async fn a_vm_or_disk_that_is_unknown_is_refused_at_once_trap_c33() {
     let jobs = jobs(MemorySource::with(vec![("disk-2000", memory(content(1)) as _)]));

@@ -202,6 +202,27 @@ async fn trap_u36_a_full_finds_every_change_that_the_chain_before_was_denied() {
     }
 }
 
+/// A copy that relies on the source is audited by its part alone, whatever else it is asked for.
+#[tokio::test]
+async fn a_chain_is_not_audited_by_a_copy_that_does_not_read_it() {
+    let parent = content(5);
+    let mut hub = Hub::start().await.unwrap();
+    let point = hub.parent(&parent).await.unwrap();
+    let change_id = "mark".to_owned();
+    let disk = CopyDisk {
+        method: CopyMethod::ChangedSince { change_id: change_id.clone() },
+        parent: Some(point.clone()),
+        audit: Some(order(0)),
+        chain_audit: Some(ChainAudit { change_id, point, from: 0 }),
+        ..full_disk("disk-2000", parent.len(), hub.offer("d", memory(parent.clone())).unwrap())
+    };
+    let jobs = jobs(disk_of(memory(parent.clone()), Vec::new()));
+    jobs.start(copying("job", vec![disk])).await.unwrap();
+    let report = ended(&jobs, "job").await.unwrap().disks.remove(0);
+    assert_eq!((report.state, report.method.as_str()), (CopyState::Succeeded, "changed_since"));
+    assert!(report.audit.unwrap().blocks < (parent.len() / STEP) as u64);
+}
+
 /// The audit of a chain is a gift of the full: whatever is wrong with it is said, and the copy is what it was asked for.
 #[tokio::test]
 async fn a_full_that_cannot_audit_its_chain_says_why_and_succeeds() {

@@ -40,7 +40,7 @@ fn trap_u17_only_a_later_change_id_of_the_same_tracking_is_asked_about() {
 }
 
 /// Everything that a mark is bound to, and what another one of it is.
-const BOUND: [(&str, Change); 11] = [
+const BOUND: [(&str, Change); 12] = [
     ("the vCenter", |it| it.0.instance_uuid = Some("another vCenter".into())),
     ("no vCenter", |it| it.0.instance_uuid = None),
     ("the build of the vCenter", |it| it.0.build = "22617222".into()),
@@ -51,6 +51,7 @@ const BOUND: [(&str, Change); 11] = [
     ("the datastore", |it| it.2.backing.file_name = "[other] web/web.vmdk".into()),
     ("the capacity", |it| it.2.capacity_bytes = 2 << 30),
     ("the build of the host", |it| it.3 = "17700523".into()),
+    ("a tracking at all", |it| it.2.backing.change_id = None),
     ("the tracking", |it| it.2.backing.change_id = Some("52 01/8".into())),
 ];
 

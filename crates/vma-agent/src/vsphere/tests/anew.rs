@@ -11,9 +11,9 @@ use crate::source::{Changed, OpenDisk, Source as _};
 use crate::vsphere::{VsphereOptions, VsphereSource};
 
 impl Lab {
-    /// Tracking that somebody has switched on.
-    fn tracked(&self) -> Result<()> {
-        let shape = VmShape { tracking: Some(true), ..named(&self.vm) };
+    /// Tracking that somebody has switched on or off.
+    pub(super) fn tracked(&self, on: bool) -> Result<()> {
+        let shape = VmShape { tracking: Some(on), ..named(&self.vm) };
         self.peer.shape(&shape).map(drop)
     }
 
@@ -28,7 +28,7 @@ impl Lab {
         Arc::into_inner(lab).ok_or_else(|| anyhow::anyhow!("somebody still opens"))
     }
 
-    async fn first_disk(&self, job_id: &str) -> Result<OpenDisk> {
+    pub(super) async fn first_disk(&self, job_id: &str) -> Result<OpenDisk> {
         let opened = self.open(job_id).await?;
         let disk = opened.disks().first().cloned();
         opened.close().await?;
@@ -39,7 +39,7 @@ impl Lab {
 #[tokio::test]
 async fn trap_u3_tracking_that_was_found_on_beside_a_snapshot_is_started_anew_when_that_is_gone() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
-    lab.tracked().unwrap();
+    lab.tracked(true).unwrap();
     let mut lab = lab.beside().await.unwrap();
     // The doubt is durable, and about nothing but this tracking.
     lab.restart().unwrap();
@@ -67,7 +67,7 @@ async fn a_snapshot_of_others_says_nothing_against_tracking_that_was_on_before_i
 #[tokio::test]
 async fn doubted_tracking_is_left_alone_where_that_is_asked_or_somebody_has_a_snapshot() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
-    lab.tracked().unwrap();
+    lab.tracked(true).unwrap();
     let mut lab = lab.beside().await.unwrap();
     let mut lab = {
         // Again beside one: who has taken it may be about to ask for changed areas.
@@ -96,7 +96,7 @@ async fn doubted_tracking_is_left_alone_where_that_is_asked_or_somebody_has_a_sn
 #[tokio::test]
 async fn tracking_that_cannot_be_switched_off_stays_doubted() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
-    lab.tracked().unwrap();
+    lab.tracked(true).unwrap();
     let lab = lab.beside().await.unwrap();
     for job in ["two", "three"] {
         lab.peer.trouble(&Trouble::once("ReconfigVM_Task", "fault", "NoPermission")).unwrap();

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::lab::{GRAIN, Lab, disk, named};
 use super::vddk;
 use crate::doubles::until;
-use crate::source::{Changed, Snapshot, Source as _};
+use crate::source::{Changed, OpenRequest, Snapshot, Source as _};
 
 impl Lab {
     /// Takes a snapshot for a job and removes it again: the mark of the first disk, and what is said since an earlier one.
@@ -26,6 +26,12 @@ impl Lab {
         };
         opened.close().await?;
         Ok((mark, changed))
+    }
+
+    /// Whether deltas of removed snapshots wait to be merged.
+    pub(super) fn consolidates(&self, due: bool) -> Result<()> {
+        let shape = VmShape { consolidation: Some(due), ..named(&self.vm) };
+        self.peer.shape(&shape).map(drop)
     }
 
     /// How often tracking was switched on or off.
@@ -89,7 +95,7 @@ async fn a_mark_of_an_earlier_version_is_a_doubt_for_once() {
 async fn a_host_that_does_not_tell_its_build_is_a_doubt_and_fails_no_job() {
     let Some(lab) = Lab::start().await.unwrap() else { return };
     let (mark, _) = lab.run("one", None).await.unwrap();
-    for build in ["", "1|2"] {
+    for build in ["", "1|2", &"1".repeat(65)] {
         lab.peer.host_build(&lab.vm, build).unwrap();
         let (none, changed) = lab.run("two", mark.as_deref()).await.unwrap();
         assert_eq!(none, None);
@@ -130,16 +136,27 @@ async fn trap_u1_a_host_that_is_known_to_lose_changes_is_not_believed_until_it_i
 
 /// Opens a job that is held at one call, lets somebody else take a snapshot meanwhile, and lets it go on.
 pub(super) async fn beside_another(lab: &Arc<Lab>, held: &Trouble) -> Result<Box<dyn Snapshot>> {
+    let request = lab.request("job");
+    meanwhile(lab, request, held, |lab| lab.peer.snapshot(&lab.vm, "somebody else's")).await
+}
+
+/// Opens a job that is held at one call, lets something happen meanwhile, and lets it go on.
+pub(super) async fn meanwhile(
+    lab: &Arc<Lab>,
+    request: OpenRequest,
+    held: &Trouble,
+    act: impl FnOnce(&Lab) -> Result<()>,
+) -> Result<Box<dyn Snapshot>> {
     let calls = |lab: &Lab| lab.peer.calls().unwrap_or_default().get(&held.method).copied();
     let before = calls(lab).unwrap_or_default();
     lab.peer.trouble(held)?;
     let mut opening = JoinSet::new();
     let own = lab.clone();
-    opening.spawn(async move { own.source.open(&own.request("job")).await });
+    opening.spawn(async move { own.source.open(&request).await });
     // The peer says that it holds a call; what it counts alone, others may have made.
     until("the call is held", || lab.peer.holds().unwrap_or_default() > 0).await?;
     assert!(calls(lab).unwrap_or_default() > before);
-    lab.peer.snapshot(&lab.vm, "somebody else's")?;
+    act(lab)?;
     lab.peer.go_on()?;
     Ok(opening.join_next().await.context("nothing was opened")???)
 }
@@ -226,6 +243,11 @@ async fn trap_u3_tracking_is_not_switched_on_beside_deltas_that_no_snapshot_is_l
     opened.close().await.unwrap();
     let merged = Some(vec![disk(2000, 0), disk(2001, 1)]);
     lab.peer.shape(&VmShape { disks: merged, ..named(&lab.vm) }).unwrap();
+    lab.consolidates(true).unwrap();
+    let opened = lab.open("due").await.unwrap();
+    assert_eq!(lab.reconfigured(), 0, "the server knows of deltas that no disk shows");
+    opened.close().await.unwrap();
+    lab.consolidates(false).unwrap();
     lab.open("next").await.unwrap().close().await.unwrap();
     assert_eq!(lab.reconfigured(), 1);
     lab.nothing_is_left().await.unwrap();

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub_vma_api::{AuditOrder, CopyDisk, CopyMethod, CopyReport, CopyState};
+use hub_vma_api::{AuditOrder, ChainAudit, CopyDisk, CopyMethod, CopyReport, CopyState};
 use hub_vsphere_peer::{AreaPage, Trouble};
 use tokio_util::sync::CancellationToken;
 
@@ -163,6 +163,40 @@ async fn trap_u36_a_change_that_the_server_leaves_out_is_found_in_time() {
     assert!(
         reason.contains("called a block unchanged") && reason.contains("switched off"),
         "{reason}"
+    );
+    lab.nothing_is_left().await.unwrap();
+}
+
+/// The audit of a full finds the same lie, and the tracking that told it begins no chain either.
+#[tokio::test]
+async fn trap_u36_tracking_that_the_audit_of_a_full_has_caught_is_not_believed_again() {
+    let Some(mut lab) = Lab::start().await.unwrap() else { return };
+    let (mark, _) = lab.run("point", None).await.unwrap();
+    for grain in [21, 23] {
+        lab.write(0, grain * GRAIN, b"left out").unwrap();
+    }
+    lab.peer.areas(&lab.vm, 2000, &[page(0, CAPACITY, &[])]).unwrap();
+    let mut hub = Hub::start().await.unwrap();
+    let size = usize::try_from(CAPACITY).unwrap();
+    let point = hub.parent(&vec![0; size]).await.unwrap();
+    let target = hub.offer("disk", memory(vec![0; size])).unwrap();
+    let chain_audit = Some(ChainAudit { change_id: mark.unwrap(), point, from: 0 });
+    let disk = CopyDisk { chain_audit, ..full_disk("disk-2000", size, target) };
+    let mut request = copying("full", vec![disk]);
+    request.vm_id.clone_from(&lab.id);
+    request.credentials = Some(lab.credentials());
+    let source = Arc::new(lab.over_https().unwrap());
+    let jobs = Jobs::new(source, JobsOptions::default(), CancellationToken::new());
+    jobs.start(request).await.unwrap();
+    let report = ended(&jobs, "full").await.unwrap();
+    assert_eq!(report.state, CopyState::Succeeded, "{report:?}");
+    let lie = report.disks[0].audit.clone().unwrap().lie.unwrap();
+    assert_eq!((lie.offset, lie.blocks), (21 * GRAIN, 2), "the first of both");
+    lab.restart().unwrap();
+    let next = lab.first_disk("next").await.unwrap();
+    assert_eq!(next.change_id, None);
+    assert!(
+        next.no_mark.unwrap().contains("2 blocks unchanged that differ from the latest backup")
     );
     lab.nothing_is_left().await.unwrap();
 }

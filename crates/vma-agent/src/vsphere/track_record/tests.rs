@@ -1,5 +1,6 @@
 //! What a look at a disk makes of what was known of it.
 
+use hub_block::trail::{self, Step};
 use hub_vsphere::{Backing, BackingKind};
 
 use super::*;
@@ -105,6 +106,13 @@ fn trap_u3_a_doubt_lasts_as_long_as_the_tracking_that_it_is_about() {
             disk(later, 1),
             true,
         ),
+        ("shrunk", vec![(disk(a, 2), look())], disk(later, 1), true),
+        (
+            "silent beside, and not tracked at all",
+            vec![(disk(None, 1), Look { tracked: false, ..beside() })],
+            disk(a, 1),
+            false,
+        ),
         ("never seen", vec![], disk(a, 1), false),
     ] {
         let after = known(&before).after(std::slice::from_ref(&now), &look());
@@ -163,4 +171,69 @@ fn trap_u36_what_was_found_outlives_the_tracking_and_is_about_one_mark() {
         assert_eq!(record.caught(&now, "the mark"), Some(&caught("why").lie));
         assert_eq!(record.caught(&now, "another"), None);
     }
+}
+
+/// Also for who asks before it has looked.
+#[test]
+fn a_doubt_is_told_of_its_own_tracking_and_of_no_other() {
+    let (a, b) = (disk(Some("52 00/3"), 1), disk(Some("52 01/1"), 1));
+    let doubted = TrackRecord::default().doubted(&a, &caught("why"));
+    assert_eq!((doubted.doubt(&a), doubted.doubt(&b)), (Some("why"), None));
+    assert_eq!(doubted.doubt(&disk(None, 1)), None, "it tells of no tracking");
+    assert_eq!(doubted.after(std::slice::from_ref(&b), &look()).doubt(&b), None);
+    let silent = known(&[(disk(None, 1), beside())]);
+    assert!(silent.doubt(&a).is_some(), "it is the one that is heard next");
+}
+
+#[test]
+fn a_doubt_follows_its_disk_to_another_key_and_stays_with_no_other_disk() {
+    let a = disk(Some("52 00/3"), 1);
+    let doubted = known(&[(a.clone(), beside())]);
+    let moved = Disk { key: 2001, ..a.clone() };
+    let mut other = a;
+    other.backing.uuid = Some("another backing".into());
+    let after = doubted.after(&[moved.clone(), other.clone()], &look());
+    assert!(after.doubt(&moved).is_some());
+    assert_eq!(after.doubt(&other), None);
+}
+
+#[test]
+fn a_reason_is_kept_in_a_bounded_length_wherever_it_comes_from() {
+    let why = Look { beside: Some("ä".repeat(900)), ..look() };
+    for seen in [disk(None, 1), disk(Some("52 00/3"), 1)] {
+        let kept = known(&[(seen, why.clone())]);
+        let doubt = kept.disks.values().next().and_then(|it| it.doubt.clone()).unwrap();
+        assert_eq!(doubt.chars().count(), MAX_DOUBT);
+    }
+}
+
+/// Each VM of each vCenter has a file of its own, and what a write has left behind is none.
+#[test]
+fn records_are_kept_apart_and_read_again_together() {
+    let place = tempfile::tempdir().unwrap();
+    let trail = trail::follow(place.path());
+    let records = TrackRecords::open(place.path()).unwrap();
+    let synced =
+        |step: &Step| matches!(step, Step::DirectorySynced { path } if path == place.path());
+    assert!(trail.steps().iter().any(|(_, it)| synced(it)), "the directory has its name durably");
+    let now = disk(Some("52 00/3"), 1);
+    let all = [("vc-1", "web"), ("vc-1", "mail"), ("vc-2", "web")];
+    for (source, vm) in all {
+        let why = caught(&format!("{source} {vm}"));
+        records.keep(records.of(source, vm).doubted(&now, &why)).unwrap();
+    }
+    let directory = place.path().join(DIRECTORY);
+    fs::write(directory.join("cut off.new"), "{").unwrap();
+    let again = TrackRecords::open(place.path()).unwrap();
+    for (source, vm) in all {
+        let why = format!("{source} {vm}");
+        assert_eq!(again.of(source, vm).doubt(&now), Some(why.as_str()));
+        assert_eq!(records.of(source, vm).doubt(&now), Some(why.as_str()));
+    }
+    let long = fs::File::create(directory.join("long.json")).unwrap();
+    long.set_len(MAX_RECORD + 1).unwrap();
+    let error = TrackRecords::open(place.path()).err().unwrap().to_string();
+    assert!(error.contains(DIRECTORY), "{error}");
+    let source = "a record is too long";
+    assert!(read(&directory).unwrap_err().to_string().contains(source));
 }
