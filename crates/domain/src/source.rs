@@ -204,6 +204,8 @@ pub struct DiskCopyStatus {
 /// Why a disk is copied as it is: what the hub had ordered it for, and what its VMA says of it, said once each.
 pub fn method_reason(ordered: Option<&str>, told: Option<&str>) -> Option<String> {
     match (ordered, told) {
+        // It was told before, and more is said by now.
+        (Some(ordered), Some(told)) if told.contains(ordered) => Some(told.to_owned()),
         (Some(ordered), Some(told)) if !ordered.contains(told) => {
             Some(format!("{ordered}; {told}"))
         }
@@ -308,5 +310,7 @@ mod reasons {
         let both = method_reason(lie, refused);
         assert_eq!(both.as_deref(), Some("an audit found a lie; tracking was refused"));
         assert_eq!(method_reason(both.as_deref(), refused), both, "it is told with each report");
+        let more = Some("tracking was refused; the chain was not audited");
+        assert_eq!(method_reason(refused, more).as_deref(), more, "and more of it at the end");
     }
 }

@@ -223,6 +223,7 @@ fn what_a_copy_has_read_is_compared_block_by_block_but_for_what_was_named() {
     let coarser = BlockSize::new(8_192).unwrap();
     let coarser = DigestTable::temporary(BLOCKS * BLOCK, coarser).unwrap();
     assert!(audit_read(&coarser, &table, &sample).is_err());
+    assert!(audit_read(&table, &coarser, &sample).is_err());
 }
 
 #[tokio::test]
